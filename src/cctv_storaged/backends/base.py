@@ -1,0 +1,88 @@
+"""What delivery asks of a place that holds bytes. The protocol and its values, nothing else.
+
+A backend knows bytes and paths. It does not know SQL, retention, or who calls. It never retries: it says
+which kind of failure it met (`errors.BackendError` and below) and delivery alone decides what follows.
+Every method is safe to call again after a crash at any point of an earlier call.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from cctv_storaged.pacing import ByteBudget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """The bytes of one segment, hashed once, still open.
+
+    `descriptor` is open for reading on the very file that was hashed and stays open until the put is over;
+    use `os.pread`, never its shared offset. `data` holds the bytes as well when they are few enough to keep.
+    """
+
+    descriptor: int
+    size_bytes: int
+    sha256: bytes
+    data: bytes | None
+    metadata: Mapping[str, str]  # ASCII; the S3 user metadata without the x-amz-meta- prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """What a backend says it holds, or must hold when it is asked to verify."""
+
+    path: str
+    size_bytes: int
+    sha256: bytes
+    etag: str | None = None  # the backend's own name for this content, as answered by the put
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend was found to do when it was tried at start."""
+
+    refuses_wrong_sha256: bool = False  # a put with a false checksum is refused
+    returns_sha256: bool = False  # a stat gives back the checksum that was stored
+    conditional_put: bool = False  # If-None-Match: * is honoured
+    versioning: bool = False
+    object_lock: bool = False
+    clock_skew_s: float | None = None  # server's clock minus ours
+
+
+class Backend(Protocol):
+    """A place that holds bytes. Raises only `errors.BackendError` and below (and `SourceChanged` from put)."""
+
+    @property
+    def name(self) -> str:
+        """MINIO, S3, FILESYSTEM or MILESTONE."""
+
+    @property
+    def location(self) -> str:
+        """Bucket or folder, for people and metric labels."""
+
+    async def probe(self) -> Capabilities:
+        """Try what the backend can do, with objects of its own that it removes again; creates no bucket."""
+
+    async def put(self, path: str, payload: Payload, budget: ByteBudget) -> StoredObject:
+        """Bring the bytes to `path`, whole or not at all; durable as far as the backend can be asked to.
+
+        Identical content already there is success; different content there raises ObjectMismatch.
+        """
+
+    async def verify(self, expected: StoredObject) -> None:
+        """Prove that size and SHA-256 of what is held equal `expected`; ObjectMissing or ObjectMismatch else."""
+
+    def open(
+        self, path: str, start: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The object's bytes from `start` on, in blocks of at most 1 MiB."""
+
+    async def delete(self, path: str) -> None:
+        """Remove the object; one that is not there is success."""
+
+    async def sweep(self, older_than_s: float) -> int:
+        """Remove what interrupted puts left behind; the number removed."""
+
+    async def close(self) -> None:
+        """Give back connections and threads."""

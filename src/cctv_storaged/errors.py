@@ -1,0 +1,137 @@
+"""The one exception tree, ordered by what the caller can do about it.
+
+StoragedError
+├── ConfigError            the operator changes a setting             (exit code 2)
+├── SegmentError           one file is not what it should be
+│   ├── NotASegment        left where it is, listed with the reason
+│   └── SourceChanged      the file under the name is another one now: look again
+├── JournalError
+│   ├── JournalFull        no room to commit: try again when there is
+│   └── JournalBroken      the process must end and start anew
+├── BackendError
+│   ├── BackendUnavailable the whole backend is away: wait, count nothing against the segment
+│   │   └── BackendThrottled   it asks for a slower pace
+│   ├── ObjectRejected     this object failed: retry it later, alone
+│   ├── ObjectMissing      the backend has nothing under this path
+│   └── ObjectMismatch     the backend holds other bytes than the journal says
+├── CatalogUnavailable     PostgreSQL is away: wait
+└── RequestError           a caller's request cannot be served as asked
+    ├── NotFound
+    ├── Conflict
+    └── Unprocessable
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class StoragedError(Exception):
+    """Whatever this program raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with what somebody gave us: where it stands, what is wrong, what to do."""
+
+    where: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}"
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class ConfigError(StoragedError):
+    """Settings that cannot be used; carries every fault found, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class SegmentError(StoragedError):
+    """One file is not what it should be."""
+
+
+class NotASegment(SegmentError):
+    """The file will not become a segment; `reason` is a short stable word, fit for a metric label."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(detail)
+
+
+class SourceChanged(SegmentError):
+    """The file is gone, still written to, or another one than was journalled."""
+
+
+class JournalError(StoragedError):
+    """The journal did not take a change."""
+
+
+class JournalFull(JournalError):
+    """The journal's disk has no room; nothing was changed, the same operation may be tried again."""
+
+
+class JournalBroken(JournalError):
+    """The journal can no longer be trusted by this process: it must end, and start-up checks the file."""
+
+
+class BackendError(StoragedError):
+    """A backend did not do what it was asked."""
+
+
+class BackendUnavailable(BackendError):
+    """The backend as a whole is away (network, DNS, credentials, bucket, clock): no object is to blame.
+
+    `reason` is a short stable word for logs and metrics: network, auth, bucket, clock, server, space.
+    """
+
+    def __init__(self, message: str, *, reason: str = "network") -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class BackendThrottled(BackendUnavailable):
+    """The backend asks for a slower pace (503 SlowDown, 429); `retry_after_s` when it named a time."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message, reason="throttled")
+
+
+class ObjectRejected(BackendError):
+    """The backend refused this object for a reason of its own."""
+
+
+class ObjectMissing(BackendError):
+    """The backend holds nothing under the path."""
+
+
+class ObjectMismatch(BackendError):
+    """The backend holds bytes that differ from the journal's size or SHA-256."""
+
+
+class CatalogUnavailable(StoragedError):
+    """PostgreSQL cannot be asked now; the journal keeps what it should be told."""
+
+
+class RequestError(StoragedError):
+    """A request cannot be served as asked."""
+
+
+class NotFound(RequestError):
+    """What the request names does not exist here."""
+
+
+class Conflict(RequestError):
+    """The request contradicts what is already so."""
+
+
+class Unprocessable(RequestError):
+    """The request is well formed and cannot be carried out; one fault per field."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(str(fault) for fault in self.faults))

@@ -1,0 +1,207 @@
+"""The words everyone shares, as frozen values. No I/O here.
+
+See docs/design/architecture.md for the glossary these names come from.
+"""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from cctv_storaged.clock import rfc3339
+
+NAMESPACE = UUID("6f1c0f5e-4f0a-5f0e-9a53-1d3c7f6f2b10")
+"""Root of every UUIDv5 (RFC 9562) this program derives."""
+
+
+class Mode(StrEnum):
+    """Which kinds of copies a segment must have."""
+
+    LOCAL = "LOCAL"
+    MILESTONE = "MILESTONE"
+    BOTH = "BOTH"
+
+
+class BackendKind(StrEnum):
+    """A place that holds bytes."""
+
+    MINIO = "MINIO"
+    S3 = "S3"
+    FILESYSTEM = "FILESYSTEM"
+    MILESTONE = "MILESTONE"
+
+
+class CopyState(StrEnum):
+    """One segment at one backend."""
+
+    PENDING = "pending"  # to be put
+    STORED = "stored"  # put, not yet proven
+    VERIFIED = "verified"  # size and SHA-256 proven equal to the journal's
+    FAILED = "failed"  # cannot be delivered without a human; the source stays
+    DELETING = "deleting"  # tombstone: bytes may or may not be there still
+    GONE = "gone"  # bytes deleted on purpose
+    GAP = "gap"  # Milestone only: the VMS does not hold this span
+
+
+class SourceState(StrEnum):
+    """The segment's file under the recorder root."""
+
+    PRESENT = "present"
+    PRUNING = "pruning"  # tombstone: the unlink may or may not have happened
+    PRUNED = "pruned"  # unlinked by us, under invariant 2
+    REPLACED = "replaced"  # the recorder wrote other bytes under the same name
+    MISSING = "missing"  # gone, and not by us
+
+
+class SegmentFlag(StrEnum):
+    """What a careful reader of the footage should know about a segment."""
+
+    PARTIAL = "partial"  # cut off: odd tail, or no readable end
+    TIME_SUSPECT = "time_suspect"  # name and file time disagree by more than a segment
+    TIME_AMBIGUOUS = "time_ambiguous"  # local name in a repeated hour, resolved by the file time
+    DURATION_ESTIMATED = "duration_estimated"  # not from the stream's own clock
+    NO_KEYFRAME = "no_keyframe"  # does not start with a key frame
+    REWRITTEN = "rewritten"  # a later version of a file that was already a segment
+    DUPLICATE = "duplicate"  # same camera, start and bytes as another segment
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TimeSpan:
+    """Half-open `[start, end)`, aware UTC, never empty."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is not UTC or self.end.tzinfo is not UTC:
+            raise ValueError(f"a span needs aware UTC times, got {self.start!r} and {self.end!r}")
+        if self.end <= self.start:
+            raise ValueError(f"a span ends after it starts, got {self}")
+
+    @property
+    def duration(self) -> timedelta:
+        return self.end - self.start
+
+    def overlaps(self, other: "TimeSpan") -> bool:
+        return self.start < other.end and other.start < self.end
+
+    def clipped_to(self, other: "TimeSpan") -> "TimeSpan | None":
+        """The part inside `other`, None where they do not meet."""
+        if not self.overlaps(other):
+            return None
+        return TimeSpan(max(self.start, other.start), min(self.end, other.end))
+
+    def __str__(self) -> str:
+        return f"{rfc3339(self.start)}/{rfc3339(self.end)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Camera:
+    """A UUID with a name; owns one folder under a recorder root."""
+
+    id: UUID
+    name: str
+    folder: str  # the part of the path that the layout calls {camera}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileIdentity:
+    """What must be unchanged for a file to be still the same file (stat(2))."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file under a recorder root. Names are os.fsdecode'd: any bytes survive the round trip."""
+
+    root: str  # the configured recorder root, absolute
+    path: str  # relative to root, '/'-separated
+    identity: FileIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """One segment at one backend."""
+
+    backend: str
+    state: CopyState
+    path: str | None = None  # object key or path inside the backend; known once stored
+    attempts: int = 0  # failures that were this object's own
+    error: str | None = None
+    etag: str | None = None  # what the backend called this content, for later comparison
+    stored_at: datetime | None = None
+    verified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSegment:
+    """A closed, admitted `.ts` file, ready for the journal."""
+
+    camera: Camera
+    span: TimeSpan
+    source: SourceFile
+    flags: frozenset[SegmentFlag] = frozenset()
+    codec: str | None = None  # video codec, e.g. "h264"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One closed `.ts` file of one camera as the journal knows it: immutable bytes, half-open span."""
+
+    id: UUID
+    camera_id: UUID
+    span: TimeSpan
+    source: SourceFile
+    source_state: SourceState
+    flags: frozenset[SegmentFlag]
+    codec: str | None
+    sha256: bytes | None  # 32 bytes, known after the first delivery began
+    created_at: datetime
+    held: bool = False
+    copies: tuple[Copy, ...] = field(default=())
+
+    @property
+    def size_bytes(self) -> int:
+        return self.source.identity.size_bytes
+
+    def copy_at(self, backend: str) -> Copy | None:
+        return next((copy for copy in self.copies if copy.backend == backend), None)
+
+
+def camera_id_for(host_id: str, folder: str) -> UUID:
+    """Id of a camera nobody configured: the same host and folder always give the same id."""
+    return _derived("camera", host_id, folder)
+
+
+def segment_id_for(host_id: str, source: SourceFile) -> UUID:
+    """Id of a segment, from what makes its file *this* file and survives a reboot or a restored disk.
+
+    Device and inode are left out on purpose: both change when a disk is replaced and its files copied back.
+    """
+    identity = source.identity
+    return _derived(
+        "segment", host_id, source.root, source.path, str(identity.size_bytes), str(identity.mtime_ns)
+    )
+
+
+def _derived(*facts: str) -> UUID:
+    """UUIDv5 over facts that may hold any bytes, as file names do."""
+    return uuid.uuid5(NAMESPACE, "\0".join(facts).encode(errors="surrogateescape").hex())
+
+
+def object_key(prefix: str, segment: Segment) -> str:
+    """Where the segment's bytes live in any backend: named by content, so that a second put is harmless.
+
+    `{prefix}{camera}/{YYYY}/{MM}/{DD}/{HH}/{start}_{duration_ms}_{sha256[:12]}.ts`
+    """
+    if segment.sha256 is None:
+        raise ValueError(f"segment {segment.id} has no SHA-256 yet")
+    start = segment.span.start
+    duration_ms = segment.span.duration // timedelta(milliseconds=1)
+    name = f"{start:%Y%m%dT%H%M%S.%fZ}_{duration_ms}_{segment.sha256.hex()[:12]}.ts"
+    return f"{prefix}{segment.camera_id}/{start:%Y/%m/%d/%H}/{name}"
