@@ -1,0 +1,39 @@
+"""Idempotency keys: what the first request with a key made, so that its repetition makes nothing new."""
+
+import sqlite3
+from datetime import datetime, timedelta
+
+from cctv_storaged.clock import to_us
+from cctv_storaged.errors import Conflict
+from cctv_storaged.journal.store import Store
+
+KEPT = timedelta(days=1)
+"""A client that repeats a request later than this has made a new one."""
+
+
+class IdempotencyKeys:
+    """Keys of the last day."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def made_by(self, route: str, key: str, request: bytes) -> str | None:
+        """Id of what the key's first request made; None for a new key. Conflict if it was another request."""
+        query = "SELECT request, made FROM idempotency WHERE route = ? AND key = ?"
+        row = await self._store.read(lambda db: db.execute(query, (route, key)).fetchone())
+        if row is None:
+            return None
+        if row[0] != request:
+            raise Conflict(f"Idempotency-Key {key!r} was used with another body; take a new key")
+        return str(row[1])
+
+    async def remember(self, route: str, key: str, request: bytes, made: str, now: datetime) -> None:
+        """Keeps the key, and forgets those past their day."""
+        await self._store.write(lambda db: _remember(db, route, key, request, made, now))
+
+
+def _remember(db: sqlite3.Connection, route: str, key: str, request: bytes, made: str, now: datetime) -> None:
+    db.execute("DELETE FROM idempotency WHERE at_us < ?", (to_us(now - KEPT),))
+    db.execute(
+        "INSERT OR IGNORE INTO idempotency VALUES (?, ?, ?, ?, ?)", (key, route, request, made, to_us(now))
+    )

@@ -1,0 +1,106 @@
+"""The journal: one SQLite file, the truth about this host's segments, in the parts its users need.
+
+It does not know networks, ffmpeg, or what a backend's name means. docs/design/journal.md tells the order
+in which things become true.
+"""
+
+import asyncio
+import fcntl
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from cctv_storaged.errors import JournalBroken
+from cctv_storaged.journal.ballast import Ballast
+from cctv_storaged.journal.cameras import Cameras
+from cctv_storaged.journal.connection import Connection
+from cctv_storaged.journal.copies import Copies
+from cctv_storaged.journal.deletions import Deletions
+from cctv_storaged.journal.idempotency import IdempotencyKeys
+from cctv_storaged.journal.ledger import Ledger
+from cctv_storaged.journal.opening import Opening, prepare
+from cctv_storaged.journal.outbox import Outbox
+from cctv_storaged.journal.segments import Segments
+from cctv_storaged.journal.sources import Sources
+from cctv_storaged.journal.store import Store
+from cctv_storaged.journal.tokens import Tokens
+
+FILE_NAME = "journal.db"
+
+
+class Journal:
+    """The open journal; `async with await Journal.open(...)`."""
+
+    def __init__(self, store: Store, host_id: str, opening: Opening, lock: int) -> None:
+        self._store = store
+        self._lock = lock
+        self.opening = opening
+        self.segments = Segments(store, host_id)
+        self.cameras = Cameras(store)
+        self.copies = Copies(store)
+        self.sources = Sources(store)
+        self.deletions = Deletions(store)
+        self.ledger = Ledger(store)
+        self.outbox = Outbox(store)
+        self.tokens = Tokens(store)
+        self.idempotency = IdempotencyKeys(store)
+
+    @classmethod
+    async def open(cls, folder: Path, host_id: str, now: datetime, *, reserve_bytes: int = 0) -> Self:
+        """Opens, checks and if need be recovers `folder`/journal.db. Raises JournalBroken."""
+        lock = _lock(folder)
+        try:
+            path = folder / FILE_NAME
+            opening = await asyncio.to_thread(prepare, path, now)
+            connection = Connection(path)
+            await connection
+        except BaseException:
+            os.close(lock)
+            raise
+        ballast = Ballast(folder / "journal.reserve", reserve_bytes)
+        ballast.restore()
+        return cls(Store(connection, ballast), host_id, opening, lock)
+
+    @property
+    def full(self) -> bool:
+        """Whether the last commit found no room on the disk."""
+        return self._store.full
+
+    async def broken(self) -> None:
+        """Waits for the day the journal cannot be trusted, then raises JournalBroken."""
+        await self._store.broken()
+
+    async def alive(self) -> None:
+        """Returns once the journal has answered a question; for the watchdog."""
+        await self._store.read(lambda db: db.execute("SELECT 1").fetchone())
+
+    async def close(self) -> None:
+        """Commits what is queued, folds the log into the file, lets go of the folder."""
+        try:
+            await self._store.close()
+        finally:
+            os.close(self._lock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+def _lock(folder: Path) -> int:
+    """Holds the folder for this process: two daemons on one journal would both believe they own it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise JournalBroken(
+            f"data_dir {folder}: {exc}; create it or give this user the right to write"
+        ) from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(descriptor)
+        raise JournalBroken(f"data_dir {folder} is in use by another cctv-storaged; stop it first") from exc
+    return descriptor

@@ -1,0 +1,82 @@
+"""Sources: which may be pruned, and the two phases of pruning one (tombstone, then unlink, then done)."""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from cctv_storaged.clock import to_us
+from cctv_storaged.journal import ledger
+from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segments_from
+from cctv_storaged.journal.store import Store
+from cctv_storaged.model import Segment
+
+
+class Sources:
+    """The journal's view of the files under the recorder roots."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def settled_before(self, moment: datetime, limit: int, after: datetime | None) -> list[Segment]:
+        """Segments with a source whose copies were all verified by `moment`, longest ago first.
+
+        Only candidates: whoever prunes decides (prune.py). `after` is where the last batch ended.
+        """
+        query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
+             WHERE s.source_state = 'present' AND s.settled_us IS NOT NULL
+               AND s.settled_us <= ? AND s.settled_us > ?
+             ORDER BY s.settled_us LIMIT ?"""
+        parameters = (to_us(moment), -(2**62) if after is None else to_us(after), limit)
+        return await self._store.read(lambda db: segments_from(db, db.execute(query, parameters).fetchall()))
+
+    async def newest(self, camera_id: UUID, keep: int) -> frozenset[UUID]:
+        """Ids of the newest `keep` segments of a camera."""
+        query = """SELECT s.id FROM segment s JOIN camera c ON c.no = s.camera_no
+                    WHERE c.id = ? ORDER BY s.start_us DESC LIMIT ?"""
+        rows = await self._store.read(lambda db: db.execute(query, (camera_id.bytes, keep)).fetchall())
+        return frozenset(UUID(bytes=row[0]) for row in rows)
+
+    async def begin_pruning(self, segment_id: UUID, required: Sequence[str]) -> bool:
+        """Writes the tombstone if, at this moment, every required copy is verified and nothing holds it."""
+        return await self._store.write(lambda db: _begin(db, segment_id, required))
+
+    async def pruned(self, segment: Segment, now: datetime) -> None:
+        """The unlink is done (or had been): the tombstone becomes a fact, and a line in the ledger."""
+        await self._store.write(lambda db: _pruned(db, segment, now))
+
+    async def keep(self, segment_id: UUID) -> None:
+        """The unlink was not done after all: the source is present again."""
+        await self._store.write(
+            lambda db: db.execute(
+                "UPDATE segment SET source_state = 'present' WHERE id = ? AND source_state = 'pruning'",
+                (segment_id.bytes,),
+            )
+        )
+
+    async def unfinished(self) -> list[Segment]:
+        """Tombstones of pruning that the last process left behind (not those of whole deletions)."""
+        query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE s.source_state = 'pruning'
+             AND NOT EXISTS (SELECT 1 FROM copy WHERE segment_no = s.no AND state = 'deleting')"""
+        return await self._store.read(lambda db: segments_from(db, db.execute(query).fetchall()))
+
+
+def _begin(db: sqlite3.Connection, segment_id: UUID, required: Sequence[str]) -> bool:
+    verified = ", ".join("?" * len(required))
+    changed = db.execute(
+        f"""UPDATE segment SET source_state = 'pruning'
+             WHERE id = ? AND source_state = 'present' AND held = 0 AND sha256 IS NOT NULL
+               AND (SELECT count(*) FROM copy WHERE segment_no = segment.no AND state = 'verified'
+                      AND backend IN ({verified})) = ?""",
+        (segment_id.bytes, *required, len(required)),
+    )
+    return changed.rowcount == 1
+
+
+def _pruned(db: sqlite3.Connection, segment: Segment, now: datetime) -> None:
+    changed = db.execute(
+        "UPDATE segment SET source_state = 'pruned' WHERE id = ? AND source_state = 'pruning'",
+        (segment.id.bytes,),
+    )
+    if changed.rowcount:
+        ledger.append(db, ledger.Kind.PRUNED, segment, "verified_everywhere", now)
