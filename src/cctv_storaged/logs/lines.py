@@ -1,4 +1,4 @@
-r"""A log record becomes a line: rendering and its shapes, all pure.
+"""A log record becomes a line: rendering and its shapes, all pure.
 
 The order binds: text is made, secrets are starred, what is not plainly visible is escaped, what is too long
 is cut. Escaping first would hide a secret from its pattern, and cutting first would leave half of one.
@@ -15,7 +15,7 @@ from cctv_storaged.clock import rfc3339
 from cctv_storaged.logs.redaction import Redactor
 
 IDENTIFIER = "cctv-storaged"
-LONGEST_TEXT = 16_000
+LONGEST_TEXT = 8_000
 """Characters of one message, value or traceback; journald takes 48 KiB to a line (LineMax=)."""
 
 _FIELD_NAMES = """
@@ -52,10 +52,14 @@ def one_line(text: str) -> str:
     That is: controls, line and paragraph breaks, ANSI escapes, bidirectional and zero-width marks, and lone
     surrogates, of which those that stand for undecodable bytes become `\xNN`.
     """
-    cut = text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    cut = _cut(text)
     if cut.isprintable():
         return cut
-    return "".join(char if char.isprintable() else _escaped(char) for char in cut)
+    return _cut("".join(char if char.isprintable() else _escaped(char) for char in cut))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
 def _escaped(char: str) -> str:

@@ -21,11 +21,11 @@ _SHAPES = tuple(
     for pattern, replacement in (
         # A header and its value, as text or in a printed dict of str or bytes. The value goes on to the quote
         # or the end of the line, for an AWS4 authorization has spaces and commas in it.
-        (r"""(?i)(authorization['"]?\s*[:=]\s*b?['"]?)[^'"\r\n]+""", rf"\1{STARS}"),
+        (r"""(?i)(authorization['"]?\s*[:=]\s*(?:b?['"])?)[^'"\r\n]+""", rf"\1{STARS}"),
         (r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}", rf"\1{STARS}"),
         # Presigned URLs (AWS Signature Version 4, and 2), and the same names as headers.
         (
-            r"""(?i)\b(x-amz-(?:signature|credential|security-token)['"]?\s*[:=]\s*b?['"]?)[^&\s'",;)}\]]+""",
+            r"""(?i)\b(x-amz-(?:signature|credential|security-token)['"]?\s*[:=]\s*(?:b?['"])?)[^&\s'",;)}\]]+""",
             rf"\1{STARS}",
         ),
         (r"""(?i)([?&](?:signature|awsaccesskeyid|access_token|token)=)[^&\s'"]+""", rf"\1{STARS}"),
