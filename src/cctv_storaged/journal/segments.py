@@ -81,6 +81,22 @@ class Segments:
         """Every file of a folder that needs no second look, by name."""
         return await self._store.read(lambda db: _known_in(db, root, folder))
 
+    async def renumber_device(self, root: str, folder: str, old: int, new: int) -> None:
+        """The disk of a folder's files got another device number (a reboot)."""
+        await self._store.write(lambda db: _renumber_device(db, root, folder, old, new))
+
+    async def reconsider(self, reasons: Sequence[str]) -> None:
+        """Forgets files set aside for these reasons: the settings that judged them may have changed."""
+        marks = ", ".join("?" * len(reasons))
+        await self._store.write(
+            lambda db: db.execute(f"DELETE FROM set_aside WHERE reason IN ({marks})", tuple(reasons))
+        )
+
+    async def set_aside_counts(self) -> dict[str, int]:
+        """Files set aside, by reason."""
+        query = "SELECT reason, count(*) FROM set_aside GROUP BY reason"
+        return await self._store.read(lambda db: dict(db.execute(query).fetchall()))
+
     async def by_id(self, segment_id: UUID) -> Segment | None:
         """One segment, None where this host has none of that id."""
         return await self._store.read(lambda db: _one(db, "s.id = ?", segment_id.bytes))
@@ -252,6 +268,15 @@ def _known_in(db: sqlite3.Connection, root: str, folder: str) -> dict[str, Known
             identity = FileIdentity(device=device, inode=inode, size_bytes=size_bytes, mtime_ns=mtime_ns)
             known[os.fsdecode(name)] = KnownFile(identity=identity, reason=reason)
     return known
+
+
+def _renumber_device(db: sqlite3.Connection, root: str, folder: str, old: int, new: int) -> None:
+    for table in ("segment", "set_aside"):
+        db.execute(
+            f"""UPDATE {table} SET device = ? WHERE device = ? AND folder_no =
+                (SELECT no FROM folder WHERE root = ? AND path = ?)""",
+            (new, old, os.fsencode(root), os.fsencode(folder)),
+        )
 
 
 def _one(db: sqlite3.Connection, where: str, *parameters: object) -> Segment | None:

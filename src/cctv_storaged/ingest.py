@@ -1,0 +1,179 @@
+"""From a path to a journalled segment: look at the file, decide what it is, write it down.
+
+Called for every hint, by every scan and for POST /segments; all three end in the same row. Nothing here
+waits for a backend, and nothing here touches a file's bytes or name.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+from typing import TypeVar
+
+from cctv_storaged.clock import Clock
+from cctv_storaged.errors import JournalFull, NotASegment, SourceChanged
+from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.segments import Recorded
+from cctv_storaged.losses import tell_loss
+from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import NewSegment, Segment, SourceFile, TimeSpan
+from cctv_storaged.recorder.admission import Found, Root, closed_at, inspect, unread, whole
+from cctv_storaged.recorder.ffprobe import ffprobe_duration
+from cctv_storaged.recorder.source import Writer, open_source
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Outcome(Enum):
+    """What looking at a path came to. FINAL ones need no second look until the file changes."""
+
+    REGISTERED = "registered"
+    KNOWN = "known"
+    SET_ASIDE = "set_aside"
+    OPEN = "open"  # somebody is writing to it
+    UNSETTLED = "unsettled"  # nobody can tell yet whether it is closed
+    GONE = "gone"
+    POSTPONED = "postponed"  # the journal or the disk refused; the next scan tries again
+
+
+FINAL = frozenset({Outcome.REGISTERED, Outcome.KNOWN, Outcome.SET_ASIDE, Outcome.GONE})
+
+
+@dataclass(frozen=True, slots=True)
+class IngestContext:
+    """What registering needs besides the file."""
+
+    journal: Journal
+    backends: tuple[str, ...]  # where every new segment must have a copy
+    clock: Clock
+    metrics: Metrics
+    hub: EventHub
+
+
+class Ingest:
+    """Registers files. `on_registered` is called for each new segment, after its commit."""
+
+    def __init__(
+        self, context: IngestContext, on_registered: Callable[[Segment], None], threads: int = 2
+    ) -> None:
+        self._context = context
+        self._on_registered = on_registered
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="probe")
+
+    def close(self) -> None:
+        """Waits for the looks in hand."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def consider(self, root: Root, path: str, closed: Callable[[Found], bool]) -> Outcome:
+        """Looks at `path` and registers it if it is a closed segment.
+
+        `closed` decides where the kernel does not tell whether somebody still writes to the file.
+        """
+        try:
+            found = await self._run(lambda: inspect(root, path))
+            if found.writer is Writer.PRESENT:
+                return Outcome.OPEN
+            if found.writer is Writer.UNKNOWN and not closed(found):
+                return Outcome.UNSETTLED
+            return await self._register(root, found)
+        except SourceChanged:
+            return Outcome.GONE
+        except NotASegment as exc:  # before the file could be read: a link, a FIFO, a bad name
+            return await self._set_aside_unread(root, path, exc)
+        except (JournalFull, OSError) as exc:
+            self._postponed(path, exc)
+            return Outcome.POSTPONED
+
+    async def register(self, new: NewSegment) -> Recorded:
+        """Writes down a segment that somebody has described in full (POST /segments)."""
+        return await self._record(new)
+
+    async def _register(self, root: Root, found: Found) -> Outcome:
+        if found.refusal is not None:
+            await self._set_aside(found.source, found.refusal.reason, str(found.refusal))
+            return Outcome.SET_ASIDE
+        if found.facts is not None and found.facts.duration is None:
+            found = await self._with_duration_from_ffprobe(root, found)
+        try:
+            new = whole(root, found)
+        except NotASegment as exc:
+            await self._set_aside(found.source, exc.reason, str(exc))
+            return Outcome.SET_ASIDE
+        recorded = await self._record(new)
+        if recorded.created:
+            self._measure(new)
+        return Outcome.REGISTERED if recorded.created else Outcome.KNOWN
+
+    async def _with_duration_from_ffprobe(self, root: Root, found: Found) -> Found:
+        with open_source(root.path, found.source.path) as source:
+            duration = await ffprobe_duration(source.descriptor)
+            if source.identity != found.source.identity:
+                raise SourceChanged(f"{found.source.path!r} changed while it was probed")
+        assert found.facts is not None
+        return replace(found, facts=replace(found.facts, duration=duration))
+
+    async def _record(self, new: NewSegment) -> Recorded:
+        context = self._context
+        recorded = await context.journal.segments.record(new, context.backends, context.clock.now())
+        if recorded.lost is not None and recorded.replaced is not None:
+            self._tell_loss(recorded.replaced, recorded.lost)
+        if recorded.created:
+            self._tell_registered(recorded.segment)
+        return recorded
+
+    def _tell_registered(self, segment: Segment) -> None:
+        log.info(
+            "segment journalled: %s %s",
+            segment.source.path,
+            segment.span,
+            extra={"camera_id": str(segment.camera_id), "segment_id": str(segment.id)},
+        )
+        self._context.hub.publish(
+            Event(
+                kind=EventKind.SEGMENT,
+                at=segment.created_at,
+                camera_id=segment.camera_id,
+                segment_id=segment.id,
+                detail=str(segment.span),
+            )
+        )
+        self._on_registered(segment)
+
+    def _tell_loss(self, segment: Segment, span: TimeSpan) -> None:
+        tell_loss(
+            self._context.metrics, self._context.hub, segment, span, "overwritten_by_recorder", self._now()
+        )
+
+    def _measure(self, new: NewSegment) -> None:
+        waited = (self._now() - closed_at(new.source.identity)).total_seconds()
+        self._context.metrics.ingest_seconds.observe(max(0.0, waited))
+
+    async def _set_aside(self, source: SourceFile, reason: str, detail: str) -> None:
+        context = self._context
+        await context.journal.segments.set_aside(source, reason, detail, self._now())
+        context.metrics.segments_quarantined.labels(reason).inc()
+        log.warning("file set aside (%s): %s: %s", reason, source.path, detail)
+        context.hub.publish(Event(kind=EventKind.SET_ASIDE, at=self._now(), state=reason, detail=source.path))
+
+    async def _set_aside_unread(self, root: Root, path: str, refusal: NotASegment) -> Outcome:
+        source = await self._run(lambda: unread(root, path))
+        if source is None:
+            return Outcome.GONE
+        await self._set_aside(source, refusal.reason, str(refusal))
+        return Outcome.SET_ASIDE
+
+    def _postponed(self, path: str, error: Exception) -> None:
+        self._context.metrics.errors.labels("ingest", "").inc()
+        log.warning("%s not registered yet: %s; the next scan tries again", path, error)
+
+    def _now(self) -> datetime:
+        return self._context.clock.now()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

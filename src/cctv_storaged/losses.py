@@ -1,0 +1,33 @@
+"""Telling a loss: metric, log and event, always all three (the ledger has it already)."""
+
+import logging
+from datetime import datetime
+
+from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import Segment, TimeSpan
+
+log = logging.getLogger(__name__)
+
+
+def tell_loss(
+    metrics: Metrics, hub: EventHub, segment: Segment, span: TimeSpan, cause: str, now: datetime
+) -> None:
+    """Footage that was registered no longer exists anywhere. Call after the ledger's line is committed."""
+    metrics.segments_lost.labels(cause).inc()
+    log.error(
+        "FOOTAGE LOST (%s): %s %s",
+        cause,
+        segment.source.path,
+        span,
+        extra={"camera_id": str(segment.camera_id), "segment_id": str(segment.id)},
+    )
+    hub.publish(
+        Event(
+            kind=EventKind.LOST,
+            at=now,
+            camera_id=segment.camera_id,
+            segment_id=segment.id,
+            detail=f"{span}: {cause}",
+        )
+    )

@@ -1,0 +1,174 @@
+"""Is this file a closed segment, and of which camera and time? Looking, then deciding.
+
+`inspect` reads the file and touches nothing; `whole` decides from what was read, without I/O.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from cctv_storaged.clock import from_us
+from cctv_storaged.errors import NotASegment, SourceChanged
+from cctv_storaged.model import (
+    Camera,
+    FileIdentity,
+    NewSegment,
+    SegmentFlag,
+    SourceFile,
+    TimeSpan,
+    camera_id_for,
+)
+from cctv_storaged.recorder.layout import Layout, PathMatch, resolve_start
+from cctv_storaged.recorder.mpegts import StreamFacts, probe_by
+from cctv_storaged.recorder.source import OpenSource, Writer, identity_of, open_source
+
+LONGEST_GUESS = timedelta(hours=6)
+"""A duration guessed from name and file time is believed up to this."""
+SHORTEST = timedelta(milliseconds=1)
+"""A span is never empty, so a segment whose duration nobody can tell still has a place in time."""
+
+
+class CameraBook:
+    """Which camera a folder belongs to: the configured ones, and an id of its own for every other."""
+
+    def __init__(self, host_id: str, configured: tuple[Camera, ...]) -> None:
+        self._host_id = host_id
+        self.change(configured)
+
+    def change(self, configured: tuple[Camera, ...]) -> None:
+        """Other cameras from now on (SIGHUP)."""
+        self._by_folder = {camera.folder: camera for camera in configured}
+        self._by_id = {camera.id: camera for camera in configured}
+
+    def of(self, match: PathMatch) -> Camera:
+        """The camera a path belongs to."""
+        if match.camera_id is not None:
+            return self.with_id(match.camera_id, match.camera_folder)
+        known = self._by_folder.get(match.camera_folder)
+        if known is not None:
+            return known
+        name = match.camera_folder.encode(errors="surrogateescape").decode(errors="replace")
+        camera_id = camera_id_for(self._host_id, match.camera_folder)
+        return Camera(id=camera_id, name=name, folder=match.camera_folder)
+
+    def with_id(self, camera_id: UUID, folder: str = "") -> Camera:
+        """The camera of an id that somebody names directly."""
+        known = self._by_id.get(camera_id)
+        return known or Camera(id=camera_id, name=str(camera_id), folder=folder or str(camera_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A recorder root with all that is needed to understand a path below it."""
+
+    path: str
+    layout: Layout
+    cameras: CameraBook
+    remote: bool  # other hosts may write here, so this kernel cannot know about writers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A file as it was when it was looked at."""
+
+    source: SourceFile
+    writer: Writer
+    match: PathMatch | None = None
+    facts: StreamFacts | None = None
+    refusal: NotASegment | None = None  # why it is no segment, if it is none
+
+
+def inspect(root: Root, path: str) -> Found:
+    """Opens and probes the file; blocking.
+
+    Raises SourceChanged if it is not there or changed meanwhile, NotASegment if it is nothing that may be
+    opened, OSError for what the disk or the rights have against it.
+    """
+    with open_source(root.path, path) as opened:
+        source = SourceFile(root=root.path, path=path, identity=opened.identity)
+        writer = _writer(root, opened)
+        if writer is Writer.PRESENT:
+            return Found(source=source, writer=writer)
+        try:
+            match = _matched(root, path)
+            facts = _probed(opened)
+        except NotASegment as exc:
+            return Found(source=source, writer=writer, refusal=exc)
+        if not opened.unchanged():
+            raise SourceChanged(f"{path!r} changed while it was probed")
+        return Found(source=source, writer=writer, match=match, facts=facts)
+
+
+def whole(root: Root, found: Found) -> NewSegment:
+    """The segment that an inspected file is. Raises NotASegment where its name gives no possible time."""
+    assert found.match is not None and found.facts is not None
+    facts = found.facts
+    closed = closed_at(found.source.identity)
+    flags = _stream_flags(facts)
+    if facts.duration is not None and facts.duration > timedelta(0):
+        start = resolve_start(found.match, closed_at=closed, duration=facts.duration)
+        duration = facts.duration
+    else:
+        start = resolve_start(found.match, closed_at=closed, duration=timedelta(0))
+        guess = closed - start.start
+        duration = guess if SHORTEST <= guess <= LONGEST_GUESS else SHORTEST
+        flags |= {SegmentFlag.DURATION_ESTIMATED}
+    return NewSegment(
+        camera=root.cameras.of(found.match),
+        span=_span(start.start, duration, found.source),
+        source=found.source,
+        flags=flags | start.flags,
+        codec=facts.video_codec or next(iter(facts.audio_codecs), None),
+    )
+
+
+def closed_at(identity: FileIdentity) -> datetime:
+    """When the file was last written to, to the microsecond."""
+    return from_us(identity.mtime_ns // 1000)
+
+
+def unread(root: Root, path: str) -> SourceFile | None:
+    """Identity of something that cannot be opened (a link, a FIFO); None if there is nothing."""
+    try:
+        status = os.lstat(os.path.join(root.path, path))
+    except OSError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    return SourceFile(root=root.path, path=path, identity=identity_of(status))
+
+
+def _writer(root: Root, opened: OpenSource) -> Writer:
+    writer = opened.writer()
+    return Writer.UNKNOWN if root.remote and writer is Writer.NONE else writer
+
+
+def _matched(root: Root, path: str) -> PathMatch:
+    match = root.layout.match(path)
+    if match is None:
+        raise NotASegment("unmatched_name", f"{path!r} does not fit the root's layout")
+    return match
+
+
+def _probed(opened: OpenSource) -> StreamFacts:
+    if opened.identity.size_bytes == 0:
+        raise NotASegment("empty", "the file has no bytes: its recorder was stopped before it wrote any")
+    return probe_by(opened.read, opened.identity.size_bytes)
+
+
+def _stream_flags(facts: StreamFacts) -> frozenset[SegmentFlag]:
+    flags = set()
+    if facts.cut_off:
+        flags.add(SegmentFlag.PARTIAL)
+    if facts.starts_with_keyframe is False:
+        flags.add(SegmentFlag.NO_KEYFRAME)
+    return frozenset(flags)
+
+
+def _span(start: datetime, duration: timedelta, source: SourceFile) -> TimeSpan:
+    try:
+        return TimeSpan(start.astimezone(UTC), (start + duration).astimezone(UTC))
+    except OverflowError as exc:
+        raise NotASegment("impossible_time", f"{source.path!r} names a time out of range") from exc

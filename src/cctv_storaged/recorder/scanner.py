@@ -1,0 +1,107 @@
+"""Walking a recorder root: what lies there now. Scans are the truth; events are only hints.
+
+A folder whose modification time stands still since everything in it was dealt with is not read again,
+so that a scan of a thousand quiet folders costs a thousand stat calls. A file rewritten in place does
+not touch its folder: a full scan reads every folder regardless.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from cctv_storaged.model import FileIdentity
+
+RACY_NS = 2_000_000_000
+"""A folder changed this recently may change again within its clock's tick: it is read again next time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One folder's files that may be segments, as they are now."""
+
+    folder: str  # relative to the root, '' for the root itself
+    files: dict[str, FileIdentity]
+    stamp: int  # the folder's mtime_ns, read before its entries
+
+
+@dataclass(slots=True)
+class _Folder:
+    stamp: int
+    inner: tuple[str, ...]
+    settled: bool = False
+
+
+@dataclass(slots=True)
+class Scanner:
+    """Remembers the folders of one root between scans; used by one thread at a time."""
+
+    root: str
+    extension: str  # of files that may be segments, e.g. ".ts"
+    _folders: dict[str, _Folder] = field(default_factory=dict)
+
+    @property
+    def folders(self) -> int:
+        """Folders seen by the last scan."""
+        return len(self._folders)
+
+    def changed(self, beneath: str = "", *, full: bool = False) -> Iterator[Listing]:
+        """Listings of the folders that changed since they were settled, of all of them if `full`.
+
+        Raises OSError if the root (or `beneath`) itself cannot be read; folders below it that vanish or
+        refuse meanwhile are left out.
+        """
+        os.stat(os.path.join(self.root, beneath))
+        waiting = [beneath]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                listing, inner = self._visit(folder, full=full)
+            except OSError:
+                self._folders.pop(folder, None)
+                continue
+            waiting.extend(os.path.join(folder, name) for name in inner)
+            if listing is not None:
+                yield listing
+
+    def settle(self, listing: Listing) -> None:
+        """Everything in the listing is dealt with: read the folder again only when it changes."""
+        known = self._folders.get(listing.folder)
+        if known is not None and known.stamp == listing.stamp and time.time_ns() - listing.stamp > RACY_NS:
+            known.settled = True
+
+    def _visit(self, folder: str, *, full: bool) -> tuple[Listing | None, tuple[str, ...]]:
+        path = os.path.join(self.root, folder)
+        stamp = os.stat(path, follow_symlinks=folder == "").st_mtime_ns
+        known = self._folders.get(folder)
+        if known is not None and known.settled and known.stamp == stamp and not full:
+            return None, known.inner
+        files, inner = self._read(path)
+        self._folders[folder] = _Folder(stamp=stamp, inner=inner)
+        return Listing(folder=folder, files=files, stamp=stamp), inner
+
+    def _read(self, path: str) -> tuple[dict[str, FileIdentity], tuple[str, ...]]:
+        files: dict[str, FileIdentity] = {}
+        inner = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    inner.append(entry.name)
+                elif entry.name.endswith(self.extension):
+                    self._add(files, entry)
+        return files, tuple(sorted(inner, reverse=True))
+
+    @staticmethod
+    def _add(files: dict[str, FileIdentity], entry: os.DirEntry[str]) -> None:
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # gone since the folder was read
+            return
+        if stat.S_ISREG(status.st_mode):
+            files[entry.name] = FileIdentity(
+                device=status.st_dev,
+                inode=status.st_ino,
+                size_bytes=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+            )

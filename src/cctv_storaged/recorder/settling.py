@@ -1,0 +1,29 @@
+"""Telling a closed file from an open one by watching it stand still, where the kernel does not say."""
+
+from cctv_storaged.model import FileIdentity
+
+QUIET_S = 60.0
+"""Recorders that buffer may write nothing for many seconds; a minute of silence is taken for the end."""
+
+
+class Settling:
+    """When each undecided file was last seen to change. All times are monotonic seconds."""
+
+    def __init__(self, quiet_s: float = QUIET_S) -> None:
+        self._quiet_s = quiet_s
+        self._seen: dict[str, tuple[FileIdentity, float]] = {}
+
+    def quiet(self, path: str, identity: FileIdentity, now: float) -> bool:
+        """Whether the file has stood still long enough to be taken for closed."""
+        last = self._seen.get(path)
+        if last is None or last[0] != identity:
+            self._seen[path] = (identity, now)
+            return False
+        if now - last[1] < self._quiet_s:
+            return False
+        del self._seen[path]
+        return True
+
+    def forget_older_than(self, moment: float) -> None:
+        """Files that vanished before they settled would stay here for ever."""
+        self._seen = {path: entry for path, entry in self._seen.items() if entry[1] >= moment}

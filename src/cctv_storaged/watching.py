@@ -1,0 +1,257 @@
+"""One recorder root, watched: hints at once, and scans as the guarantee.
+
+Order matters: watch first, then scan. A file closed in between is seen twice, which does no harm; the
+other way round it would be missed. A watcher that dies, overflows or cannot be started costs nothing but
+time: the scan goes on, and more often.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cctv_storaged.clock import Clock
+from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.ingest import FINAL, Ingest, Outcome
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.segments import KnownFile
+from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import FileIdentity
+from cctv_storaged.recorder.admission import Found, Root
+from cctv_storaged.recorder.scanner import Listing, Scanner
+from cctv_storaged.recorder.settling import Settling
+from cctv_storaged.recorder.watcher import Hint, Sign
+from cctv_storaged.supervision import FolderCensus, WatcherSupervisor
+
+log = logging.getLogger(__name__)
+
+POLL_S = 5.0
+"""The longest pause between scans of a root whose events do not arrive."""
+FULL_SCAN_S = 3600.0
+"""How often every folder is read, changed or not: a file rewritten in place does not touch its folder."""
+DUTY = 0.02
+"""Scanning takes at most this share of the time: the recorder comes first."""
+BURST_S = 0.2
+"""A burst of new folders is one scan."""
+CONCURRENT_LOOKS = 16
+HINT_FOLLOWERS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchContext:
+    """What watching a root needs besides the root."""
+
+    ingest: Ingest
+    journal: Journal
+    clock: Clock
+    metrics: Metrics
+    hub: EventHub
+    census: FolderCensus
+    scan_interval: timedelta
+    events: bool  # whether inotify is to be tried at all
+
+
+class RootWatch:
+    """Keeps one recorder root and the journal in step until it is cancelled."""
+
+    def __init__(self, root: Root, context: WatchContext) -> None:
+        self._root = root
+        self._context = context
+        self._scanner = Scanner(root.path, root.layout.extension)
+        self._settling = Settling()
+        self._hints: deque[Hint] = deque()
+        self._queued: set[tuple[str, Sign]] = set()
+        self._hint_arrived = asyncio.Event()
+        self._scan_wanted = asyncio.Event()
+        self._full_wanted = True
+        self._last_full_at = 0.0
+        self._away = False
+        self.scans = 0
+        """Scans finished so far."""
+        self.scanned_at = time.monotonic()
+        """Monotonic time of the last sign of life of the scan, for the watchdog."""
+        self._supervisor = WatcherSupervisor(
+            root.path, context.census, self._take_hint, self._alert, self.rescan
+        )
+
+    @property
+    def root(self) -> Root:
+        return self._root
+
+    @property
+    def away(self) -> bool:
+        """Whether the root could not be read at the last try."""
+        return self._away
+
+    @property
+    def polling(self) -> bool:
+        """Whether scans alone have to find segments here."""
+        return not self._supervisor.reliable
+
+    def rescan(self) -> None:
+        """A full scan as soon as possible."""
+        self._full_wanted = True
+        self._scan_wanted.set()
+
+    async def run(self) -> None:
+        """Watches and scans until cancelled."""
+        if self._context.events:
+            await self._supervisor.check()
+        async with asyncio.TaskGroup() as tasks:
+            if self._context.events:
+                tasks.create_task(self._supervisor.run())
+            tasks.create_task(self._scan_for_ever())
+            for _ in range(HINT_FOLLOWERS):
+                tasks.create_task(self._follow_hints())
+
+    # Hints
+
+    def _take_hint(self, hint: Hint) -> None:
+        if hint.sign is Sign.LOST:
+            self._context.metrics.watcher_overflows.inc()
+            self._alert(f"inotify events below {self._root.path} were lost; scanning everything")
+            self.rescan()
+        elif hint.sign is Sign.FOLDER:
+            self._scan_wanted.set()
+        elif hint.path.endswith(self._root.layout.extension) and (hint.path, hint.sign) not in self._queued:
+            self._queued.add((hint.path, hint.sign))
+            self._hints.append(hint)
+            self._hint_arrived.set()
+
+    async def _follow_hints(self) -> None:
+        while True:
+            hint = await self._next_hint()
+            said_closed = hint.sign is Sign.CLOSED
+
+            def closed(found: Found, said_closed: bool = said_closed) -> bool:
+                return said_closed or self._quiet(found)
+
+            if await self._context.ingest.consider(self._root, hint.path, closed) is Outcome.POSTPONED:
+                self._scan_wanted.set()
+                await asyncio.sleep(1)  # a full disk or a broken one is not helped by haste
+
+    async def _next_hint(self) -> Hint:
+        while not self._hints:
+            self._hint_arrived.clear()
+            await self._hint_arrived.wait()
+        hint = self._hints.popleft()
+        self._queued.discard((hint.path, hint.sign))
+        return hint
+
+    # Scans
+
+    async def _scan_for_ever(self) -> None:
+        while True:
+            self._scan_wanted.clear()
+            started = time.monotonic()
+            await self._scan()
+            await self._pause(time.monotonic() - started)
+
+    async def _pause(self, scan_took_s: float) -> None:
+        """Until a scan is wanted or due, and never so soon that scanning takes more than its share."""
+        interval = self._context.scan_interval.total_seconds()
+        if self.polling:
+            interval = min(interval, POLL_S)
+        try:
+            await asyncio.wait_for(self._scan_wanted.wait(), max(interval, scan_took_s / DUTY))
+        except TimeoutError:
+            return
+        await asyncio.sleep(BURST_S)
+
+    async def _scan(self) -> None:
+        started = time.monotonic()
+        full = self._full_wanted or started - self._last_full_at >= FULL_SCAN_S
+        self._full_wanted = False
+        found = 0
+        try:
+            listings = self._scanner.changed(full=full)
+            while (listing := await asyncio.to_thread(next, listings, None)) is not None:
+                found += await self._compare(listing)
+                self.scanned_at = time.monotonic()
+        except OSError as exc:
+            self._root_is_away(exc)
+        else:
+            self._root_is_there()
+            self._last_full_at = started if full else self._last_full_at
+        self._finish(started, found)
+
+    def _finish(self, started: float, found: int) -> None:
+        self.scanned_at = time.monotonic()
+        self._settling.forget_older_than(self.scanned_at - FULL_SCAN_S)
+        self._context.census.count(self._root.path, 0 if self.polling else self._scanner.folders)
+        metrics = self._context.metrics
+        metrics.scan_seconds.labels(self._root.path).set(self.scanned_at - started)
+        metrics.watcher_up.labels(self._root.path).set(0 if self.polling else 1)
+        if found:
+            metrics.scan_found.inc(found)
+            log.info("scan of %s registered %d files", self._root.path, found)
+        self.scans += 1
+
+    async def _compare(self, listing: Listing) -> int:
+        """Looks at what the journal does not know of a folder; returns how many segments that gave."""
+        known = await self._context.journal.segments.known_in(self._root.path, listing.folder)
+        await self._follow_disk(listing, known)
+        unknown = sorted(
+            name for name, identity in listing.files.items() if not _same(known.get(name), identity)
+        )
+        registered, settled = 0, True
+        for names in _chunks(unknown, CONCURRENT_LOOKS):
+            outcomes = await asyncio.gather(*(self._look(listing, name) for name in names))
+            registered += outcomes.count(Outcome.REGISTERED)
+            settled = settled and FINAL.issuperset(outcomes)
+        if settled:
+            self._scanner.settle(listing)
+        return registered
+
+    async def _follow_disk(self, listing: Listing, known: dict[str, KnownFile]) -> None:
+        """A reboot may number devices anew: the same files on the same disk, so only the number is noted."""
+        for name, identity in listing.files.items():
+            entry = known.get(name)
+            if entry is not None and entry.identity.device != identity.device and _same(entry, identity):
+                await self._context.journal.segments.renumber_device(
+                    self._root.path, listing.folder, entry.identity.device, identity.device
+                )
+                return
+
+    async def _look(self, listing: Listing, name: str) -> Outcome:
+        path = f"{listing.folder}/{name}" if listing.folder else name
+        return await self._context.ingest.consider(self._root, path, self._quiet)
+
+    def _quiet(self, found: Found) -> bool:
+        return self._settling.quiet(found.source.path, found.source.identity, time.monotonic())
+
+    # What people are told
+
+    def _root_is_away(self, error: OSError) -> None:
+        if not self._away:
+            self._alert(f"recorder root {self._root.path} cannot be read: {error}")
+        self._away = True
+        self._context.metrics.root_up.labels(self._root.path).set(0)
+
+    def _root_is_there(self) -> None:
+        if self._away:
+            self._alert(f"recorder root {self._root.path} is back")
+        self._away = False
+        self._context.metrics.root_up.labels(self._root.path).set(1)
+
+    def _alert(self, text: str) -> None:
+        log.warning("%s", text)
+        self._context.hub.publish(Event(kind=EventKind.ALERT, at=self._context.clock.now(), detail=text))
+
+
+def _same(known: KnownFile | None, identity: FileIdentity) -> bool:
+    """Whether a file needs no second look; device numbers change with a reboot and tell nothing."""
+    return (
+        known is not None
+        and known.identity.inode == identity.inode
+        and known.identity.size_bytes == identity.size_bytes
+        and known.identity.mtime_ns == identity.mtime_ns
+    )
+
+
+def _chunks(names: list[str], size: int) -> Iterator[list[str]]:
+    for first in range(0, len(names), size):
+        yield names[first : first + size]
