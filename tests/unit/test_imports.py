@@ -186,7 +186,7 @@ def test_the_right_way_and_a_type_checkers_import_are_not_shown(tmp_path: Path) 
         tmp_path,
         {
             "model.py": "import typing\nif typing.TYPE_CHECKING:\n    from cctv_storaged import daemon",
-            "journal/journal.py": "from cctv_storaged import __version__\nfrom cctv_storaged.model import Copy",
+            "journal/journal.py": "from cctv_storaged import __version__, model",
             "journal/rows.py": "from .journal import Journal",
             "delivery.py": "from cctv_storaged.journal.rows import Row",
             "retention.py": "import cctv_storaged.delivery",
