@@ -73,6 +73,8 @@ class RootWatch:
         """Scans finished so far."""
         self.scanned_at = time.monotonic()
         """Monotonic time of the last sign of life of the scan, for the watchdog."""
+        self.pause_s = 0.0
+        """The pause between the last scan and the next."""
         self._supervisor = WatcherSupervisor(
             root.path, context.census, self._take_hint, self._alert, self.rescan
         )
@@ -155,8 +157,9 @@ class RootWatch:
         interval = self._context.scan_interval.total_seconds()
         if self.polling:
             interval = min(interval, POLL_S)
+        self.pause_s = max(interval, scan_took_s / DUTY)
         try:
-            await asyncio.wait_for(self._scan_wanted.wait(), max(interval, scan_took_s / DUTY))
+            await asyncio.wait_for(self._scan_wanted.wait(), self.pause_s)
         except TimeoutError:
             return
         await asyncio.sleep(BURST_S)

@@ -15,7 +15,7 @@ from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_PARTS, SEGMENT_TABLES, segments_from
 from cctv_storaged.journal.store import Store
-from cctv_storaged.model import CopyState, Segment, SegmentFlag, SourceState
+from cctv_storaged.model import CopyState, Segment, SegmentFlag, SourceState, TimeSpan
 
 UNDELIVERED = "copy.state IN ('pending', 'stored')"
 """Word for word the condition of the partial index copy_undelivered, or SQLite will not use it."""
@@ -64,13 +64,13 @@ class Copies:
         self._store = store
 
     async def due(
-        self, backend: str, order: Order, limit: int, now: datetime, *, held_only: bool = False
+        self, backend: str, order: Order, limit: int, now: datetime, *, urgent_only: bool = False
     ) -> list[Segment]:
         """Segments with an undelivered copy at the backend whose time has come, by start time."""
-        held = "AND s.held = 1" if held_only else ""
+        urgent = "AND copy.urgent = 1" if urgent_only else ""
         query = f"""SELECT {SEGMENT_COLUMNS} FROM copy
              CROSS JOIN segment s ON s.no = copy.segment_no {SEGMENT_PARTS}
-             WHERE copy.backend = ? AND {UNDELIVERED} AND copy.due_us <= ? {held}
+             WHERE copy.backend = ? AND {UNDELIVERED} AND copy.due_us <= ? {urgent}
              ORDER BY copy.start_us {order}, copy.segment_no {order} LIMIT ?"""
         parameters = (backend, to_us(now), limit)
         return await self._store.read(lambda db: segments_from(db, db.execute(query, parameters).fetchall()))
@@ -99,6 +99,10 @@ class Copies:
         """What was stored is not what it should be, and the source is there: deliver it anew."""
         await self._store.write(lambda db: _put_again(db, segment_id, backend, error, due))
 
+    async def redeliver(self, segment_id: UUID, backend: str, error: str) -> None:
+        """A backend no longer holds what it had been shown to hold: deliver it anew, before others."""
+        await self._store.write(lambda db: _redeliver(db, segment_id, backend, error))
+
     async def failed(self, segment_id: UUID, backend: str, error: str) -> None:
         """Only a human can help: never a reason to delete anything."""
         await self._store.write(lambda db: _failed(db, segment_id, backend, error))
@@ -115,6 +119,10 @@ class Copies:
     async def retry_failed(self, backend: str | None) -> int:
         """Failed copies whose source is there become pending again; how many."""
         return await self._store.write(lambda db: _retry_failed(db, backend))
+
+    async def urge(self, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:
+        """Undelivered copies of a camera's footage go before all others; failed ones get another try."""
+        return await self._store.write(lambda db: _urge(db, camera_id, span, backend))
 
     async def failures(self, limit: int) -> list[Segment]:
         """Segments with a failed copy, at most `limit`."""
@@ -207,6 +215,17 @@ def _put_again(db: sqlite3.Connection, segment_id: UUID, backend: str, error: st
     )
 
 
+def _redeliver(db: sqlite3.Connection, segment_id: UUID, backend: str, error: str) -> None:
+    no = _key(db, segment_id)
+    db.execute(
+        """UPDATE copy SET state = 'pending', urgent = 1, error = ?, due_us = 0, stored_us = NULL,
+                           verified_us = NULL, etag = NULL
+            WHERE segment_no = ? AND backend = ? AND state IN ('stored', 'verified')""",
+        (error, no, backend),
+    )
+    db.execute("UPDATE segment SET settled_us = NULL, catalogued = 0 WHERE no = ?", (no,))
+
+
 def _failed(db: sqlite3.Connection, segment_id: UUID, backend: str, error: str) -> None:
     no = _key(db, segment_id)
     db.execute(
@@ -244,6 +263,19 @@ def _retry_failed(db: sqlite3.Connection, backend: str | None) -> int:
             WHERE state = 'failed' AND (?1 IS NULL OR backend = ?1)
               AND segment_no IN (SELECT no FROM segment WHERE source_state = 'present')""",
         (backend,),
+    ).rowcount
+
+
+def _urge(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:
+    camera = db.execute("SELECT no, longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
+    if camera is None:
+        return 0
+    return db.execute(
+        """UPDATE copy SET urgent = 1, due_us = 0, state = iif(state = 'stored', 'stored', 'pending')
+            WHERE state IN ('pending', 'stored', 'failed') AND (?1 IS NULL OR backend = ?1)
+              AND segment_no IN (SELECT no FROM segment WHERE camera_no = ?2 AND source_state = 'present'
+                                    AND start_us > ?3 AND start_us < ?4 AND end_us > ?5)""",
+        (backend, camera[0], to_us(span.start) - camera[1], to_us(span.end), to_us(span.start)),
     ).rowcount
 
 

@@ -63,6 +63,7 @@ CREATE TABLE copy (
     attempts    INTEGER NOT NULL DEFAULT 0,    -- failures that were this object's own
     error       TEXT,
     due_us      INTEGER NOT NULL DEFAULT 0,    -- not before; 0 for at once
+    urgent      INTEGER NOT NULL DEFAULT 0 CHECK (urgent IN (0, 1)), -- held or asked for: before all others
     start_us    INTEGER NOT NULL,              -- the segment's, so that newest-first needs no join
     size_bytes  INTEGER NOT NULL,              -- the segment's, for the backlog in bytes
     stored_us   INTEGER,
@@ -72,6 +73,8 @@ CREATE TABLE copy (
     CHECK (state <> 'verified' OR verified_us IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX copy_undelivered ON copy (backend, start_us, segment_no) WHERE state IN ('pending', 'stored');
+CREATE INDEX copy_urgent ON copy (backend, start_us, segment_no)
+    WHERE urgent = 1 AND state IN ('pending', 'stored');
 CREATE INDEX copy_deleting ON copy (backend, segment_no) WHERE state = 'deleting';
 CREATE INDEX copy_failed ON copy (backend, segment_no) WHERE state = 'failed';
 CREATE INDEX copy_by_path ON copy (backend, path) WHERE path IS NOT NULL;

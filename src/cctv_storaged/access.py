@@ -1,0 +1,113 @@
+"""Who may use the API: tokens and their scopes."""
+
+import logging
+import os
+import secrets
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from uuid import UUID
+
+from cctv_storaged.clock import Clock
+from cctv_storaged.errors import NotFound
+from cctv_storaged.journal.tokens import Token, Tokens, hashed
+
+log = logging.getLogger(__name__)
+
+PREFIX = "cctv_"
+"""Makes a leaked token recognisable to secret scanners."""
+ADMIN_FILE = "admin-token"
+
+
+class Scope(StrEnum):
+    """What a token allows. ADMIN allows everything."""
+
+    READ = "read"
+    WRITE = "write"
+    EXPORT = "export"
+    HOLD = "hold"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token at the only moment its secret is known."""
+
+    token: Token
+    secret: str
+
+
+class Access:
+    """Checks and manages tokens. The few there are live in memory, by the hash of their secret."""
+
+    def __init__(self, tokens: Tokens, clock: Clock) -> None:
+        self._tokens = tokens
+        self._clock = clock
+        self._by_hash: dict[bytes, Token] = {}
+        self._defined = False
+
+    @property
+    def any_defined(self) -> bool:
+        """Whether there is any token at all."""
+        return self._defined
+
+    async def load(self) -> None:
+        """Reads how things stand."""
+        self._defined = bool(await self._tokens.all())
+
+    async def token_of(self, secret: str) -> Token | None:
+        """The token of a secret, None for a wrong one. Compared by hash, so timing tells nothing."""
+        digest = hashed(secret)
+        if digest not in self._by_hash:
+            token = await self._tokens.find(secret)
+            if token is None:
+                return None
+            self._by_hash[digest] = token
+        return self._by_hash[digest]
+
+    async def create(self, name: str, scopes: frozenset[Scope]) -> NewToken:
+        """A new token; its secret is not kept anywhere."""
+        secret = PREFIX + secrets.token_urlsafe(32)
+        token = Token(
+            id=uuid.uuid4(), name=name, scopes=frozenset(map(str, scopes)), created_at=self._clock.now()
+        )
+        await self._tokens.add(token, secret)
+        self._defined = True
+        return NewToken(token, secret)
+
+    async def all(self) -> list[Token]:
+        """Every token, oldest first."""
+        return await self._tokens.all()
+
+    async def revoke(self, token_id: UUID) -> None:
+        """The token opens nothing any more. Raises NotFound."""
+        self._by_hash.clear()
+        if not await self._tokens.revoke(token_id):
+            raise NotFound(f"no token {token_id}")
+        self._by_hash.clear()  # one that was looked up while the row was still there
+        await self.load()
+
+    async def ensure_admin(self, data_dir: Path) -> Path | None:
+        """With no token at all, makes the first admin token and writes it, once, for its owner to read.
+
+        Returns the file's path if one was made.
+        """
+        if self._defined:
+            return None
+        path = data_dir / ADMIN_FILE
+        made = await self.create("first admin", frozenset({Scope.ADMIN}))
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(made.secret + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+
+def allows(token: Token, scope: Scope) -> bool:
+    """Whether the token opens what needs `scope`."""
+    return scope in token.scopes or Scope.ADMIN in token.scopes

@@ -1,0 +1,122 @@
+"""When to leave a backend alone, and for how long. Decisions only: no clock, no waiting, no I/O."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+
+RETRY_BASE = timedelta(seconds=1)
+RETRY_CAP = timedelta(minutes=5)
+
+OPEN_BASE_S = 1.0
+OPEN_CAP_S = 30.0
+"""The longest a recovered backend waits for its first segment."""
+TOLERANCE = 3
+"""Failures in a row that open the breaker: one timeout may be the object's own."""
+AT_ONCE = frozenset({"auth", "bucket", "clock", "space"})
+"""Reasons that the next object will meet as well."""
+
+
+def retry_delay(attempts: int, uniform: Callable[[float, float], float] = random.uniform) -> timedelta:
+    """Full-jitter exponential back-off after `attempts` failures (1 and more), 1 s to 5 min.
+
+    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    ceiling = min(RETRY_CAP.total_seconds(), RETRY_BASE.total_seconds() * 2.0 ** min(attempts, 16))
+    return timedelta(seconds=uniform(RETRY_BASE.total_seconds() / 2, ceiling))
+
+
+class BreakerState(StrEnum):
+    """CLOSED lets everything through, OPEN nothing, TRYING one."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    TRYING = "trying"
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Circuit breaker of one backend; all times are monotonic seconds."""
+
+    uniform: Callable[[float, float], float] = random.uniform
+    _failures: int = 0
+    _until: float = 0.0
+    _trying: bool = False
+    reason: str | None = field(default=None)
+    """Why it is open; None while it is closed."""
+
+    def state(self, now: float) -> BreakerState:
+        if self.reason is None:
+            return BreakerState.CLOSED
+        return BreakerState.TRYING if self._trying else BreakerState.OPEN
+
+    def wait_s(self, now: float) -> float:
+        """How long until somebody may try; 0 at once. While one is trying the others wait for the outcome."""
+        if self.reason is None:
+            return 0.0
+        return OPEN_BASE_S if self._trying else max(0.0, self._until - now)
+
+    def admit(self, now: float) -> bool:
+        """Whether the caller may put now. With the breaker open and its time over, one caller may."""
+        if self.reason is None:
+            return True
+        if self._trying or now < self._until:
+            return False
+        self._trying = True
+        return True
+
+    def succeeded(self) -> bool:
+        """The backend works. Returns whether that is news."""
+        was_open = self.reason is not None
+        self._failures, self._trying, self.reason = 0, False, None
+        return was_open
+
+    def failed(self, reason: str, now: float) -> bool:
+        """The backend as a whole failed. Returns whether this opened the breaker."""
+        self._failures += 1
+        was_trying, self._trying = self._trying, False
+        was_open = self.reason is not None
+        if not was_open and self._failures < TOLERANCE and reason not in AT_ONCE:
+            return False
+        if not was_open or was_trying:  # failures of puts that were under way do not prolong the pause
+            beyond = max(0, self._failures - TOLERANCE)
+            ceiling = min(OPEN_CAP_S, OPEN_BASE_S * 2.0 ** min(beyond, 10))
+            self._until = now + self.uniform(ceiling / 2, ceiling)
+        self.reason = reason
+        return not was_open
+
+    def untried(self) -> None:
+        """Whoever was admitted came back without having asked the backend: let another try."""
+        self._trying = False
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many puts at once a backend bears: halved when it asks for less, one more a minute after (AIMD)."""
+
+    workers: int
+    _limit: int = field(init=False)
+    _raised_at: float = 0.0
+    _pause_until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._limit = self.workers
+
+    def limit(self, now: float) -> int:
+        """Puts that may be under way now."""
+        while self._limit < self.workers and now - self._raised_at >= 60.0:
+            self._limit += 1
+            self._raised_at += 60.0
+        return self._limit
+
+    def wait_s(self, now: float) -> float:
+        """How long the backend wants to be left alone."""
+        return max(0.0, self._pause_until - now)
+
+    def throttled(self, now: float, retry_after_s: float | None) -> None:
+        """The backend asked for a slower pace; several of the same moment count once."""
+        if now - self._raised_at >= 1.0 or self._limit == self.workers:
+            self._limit = max(1, self._limit // 2)
+        self._raised_at = now
+        self._pause_until = max(self._pause_until, now + min(retry_after_s or 1.0, 60.0))

@@ -1,0 +1,145 @@
+"""Telling the catalog what the journal knows, in batches, whenever PostgreSQL listens.
+
+Nothing on this host waits for it. A batch told twice is told once; a row PostgreSQL will never take is
+logged and passed over, so that it does not hold up the others.
+"""
+
+import asyncio
+import logging
+import random
+from uuid import UUID
+
+from cctv_storaged.catalog.base import Catalog, CatalogCopy, CatalogRow, whole_seconds
+from cctv_storaged.clock import Clock
+from cctv_storaged.errors import CatalogUnavailable, JournalFull
+from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.outbox import News
+from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import CopyState, Segment
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+IDLE_S = 5.0
+GATHER_S = 0.5
+"""After word of something new, so long for more of it: one batch instead of many."""
+RETRY_CAP_S = 60.0
+
+
+class Cataloguing:
+    """Feeds the catalog until cancelled."""
+
+    def __init__(
+        self, journal: Journal, catalog: Catalog, host_id: str, clock: Clock, metrics: Metrics, hub: EventHub
+    ) -> None:
+        self._journal = journal
+        self._catalog = catalog
+        self._host_id = host_id
+        self._clock = clock
+        self._metrics = metrics
+        self._hub = hub
+        self._wake = asyncio.Event()
+        self.trouble: str | None = None
+        """Why the catalog takes nothing right now; None while it does."""
+
+    def wake(self) -> None:
+        """There is something to tell."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Tells the news as it comes."""
+        failures = 0
+        while True:
+            try:
+                more = await self._tell_once()
+                failures = 0
+                self._is_back()
+            except CatalogUnavailable as exc:
+                failures += 1
+                self._is_away(str(exc))
+                await asyncio.sleep(random.uniform(0.5, min(RETRY_CAP_S, 2.0**failures)))
+                continue
+            except JournalFull:
+                more = False
+            if not more:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), IDLE_S)
+            await asyncio.sleep(GATHER_S)
+        except TimeoutError:
+            return
+
+    async def _tell_once(self) -> bool:
+        news = await self._journal.outbox.news(BATCH)
+        self._metrics.catalog_lag.set(await self._journal.outbox.lag())
+        if news.empty:
+            return False
+        rows = [row for segment in news.changed if (row := catalog_row(segment, self._host_id)) is not None]
+        if rows:
+            result = await self._catalog.upsert(rows)
+            for refused in result.refused:
+                self._refused(refused.id, refused.reason)
+        if news.forgotten:
+            await self._catalog.remove(news.forgotten)
+        await self._journal.outbox.told(news)
+        return _full(news)
+
+    def _refused(self, segment_id: UUID, reason: str) -> None:
+        self._metrics.errors.labels("catalog", "POSTGRES").inc()
+        log.error("catalog refused %s: %s", segment_id, reason, extra={"segment_id": str(segment_id)})
+
+    def _is_away(self, reason: str) -> None:
+        if self.trouble is None:
+            self._alert(f"catalog is away: {reason}")
+        self.trouble = reason
+        self._metrics.catalog_up.set(0)
+
+    def _is_back(self) -> None:
+        if self.trouble is not None:
+            self._alert("catalog is back")
+        self.trouble = None
+        self._metrics.catalog_up.set(1)
+
+    def _alert(self, text: str) -> None:
+        log.warning("%s", text)
+        self._hub.publish(Event(kind=EventKind.ALERT, at=self._clock.now(), backend="POSTGRES", detail=text))
+
+
+def catalog_row(segment: Segment, host_id: str) -> CatalogRow | None:
+    """The catalog's row of a segment; None while no backend holds it."""
+    kept = [copy for copy in segment.copies if copy.state in (CopyState.VERIFIED, CopyState.STORED)]
+    main = next((copy for copy in kept if copy.path is not None), None)
+    if main is None or main.path is None or segment.sha256 is None:
+        return None
+    return CatalogRow(
+        id=segment.id,
+        camera_id=segment.camera_id,
+        start_time=segment.span.start,
+        end_time=segment.span.end,
+        duration_seconds=whole_seconds(segment.span),
+        size_bytes=segment.size_bytes,
+        storage_backend=main.backend,
+        storage_path=main.path,
+        checksum=segment.sha256.hex(),
+        created_at=segment.created_at,
+        host_id=host_id,
+        flags=tuple(sorted(segment.flags)),
+        copies=tuple(
+            CatalogCopy(
+                backend=copy.backend,
+                path=copy.path,
+                state=copy.state,
+                stored_at=copy.stored_at,
+                verified_at=copy.verified_at,
+            )
+            for copy in segment.copies
+        ),
+    )
+
+
+def _full(news: News) -> bool:
+    return len(news.changed) >= BATCH or len(news.forgotten) >= BATCH

@@ -1,0 +1,82 @@
+"""Whether the daemon does its work, as /ready, the watchdog and `status` are told."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cctv_storaged.cataloguing import Cataloguing
+from cctv_storaged.delivery import Delivery
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.watching import RootWatch
+
+SCAN_STALL_S = 900.0
+"""A scan that showed no sign of life for so long hangs (a dead network mount, say)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part's state. `trouble` None: it works."""
+
+    name: str
+    trouble: str | None
+    essential: bool  # whether the daemon is not ready without it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """All parts together."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def ready(self) -> bool:
+        return not any(part.trouble and part.essential for part in self.parts)
+
+
+class Health:
+    """Asks the parts how they are; opens no connection to anything outside."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        watches: Sequence[RootWatch],
+        deliveries: Sequence[Delivery],
+        cataloguing: Cataloguing | None,
+    ) -> None:
+        self._journal = journal
+        self._watches = watches
+        self._deliveries = deliveries
+        self._cataloguing = cataloguing
+
+    def readiness(self) -> Readiness:
+        """A missing backend or catalog is told and does not make the daemon unready: it is built for that."""
+        parts = [Part(name="journal", trouble=self._journal_trouble(), essential=True)]
+        parts += [
+            Part(name=f"root {watch.root.path}", trouble=_watch_trouble(watch), essential=True)
+            for watch in self._watches
+        ]
+        parts += [
+            Part(name=f"backend {delivery.name}", trouble=delivery.trouble, essential=False)
+            for delivery in self._deliveries
+        ]
+        if self._cataloguing is not None:
+            parts.append(Part(name="catalog", trouble=self._cataloguing.trouble, essential=False))
+        return Readiness(parts=tuple(parts))
+
+    async def earned(self) -> bool:
+        """Whether the watchdog may be told that all is well: the loop turns (we are here), the journal's
+        thread answers, and no scan hangs. Backends have no say: an outage is no reason to restart.
+        """
+        await self._journal.alive()
+        return all(
+            time.monotonic() - watch.scanned_at < SCAN_STALL_S + watch.pause_s for watch in self._watches
+        )
+
+    def _journal_trouble(self) -> str | None:
+        return "its disk is full" if self._journal.full else None
+
+
+def _watch_trouble(watch: RootWatch) -> str | None:
+    if watch.away:
+        return "cannot be read"
+    return None if watch.scans else "first scan not finished"

@@ -1,0 +1,103 @@
+"""A segment's bytes for a reader, from the nearest good copy: source, file system, then the object stores."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from uuid import UUID
+
+from cctv_storaged.backends.base import Backend
+from cctv_storaged.errors import BackendError, NotASegment, NotFound, SourceChanged
+from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import BackendKind, CopyState, Segment, SourceState
+from cctv_storaged.recorder.source import OpenSource, open_source
+
+log = logging.getLogger(__name__)
+
+BLOCK_BYTES = 256 * 1024
+SOURCE = "SOURCE"
+"""Where bytes came from, when no backend was needed."""
+READABLE = frozenset({CopyState.STORED, CopyState.VERIFIED})
+
+
+class Reader:
+    """Opens segments for reading, whichever copy is good and near."""
+
+    def __init__(self, backends: Sequence[Backend], metrics: Metrics, pinned: Counter[UUID]) -> None:
+        self._nearest_first = sorted(backends, key=lambda backend: backend.name != BackendKind.FILESYSTEM)
+        self._metrics = metrics
+        self._pinned = pinned
+
+    @asynccontextmanager
+    async def open(
+        self, segment: Segment, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes from `start`, `length` of them or to the end.
+
+        Raises NotFound with nothing to read from, and the last backend's error if all of them failed.
+        """
+        with self._pin(segment):
+            async with AsyncExitStack() as stack:
+                end = segment.size_bytes if length is None else start + length
+                blocks = await self._source(stack, segment, start, end)
+                yield blocks or await self._copy(stack, segment, start, end)
+
+    async def _source(
+        self, stack: AsyncExitStack, segment: Segment, start: int, end: int
+    ) -> AsyncIterator[bytes] | None:
+        if segment.source_state is not SourceState.PRESENT:
+            return None
+        try:
+            source = await asyncio.to_thread(
+                stack.enter_context, open_source(segment.source.root, segment.source.path)
+            )
+        except (SourceChanged, NotASegment, OSError) as exc:
+            log.info("source of %s is not readable, a copy is taken: %s", segment.id, exc)
+            return None
+        if not _is_registered(segment, source):
+            return None
+        self._metrics.segments_retrieved.labels(SOURCE).inc()
+        return _blocks(source, start, end)
+
+    async def _copy(
+        self, stack: AsyncExitStack, segment: Segment, start: int, end: int
+    ) -> AsyncIterator[bytes]:
+        failure: BackendError | None = None
+        for backend in self._nearest_first:
+            copy = segment.copy_at(backend.name)
+            if copy is None or copy.path is None or copy.state not in READABLE:
+                continue
+            try:
+                blocks = await stack.enter_async_context(backend.open(copy.path, start, end - start))
+            except BackendError as exc:
+                log.warning("copy of %s at %s is not readable: %s", segment.id, backend.name, exc)
+                failure = exc
+            else:
+                self._metrics.segments_retrieved.labels(backend.name).inc()
+                return blocks
+        raise failure or NotFound(f"segment {segment.id} has no bytes left to read")
+
+    @contextmanager
+    def _pin(self, segment: Segment) -> Iterator[None]:
+        """While somebody reads it the source is not pruned."""
+        self._pinned[segment.id] += 1
+        try:
+            yield
+        finally:
+            self._pinned[segment.id] -= 1
+            if not self._pinned[segment.id]:
+                del self._pinned[segment.id]
+
+
+def _is_registered(segment: Segment, source: OpenSource) -> bool:
+    registered, found = segment.source.identity, source.identity
+    return (registered.size_bytes, registered.mtime_ns) == (found.size_bytes, found.mtime_ns)
+
+
+async def _blocks(source: OpenSource, start: int, end: int) -> AsyncIterator[bytes]:
+    for offset in range(start, end, BLOCK_BYTES):
+        block = await asyncio.to_thread(source.read, offset, min(BLOCK_BYTES, end - offset))
+        if not block:
+            raise SourceChanged("the source became shorter while it was read")
+        yield block
