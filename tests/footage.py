@@ -34,6 +34,7 @@ class Recipe(TypedDict, total=False):
     seconds: float
     codec: Codec | None
     audio: bool
+    audio_codec: str
     bframes: int
     rate: float
     size: str
@@ -68,6 +69,7 @@ def cached_ts(
     seconds: float = 2,
     codec: Codec | None = "h264",
     audio: bool = False,
+    audio_codec: str = "aac",
     bframes: int = 0,
     rate: float = 25,
     size: str = "320x180",
@@ -79,11 +81,12 @@ def cached_ts(
 ) -> Path:
     """The session's one copy of such a file: only to be read.
 
-    A moving test picture (`codec`, or none) with a tone (`audio`: AAC). `gop`: frames from one key frame to
+    A moving test picture (`codec`, or none) with a tone (`audio`). `gop`: frames from one key frame to
     the next, one second by default. `ts_offset_s`: where the stream's clock starts.
     """
     argv = [*_source(seconds, codec, rate, size, audio=audio)]
     argv += _encoding(codec, bframes, gop or max(1, round(rate)), bitrate, open_gop=open_gop)
+    argv += ["-c:a", audio_codec, "-b:a", "64k"] if audio else []
     argv += ["-output_ts_offset", str(ts_offset_s)] if ts_offset_s else []
     return _encoded([*argv, *muxer_options, "-f", "mpegts"])
 
@@ -154,10 +157,9 @@ def _source(seconds: float, codec: str | None, rate: float, size: str, *, audio:
 
 
 def _encoding(codec: str | None, bframes: int, gop: int, bitrate: str | None, *, open_gop: bool) -> list[str]:
-    argv = ["-c:a", "aac", "-b:a", "64k"]
     if codec is None:
-        return argv
-    argv += [*_ENCODERS[codec], "-g", str(gop), "-bf", str(bframes)]
+        return []
+    argv = [*_ENCODERS[codec], "-g", str(gop), "-bf", str(bframes)]
     if codec == "h264":
         argv += ["-x264-params", f"scenecut=0:keyint={gop}:open-gop={int(open_gop)}"]
     if codec == "hevc":

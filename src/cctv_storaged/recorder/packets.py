@@ -79,27 +79,23 @@ class Window:
 
     def clock_reference(self, at: int) -> int | None:
         """The packet's PCR in ticks of 27 MHz (2.4.3.5: base * 300 + extension)."""
-        field = self._adaptation(at)
-        if len(field) < 7 or not field[0] & 0x10:
+        if not self._adaptation_flags(at) & 0x10 or self.data[at + 4] < 7:
             return None
-        bits = int.from_bytes(field[1:7], "big")
+        bits = int.from_bytes(self.data[at + 6 : at + 12], "big")
         return (bits >> 15) * 300 + (bits & 0x1FF)
 
     def says_discontinuity(self, at: int) -> bool:
         """Whether the packet's discontinuity_indicator announces another time base."""
-        field = self._adaptation(at)
-        return bool(field and field[0] & 0x80)
+        return bool(self._adaptation_flags(at) & 0x80)
 
     def is_random_access(self, at: int) -> bool:
         """Whether the packet's random_access_indicator is set: a hint, which muxers set at their pleasure."""
-        field = self._adaptation(at)
-        return bool(field and field[0] & 0x40)
+        return bool(self._adaptation_flags(at) & 0x40)
 
-    def _adaptation(self, at: int) -> bytes:
-        """The adaptation field after its length byte; empty where there is none."""
-        if not self.data[at + 3] & 0x20:
-            return b""
-        return self.data[at + 5 : min(at + 5 + self.data[at + 4], at + PACKET_BYTES)]
+    def _adaptation_flags(self, at: int) -> int:
+        """The first byte of the adaptation field after its length; 0 where there is none."""
+        data = self.data
+        return data[at + 5] if data[at + 3] & 0x20 and data[at + 4] else 0
 
     def _with_pid(self, run: range, pid: int, column: int, wanted: re.Pattern[bytes]) -> Iterator[int]:
         data, high, low = self.data, pid >> 8, pid & 0xFF
@@ -115,7 +111,7 @@ def opening_window(head: bytes) -> Window | None:
         if run := _unbroken(head, framing.lead, framing.stride):
             return Window(head, framing, (run,))
     found = [Window(head, framing, runs) for framing in _FRAMINGS if (runs := _runs(head, framing.stride))]
-    return min(found, key=lambda window: window.runs[0][0], default=None)
+    return max(found, key=lambda window: sum(map(len, window.runs)), default=None)
 
 
 def closing_window(tail: bytes, framing: Framing, grid: int) -> Window:
