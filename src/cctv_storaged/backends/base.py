@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from cctv_storaged.model import FileIdentity
 from cctv_storaged.pacing import ByteBudget
 
 
@@ -26,6 +27,8 @@ class Payload:
     sha256: bytes
     data: bytes | None
     metadata: Mapping[str, str]  # ASCII; the S3 user metadata without the x-amz-meta- prefix
+    identity: FileIdentity | None = None  # fstat(2) from before the hashing; lets a link be trusted unread
+    part_sha256: tuple[bytes, ...] = ()  # of each part, from `body.digest_file`; spares a second reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +42,21 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectFacts:
+    """What a backend tells about an object it holds, without its bytes."""
+
+    path: str
+    size_bytes: int
+    sha256: bytes | None  # only where the backend computed it itself
+    etag: str | None
+    metadata: Mapping[str, str]  # as given to the put, keys in lower case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a backend was found to do when it was tried at start."""
 
-    refuses_wrong_sha256: bool = False  # a put with a false checksum is refused
+    refuses_wrong_sha256: bool = False  # a put or a part with a false checksum is refused
     returns_sha256: bool = False  # a stat gives back the checksum that was stored
     conditional_put: bool = False  # If-None-Match: * is honoured
     versioning: bool = False
@@ -51,7 +65,7 @@ class Capabilities:
 
 
 class Backend(Protocol):
-    """A place that holds bytes. Raises only `errors.BackendError` and below (and `SourceChanged` from put)."""
+    """A place that holds bytes. Raises only `errors.BackendError` and below; put also `SourceChanged`."""
 
     @property
     def name(self) -> str:
@@ -71,7 +85,10 @@ class Backend(Protocol):
         """
 
     async def verify(self, expected: StoredObject) -> None:
-        """Prove that size and SHA-256 of what is held equal `expected`; ObjectMissing or ObjectMismatch else."""
+        """Prove that what is held has the size and SHA-256 of `expected`.
+
+        Raises ObjectMissing or ObjectMismatch.
+        """
 
     def open(
         self, path: str, start: int = 0, length: int | None = None
@@ -86,3 +103,17 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Give back connections and threads."""
+
+
+class Describing(Protocol):
+    """A backend that gives back what a put was told, so that the journal can be rebuilt from it."""
+
+    async def stat(self, path: str) -> ObjectFacts:
+        """Size, metadata and what else is known of the object; ObjectMissing else."""
+
+
+class Preparing(Protocol):
+    """A backend whose bucket or folder this program may make: for the embedded default and tests."""
+
+    async def ensure_bucket(self) -> None:
+        """Make the bucket or folder where it is missing."""

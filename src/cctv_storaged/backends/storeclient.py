@@ -1,0 +1,130 @@
+"""What a client library for S3 is asked for, as values and one protocol; nothing else.
+
+Single blocking requests. A client raises only `errors.BackendError` and below (and `SourceChanged` where
+a body does), and tries nothing twice.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from cctv_storaged.backends.body import Body
+from cctv_storaged.backends.proof import ObjectHead
+
+CONTENT_TYPES = {
+    "ts": "video/mp2t",
+    "mp4": "video/mp4",
+    "mkv": "video/x-matroska",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "zip": "application/zip",
+}
+
+
+def content_type(key: str) -> str:
+    """By the key's ending, so that a browser given the object knows what it has."""
+    return CONTENT_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutRequest:
+    """One object to write; `exclusive` asks for If-None-Match: * (RFC 9110 13.1.2)."""
+
+    key: str
+    body: Body
+    metadata: Mapping[str, str]
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRequest:
+    """One part of a begun upload to write; parts are numbered from 1."""
+
+    key: str
+    body: Body
+    upload_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part as the store answered it, for the list that completes an upload."""
+
+    number: int
+    etag: str
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What makes one object of the parts."""
+
+    key: str
+    upload_id: str
+    parts: tuple[Part, ...]
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A multipart upload that was begun and neither completed nor aborted."""
+
+    key: str
+    id: str
+    begun_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketFacts:
+    """What the store says about the bucket; `clock_skew_s` is its clock minus ours."""
+
+    versioning: bool
+    object_lock: bool
+    clock_skew_s: float | None
+
+
+class StoreClient(Protocol):
+    """One bucket of one store."""
+
+    def head(self, key: str) -> ObjectHead:
+        """ObjectMissing where there is nothing under the key."""
+
+    def put(self, request: PutRequest) -> str:
+        """The ETag.
+
+        Raises AlreadyThere where an exclusive put finds an object, WrongDigest where the hash is not right.
+        """
+
+    def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
+        """The new upload's id."""
+
+    def put_part(self, request: PartRequest) -> str:
+        """The part's ETag. WrongDigest as with put."""
+
+    def complete_upload(self, completion: Completion) -> str:
+        """The object's ETag. AlreadyThere as with put."""
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Give up the upload's parts."""
+
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """All that were begun and not ended."""
+
+    def read(self, key: str, start: int, length: int | None) -> AbstractContextManager[Iterator[bytes]]:
+        """The bytes in blocks of at most 1 MiB; leaving gives the connection back."""
+
+    def delete(self, key: str) -> None:
+        """Nothing there is success."""
+
+    def require_bucket(self) -> None:
+        """BackendUnavailable(bucket) where it is missing."""
+
+    def bucket_facts(self) -> BucketFacts: ...
+
+    def make_bucket(self) -> None:
+        """It being there (as ours) is success."""
+
+    def close(self) -> None:
+        """Cut the connections: threads that wait in them wake with an error."""
