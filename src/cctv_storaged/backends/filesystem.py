@@ -31,6 +31,7 @@ from cctv_storaged.backends.body import (
     whole,
 )
 from cctv_storaged.backends.files import (
+    FILE_MODE,
     NO_LINK,
     TEMPORARY,
     describe,
