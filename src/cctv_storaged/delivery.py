@@ -10,6 +10,7 @@ the recorder side looks again. No path here deletes bytes.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -17,11 +18,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from cctv_storaged.backends.base import Backend, StoredObject
+from cctv_storaged.backends.base import Backend, Capabilities, Preparing, StoredObject
 from cctv_storaged.breaker import Breaker, Pace, retry_delay
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import TimeWindow
 from cctv_storaged.errors import (
+    BackendError,
     BackendThrottled,
     BackendUnavailable,
     JournalFull,
@@ -89,6 +91,7 @@ class Delivery:
         self._payloads = Payloads(settings.workers)
         self._wake = asyncio.Event()
         self._taking = asyncio.Lock()
+        self._draining = False
         context.metrics.backend_up.labels(backend.name).set(1)
 
     @property
@@ -127,15 +130,60 @@ class Delivery:
         self._lanes.reopen()
         self._wake.set()
 
+    async def drain(self, deadline_s: float) -> None:
+        """Takes no more, and waits for what is in hand at most so long."""
+        self._draining = True
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._lanes.idle.wait(), deadline_s)
+
     async def run(self) -> None:
         """Works until cancelled; what is in hand then is simply pending again."""
         try:
+            await self._prepare()
             async with asyncio.TaskGroup() as tasks:
                 for number in range(self._settings.workers):
                     tasks.create_task(self._work(), name=f"{self.name} worker {number}")
                 tasks.create_task(self._reopen_now_and_then())
         finally:
             self._payloads.close()
+
+    async def _prepare(self) -> None:
+        """Finds out what the backend can do, as soon as it can be asked."""
+        while True:
+            await self._until_allowed()
+            try:
+                found = await self._probe()
+            except BackendError as exc:
+                reason = exc.reason if isinstance(exc, BackendUnavailable) else "server"
+                self._breaker.admit(self._context.clock.monotonic())
+                self._backend_failed(BackendUnavailable(str(exc), reason=reason))
+                await asyncio.sleep(min(1.0, self._breaker.wait_s(self._context.clock.monotonic())))
+            else:
+                self._backend_works()
+                log.info("backend %s at %s: %s", self.name, self._backend.location, found)
+                return
+
+    async def _probe(self) -> Capabilities:
+        try:
+            return await self._backend.probe()
+        except BackendUnavailable as exc:
+            if exc.reason != "bucket" or not isinstance(self._backend, Preparing):
+                raise
+            if await self._has_delivered():
+                raise  # a bucket that held footage and is gone must not be hidden by a new one
+            log.warning("%s: making it, as nothing was ever delivered there", exc)
+            await self._backend.ensure_bucket()
+            return await self._backend.probe()
+
+    async def _has_delivered(self) -> bool:
+        tallies = await self._context.journal.copies.tallies()
+        return any(
+            tally.backend == self.name
+            and tally.state in (CopyState.STORED, CopyState.VERIFIED)
+            and tally.segments
+            for tally in tallies
+        )
 
     # Taking
 
@@ -154,7 +202,11 @@ class Delivery:
             await self._until_allowed()
             async with self._taking:
                 now = self._context.clock.monotonic()
-                if self._lanes.in_hand >= self._pace.limit(now) or not self._breaker.admit(now):
+                if (
+                    self._draining
+                    or self._lanes.in_hand >= self._pace.limit(now)
+                    or not self._breaker.admit(now)
+                ):
                     segment = None
                 else:
                     segment = await self._lanes.take()

@@ -6,6 +6,7 @@ that the centre is current while an outage of hours drains. Claims live here, in
 every undelivered copy is free.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from uuid import UUID
@@ -34,6 +35,9 @@ class Lanes:
         self._urgent_may_wait = True
         self._claimed: set[UUID] = set()
         self._in_hand: set[UUID] = set()
+        self.idle = asyncio.Event()
+        """Set while no worker has a segment."""
+        self.idle.set()
         self.exhausted = False
         """Whether the journal had nothing due at the last query and nothing has been added since."""
 
@@ -61,12 +65,15 @@ class Lanes:
         """The worker is done with it, however that ended."""
         self._in_hand.discard(segment.id)
         self._claimed.discard(segment.id)
+        if not self._in_hand:
+            self.idle.set()
 
     async def take(self) -> Segment | None:
         """The next segment, claimed for the caller; None with nothing due."""
         segment = await self._choose()
         if segment is not None:
             self._in_hand.add(segment.id)
+            self.idle.clear()
         return segment
 
     async def _choose(self) -> Segment | None:

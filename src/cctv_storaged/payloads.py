@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cctv_storaged.backends.base import Payload
+from cctv_storaged.backends.body import Digests, digest_file
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import SourceChanged
 from cctv_storaged.model import FileIdentity, Segment
@@ -24,7 +25,6 @@ T = TypeVar("T")
 
 KEPT_BYTES = 8 * 2**20
 """Segments up to this size are put from memory."""
-BLOCK_BYTES = 2**20
 
 
 class Payloads:
@@ -46,19 +46,21 @@ class Payloads:
             opening = open_source(segment.source.root, segment.source.path)
             source = await self._run(lambda: stack.enter_context(opening))
             _require_same(segment, source.identity)
-            sha256, data = await self._run(lambda: _hashed(source))
-            if segment.sha256 is not None and sha256 != segment.sha256:
+            digests, data = await self._run(lambda: _hashed(source))
+            if segment.sha256 is not None and digests.sha256 != segment.sha256:
                 raise SourceChanged(
                     f"{segment.source.path!r} has other bytes than when it was first delivered"
                 )
-            hashed = replace(segment, sha256=sha256)
+            hashed = replace(segment, sha256=digests.sha256)
             yield (
                 Payload(
                     descriptor=source.descriptor,
                     size_bytes=segment.size_bytes,
-                    sha256=sha256,
+                    sha256=digests.sha256,
                     data=data,
                     metadata=_metadata(hashed),
+                    identity=source.identity,
+                    part_sha256=digests.part_sha256,
                 ),
                 hashed,
             )
@@ -79,26 +81,14 @@ def _require_same(segment: Segment, identity: FileIdentity) -> None:
         raise SourceChanged(f"{segment.source.path!r} was written to after it was registered")
 
 
-def _hashed(source: OpenSource) -> tuple[bytes, bytes | None]:
+def _hashed(source: OpenSource) -> tuple[Digests, bytes | None]:
     size_bytes = source.identity.size_bytes
-    if size_bytes <= KEPT_BYTES:
-        data = source.read(0, size_bytes)
-        _require_length(len(data), size_bytes)
-        return hashlib.sha256(data).digest(), data
-    digest = hashlib.sha256()
-    offset = 0
-    buffer = bytearray(BLOCK_BYTES)
-    view = memoryview(buffer)
-    while got := os.preadv(source.descriptor, [view], offset):
-        digest.update(view[:got])
-        offset += got
-    _require_length(offset, size_bytes)
-    return digest.digest(), None
-
-
-def _require_length(read_bytes: int, size_bytes: int) -> None:
-    if read_bytes != size_bytes:
-        raise SourceChanged(f"the file has {read_bytes} bytes, {size_bytes} were registered")
+    if size_bytes > KEPT_BYTES:
+        return digest_file(source.descriptor, size_bytes), None
+    data = source.read(0, size_bytes)
+    if len(data) != size_bytes:
+        raise SourceChanged(f"the file has {len(data)} bytes, {size_bytes} were registered")
+    return Digests(sha256=hashlib.sha256(data).digest(), part_sha256=()), data
 
 
 def _metadata(segment: Segment) -> dict[str, str]:

@@ -8,7 +8,7 @@ Every method is safe to call again after a crash at any point of an earlier call
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cctv_storaged.model import FileIdentity
 from cctv_storaged.pacing import ByteBudget
@@ -112,6 +112,7 @@ class Describing(Protocol):
         """Size, metadata and what else is known of the object; ObjectMissing else."""
 
 
+@runtime_checkable
 class Preparing(Protocol):
     """A backend whose bucket or folder this program may make: for the embedded default and tests."""
 

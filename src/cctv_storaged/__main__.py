@@ -1,0 +1,5 @@
+"""python -m cctv_storaged"""
+
+from cctv_storaged.cli import main
+
+main()

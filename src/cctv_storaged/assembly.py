@@ -1,0 +1,292 @@
+"""Opening the daemon's parts in order, each with what it needs, and closing them in the reverse order."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cctv_storaged.access import Access
+from cctv_storaged.api.server import ApiServer
+from cctv_storaged.api.services import Services
+from cctv_storaged.backends.base import Backend
+from cctv_storaged.catalog.postgres import PostgresCatalog
+from cctv_storaged.cataloguing import Cataloguing
+from cctv_storaged.clock import Clock
+from cctv_storaged.config import Settings, is_loopback
+from cctv_storaged.delivery import Delivery, DeliveryContext
+from cctv_storaged.errors import ConfigError, Fault, JournalFull
+from cctv_storaged.events import EventHub
+from cctv_storaged.gauges import Gauges
+from cctv_storaged.health import Health
+from cctv_storaged.ingest import Ingest, IngestContext
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import Segment
+from cctv_storaged.pacing import ByteBudget
+from cctv_storaged.prune import Pruner
+from cctv_storaged.reading import Reader
+from cctv_storaged.recorder.admission import CameraBook, Root
+from cctv_storaged.recorder.mounts import NETWORK_TYPES, mount_of
+from cctv_storaged.removal import Remover
+from cctv_storaged.supervision import FolderCensus
+from cctv_storaged.watching import RootWatch, WatchContext
+from cctv_storaged.wiring import (
+    catalog_target,
+    configured_cameras,
+    delivery_settings,
+    open_backend,
+    prune_rules,
+    recorder_root,
+    wants_events,
+)
+
+log = logging.getLogger(__name__)
+
+RECONSIDERED = ("unmatched_name", "impossible_time")
+"""Files set aside for these reasons are looked at again: the settings may be others today."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """What everything else stands on."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    hub: EventHub
+    journal: Journal
+    backends: tuple[Backend, ...]
+    catalog: PostgresCatalog | None
+
+    @property
+    def backend_names(self) -> tuple[str, ...]:
+        return tuple(backend.name for backend in self.backends)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that works in a daemon."""
+
+    foundation: Foundation
+    cameras: CameraBook
+    budget: ByteBudget
+    watches: tuple[RootWatch, ...]
+    deliveries: tuple[Delivery, ...]
+    cataloguing: Cataloguing | None
+    pruner: Pruner
+    remover: Remover
+    health: Health
+    gauges: Gauges
+    api: ApiServer
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Parts]:
+    """A whole daemon, open and not yet running. Raises StoragedError where it cannot be."""
+    _refuse_network_data_dir(settings.data_dir)
+    _make_embedded_folders(settings)
+    async with AsyncExitStack() as stack:
+        foundation = await _foundation(stack, settings, clock)
+        await _catch_up(foundation)
+        yield await _parts(stack, foundation)
+
+
+async def _foundation(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Foundation:
+    metrics = Metrics()
+    reserve_bytes = settings.capacity.reserve
+    journal = await Journal.open(
+        settings.data_dir, settings.host_id, clock.now(), reserve_bytes=reserve_bytes
+    )
+    stack.push_async_callback(journal.close)
+    if journal.opening.recovered_from is not None:
+        metrics.journal_recovered.inc()
+    backend = open_backend(settings)
+    stack.push_async_callback(backend.close)
+    target = catalog_target(settings)
+    catalog = None if target is None else PostgresCatalog(target, settings.host_id)
+    if catalog is not None:
+        await catalog.open()
+        stack.push_async_callback(catalog.close)
+    return Foundation(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        hub=EventHub(),
+        journal=journal,
+        backends=(backend,),
+        catalog=catalog,
+    )
+
+
+async def _catch_up(foundation: Foundation) -> None:
+    """Brings the journal in line with today's settings."""
+    journal, settings = foundation.journal, foundation.settings
+    try:
+        added = await journal.copies.require(foundation.backend_names)
+        if added:
+            log.warning("%d segments undelivered so far are now due at %s", added, foundation.backend_names)
+        await journal.segments.reconsider(RECONSIDERED)
+        for camera in configured_cameras(settings):
+            await journal.cameras.ensure(camera)
+        if settings.postgres is not None:
+            await journal.outbox.address(
+                f"{settings.postgres.host}:{settings.postgres.port}/{settings.postgres.db}"
+            )
+    except JournalFull as exc:
+        log.error("start-up goes on although the journal's disk is full: %s", exc)
+
+
+async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
+    settings, journal, clock = foundation.settings, foundation.journal, foundation.clock
+    metrics, backends = foundation.metrics, foundation.backends
+    cameras = CameraBook(settings.host_id, configured_cameras(settings))
+    cataloguing = _cataloguing(foundation)
+    deliveries: list[Delivery] = []
+    ingest = _ingest(foundation, deliveries)
+    stack.callback(ingest.close)
+    watches = _watches(foundation, ingest, cameras)
+    budget = ByteBudget(settings.delivery.rate_limit)
+    roots = {watch.root.path: watch.root for watch in watches}
+    context = _delivery_context(foundation, budget, _look_again(ingest, roots), cataloguing)
+    deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in backends]
+    pruner = Pruner(journal, backends, clock, metrics, prune_rules(settings, foundation.backend_names))
+    remover = Remover(journal, backends, clock, metrics, foundation.hub)
+    health = Health(journal, watches, deliveries, cataloguing)
+    services = Services(
+        settings=settings,
+        journal=journal,
+        ingest=ingest,
+        roots=tuple(roots.values()),
+        watches=watches,
+        deliveries=tuple(deliveries),
+        remover=remover,
+        reader=Reader(backends, metrics, pruner.pinned),
+        catalog=foundation.catalog,
+        cataloguing=cataloguing,
+        access=await _access(foundation),
+        health=health,
+        hub=foundation.hub,
+        metrics=metrics,
+        clock=clock,
+    )
+    return Parts(
+        foundation=foundation,
+        cameras=cameras,
+        budget=budget,
+        watches=watches,
+        deliveries=tuple(deliveries),
+        cataloguing=cataloguing,
+        pruner=pruner,
+        remover=remover,
+        health=health,
+        gauges=Gauges(journal, backends, (str(settings.data_dir), *roots), clock, metrics),
+        api=ApiServer(services),
+    )
+
+
+def _ingest(foundation: Foundation, deliveries: list[Delivery]) -> Ingest:
+    def registered(segment: Segment) -> None:
+        for delivery in deliveries:
+            delivery.offer(segment)
+
+    context = IngestContext(
+        journal=foundation.journal,
+        backends=foundation.backend_names,
+        clock=foundation.clock,
+        metrics=foundation.metrics,
+        hub=foundation.hub,
+    )
+    return Ingest(context, registered)
+
+
+def _watches(foundation: Foundation, ingest: Ingest, cameras: CameraBook) -> tuple[RootWatch, ...]:
+    census = FolderCensus()
+    return tuple(
+        RootWatch(
+            recorder_root(recorder, cameras),
+            WatchContext(
+                ingest=ingest,
+                journal=foundation.journal,
+                clock=foundation.clock,
+                metrics=foundation.metrics,
+                hub=foundation.hub,
+                census=census,
+                scan_interval=recorder.scan_interval,
+                events=wants_events(recorder),
+            ),
+        )
+        for recorder in foundation.settings.recorders
+    )
+
+
+def _look_again(ingest: Ingest, roots: dict[str, Root]) -> Callable[[Segment], Awaitable[None]]:
+    async def look_again(segment: Segment) -> None:
+        root = roots.get(segment.source.root)
+        if root is not None:  # else it was registered by POST from an allowed path
+            await ingest.consider(root, segment.source.path, lambda found: True)
+
+    return look_again
+
+
+def _delivery_context(
+    foundation: Foundation,
+    budget: ByteBudget,
+    look_again: Callable[[Segment], Awaitable[None]],
+    cataloguing: Cataloguing | None,
+) -> DeliveryContext:
+    def delivered(segment: Segment) -> None:
+        if cataloguing is not None:
+            cataloguing.wake()
+
+    return DeliveryContext(
+        journal=foundation.journal,
+        clock=foundation.clock,
+        metrics=foundation.metrics,
+        hub=foundation.hub,
+        budget=budget,
+        look_again=look_again,
+        delivered=delivered,
+    )
+
+
+def _cataloguing(foundation: Foundation) -> Cataloguing | None:
+    if foundation.catalog is None:
+        return None
+    return Cataloguing(
+        foundation.journal,
+        foundation.catalog,
+        foundation.settings.host_id,
+        foundation.clock,
+        foundation.metrics,
+        foundation.hub,
+    )
+
+
+async def _access(foundation: Foundation) -> Access:
+    """Who may use the API; an address that others reach is never left without a token."""
+    settings = foundation.settings
+    access = Access(foundation.journal.tokens, foundation.clock)
+    await access.load()
+    if settings.api.auth == "token" and not is_loopback(settings.api.host):
+        made = await access.ensure_admin(settings.data_dir)
+        if made is not None:
+            log.warning(
+                "no API token was defined: the first admin token is in %s (readable by its owner)", made
+            )
+    return access
+
+
+def _make_embedded_folders(settings: Settings) -> None:
+    """The default folders below data_dir are ours to make; another may be a disk not mounted yet."""
+    for path in (settings.filesystem.path, *(recorder.path for recorder in settings.recorders)):
+        if path.is_relative_to(settings.data_dir):
+            path.mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_network_data_dir(data_dir: Path) -> None:
+    """SQLite's locks and its shared memory do not work across hosts (sqlite.org, "How To Corrupt")."""
+    mount = mount_of(str(data_dir))
+    if mount.type in NETWORK_TYPES:
+        message = f"{data_dir} lies on {mount.point}, a network file system ({mount.type})"
+        raise ConfigError([Fault("data_dir", message, "the journal needs a local disk")])

@@ -1,0 +1,107 @@
+"""The command line: arguments in, an exit code and one readable line out.
+
+Exit codes: 0 done, 1 found something wrong, 2 bad usage or configuration, 3 cannot reach what it needs.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from cctv_storaged import __version__
+from cctv_storaged.config import Settings, effective, folder_faults, load_settings, secrets_of
+from cctv_storaged.errors import ConfigError, StoragedError
+from cctv_storaged.logs import configure_logging, log_uncaught
+
+BAD_USAGE, OUT_OF_REACH = 2, 3
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command and ends the process.
+
+    Ends it for good (os._exit) once all is closed and said: a thread that hangs in a dead server's socket
+    would otherwise keep the process until its timeout.
+    """
+    code = _run(_parser().parse_args(arguments))
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run(options: argparse.Namespace) -> int:
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ConfigError as exc:
+        for fault in exc.faults:
+            print(f"cctv-storaged: {fault}", file=sys.stderr)
+        return BAD_USAGE
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cctv-storaged", description="Storage daemon for CCTV recording hosts."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="the daemon; without a file: embedded defaults")
+    run.set_defaults(command=_daemon)
+    check = commands.add_parser("check-config", help="prints the settings in force, secrets starred")
+    check.set_defaults(command=_check_config)
+    for command in (run, check):
+        command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the settings")
+    return parser
+
+
+def _load(path: Path | None) -> Settings:
+    from cctv_storaged.wiring import layout_faults  # noqa: PLC0415 - a command that fails early stays quick
+
+    return load_settings(path, os.environ, (layout_faults, folder_faults))
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    sys.stdout.write(effective(_load(options.config)))
+    return 0
+
+
+def _daemon(options: argparse.Namespace) -> int:
+    settings = _load(options.config)
+    configure_logging(settings.log_level, settings.log_format, secrets_of(settings))
+    log_uncaught()
+    from cctv_storaged import daemon  # noqa: PLC0415 - after logging: imports of clients may log
+
+    try:
+        asyncio.run(daemon.run(settings, lambda: _load(options.config)))
+    except (StoragedError, OSError, BaseExceptionGroup) as exc:
+        return _told(exc)
+    return 0
+
+
+def _told(error: BaseException) -> int:
+    """Says, once, what ended the daemon; a task group wraps it, and cancelled others come with it."""
+    causes = _leaves(error)
+    for cause in causes:
+        known = isinstance(cause, StoragedError | OSError)
+        log.critical("%s", cause, exc_info=None if known else cause)
+    return BAD_USAGE if any(isinstance(cause, ConfigError) for cause in causes) else OUT_OF_REACH
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+if __name__ == "__main__":
+    main()

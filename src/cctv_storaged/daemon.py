@@ -1,0 +1,212 @@
+"""The daemon at work: every duty in one task group, signals, and a stop that follows the flow.
+
+Start: journal, backends, catalog, API (assembly.py) → what the last process left unfinished → watching and
+delivering → READY once scanning has begun.
+Stop: word to the service manager → the API takes no more → deliveries in hand get a deadline (the journal
+has the rest) → all other duties → rooms in the reverse order of opening, the journal last. A second signal
+skips the deadline.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from cctv_storaged.assembly import Parts, assembled
+from cctv_storaged.clock import SystemClock
+from cctv_storaged.config import ReloadPlan, Settings, reloadable_difference
+from cctv_storaged.errors import BackendError, ConfigError, JournalFull
+from cctv_storaged.logs import set_level
+from cctv_storaged.systemd import ServiceManager
+from cctv_storaged.wiring import configured_cameras, prune_rules
+
+log = logging.getLogger(__name__)
+
+STOP_DEADLINE_S = 20.0
+"""Deliveries in hand may finish within this; the unit's TimeoutStopSec is longer."""
+ABANDONED_S = 24 * 3600.0
+"""An upload begun so long ago and not finished was left by a process that died."""
+STATUS_S = 10.0
+
+
+class Daemon:
+    """Runs the parts until a signal, or until one fails that nothing works without."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: Settings,
+        reload_settings: Callable[[], Settings],
+        manager: ServiceManager,
+    ) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._reload_settings = reload_settings
+        self._manager = manager
+        self._stop_asked = asyncio.Event()
+        self._hurry_asked = asyncio.Event()
+
+    async def run(self) -> None:
+        """Returns after a stop that was asked for; raises what made a part fail."""
+        with self._signals():
+            try:
+                async with asyncio.TaskGroup() as duties:
+                    await self._parts.pruner.recover()
+                    await self._parts.api.start()
+                    working = [duties.create_task(duty) for duty in self._duties()]
+                    self._say_ready()
+                    await self._stop_asked.wait()
+                    await self._stop(working)
+            finally:
+                self._manager.stopping()
+                await self._parts.api.stop()
+        log.info("stopped")
+
+    def _duties(self) -> Iterator[Coroutine[object, object, None]]:
+        parts = self._parts
+        yield parts.foundation.journal.broken()
+        yield self._by_the_clock()
+        yield self._watchdog()
+        yield parts.gauges.run()
+        for watch in parts.watches:
+            yield watch.run()
+        for delivery in parts.deliveries:
+            yield delivery.run()
+        if parts.cataloguing is not None:
+            yield parts.cataloguing.run()
+
+    def _say_ready(self) -> None:
+        """The journal is open and scanning begins: whatever is closed from now on is found."""
+        self._manager.ready(self._status())
+        log.info("ready: API at %s", self._parts.api.url)
+
+    async def _stop(self, working: list[asyncio.Task[None]]) -> None:
+        log.info("stopping: deliveries in hand get %g s", STOP_DEADLINE_S)
+        self._manager.stopping()
+        await self._parts.api.stop()
+        draining = asyncio.create_task(self._drain())
+        hurry = asyncio.create_task(self._hurry_asked.wait())
+        await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurry, *working):
+            task.cancel()
+        await asyncio.gather(draining, hurry, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        await asyncio.gather(*(each.drain(STOP_DEADLINE_S) for each in self._parts.deliveries))
+
+    async def _by_the_clock(self) -> None:
+        """Pruning, deletions left unfinished, leftovers of interrupted uploads."""
+        scheduler = AsyncIOScheduler(timezone="UTC")
+        jobs: tuple[tuple[Callable[[], Awaitable[object]], int], ...] = (
+            (self._parts.pruner.run_once, 60),
+            (self._parts.remover.run_once, 30),
+            (self._sweep, 6 * 3600),
+        )
+        for job, seconds in jobs:
+            scheduler.add_job(
+                _passing, "interval", seconds=seconds, args=(job,), max_instances=1, coalesce=True
+            )
+        scheduler.start()
+        try:
+            await self._sweep_at_start()
+            await asyncio.Event().wait()
+        finally:
+            scheduler.shutdown(wait=False)
+
+    async def _sweep_at_start(self) -> None:
+        await _passing(self._sweep)
+
+    async def _sweep(self) -> None:
+        for backend in self._parts.foundation.backends:
+            removed = await backend.sweep(ABANDONED_S)
+            if removed:
+                log.info("%d abandoned uploads removed at %s", removed, backend.name)
+
+    async def _watchdog(self) -> None:
+        """A sign of life only when it is earned; silence makes the service manager restart us."""
+        interval_s = self._manager.watchdog_interval_s or STATUS_S
+        while True:
+            if await self._parts.health.earned():
+                self._manager.watchdog()
+            else:
+                log.error("a scan hangs: no sign of life for the service manager")
+            self._manager.status(self._status())
+            await asyncio.sleep(interval_s)
+
+    def _status(self) -> str:
+        parts = self._parts.health.readiness().parts
+        troubles = [f"{part.name}: {part.trouble}" for part in parts if part.trouble]
+        return "; ".join(troubles) or f"watching {len(self._parts.watches)} recorder root(s), all well"
+
+    # Signals
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers = {
+            signal.SIGTERM: self._ask_to_stop,
+            signal.SIGINT: self._ask_to_stop,
+            signal.SIGHUP: self._reload,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _ask_to_stop(self) -> None:
+        if self._stop_asked.is_set():
+            self._hurry_asked.set()
+        self._stop_asked.set()
+
+    def _reload(self) -> None:
+        """SIGHUP: what can change in a running daemon does; a bad file changes nothing."""
+        self._manager.reloading()
+        try:
+            plan = reloadable_difference(self._settings, self._reload_settings())
+        except ConfigError as exc:
+            for fault in exc.faults:
+                log.error("settings not reloaded, the old ones stay in force: %s", fault)
+        else:
+            self._apply(plan)
+        self._manager.ready(self._status())
+
+    def _apply(self, plan: ReloadPlan) -> None:
+        settings, parts = plan.settings, self._parts
+        self._settings = settings
+        set_level(settings.log_level)
+        parts.cameras.change(configured_cameras(settings))
+        parts.budget.change(settings.delivery.rate_limit)
+        parts.pruner.rules = prune_rules(settings, parts.pruner.rules.required)
+        for delivery in parts.deliveries:
+            delivery.change(
+                window=settings.delivery.window, newest_share=settings.delivery.backlog_newest_share
+            )
+        for watch in parts.watches:
+            watch.rescan()
+        log.info("settings reloaded: %s", ", ".join(sorted(plan.now)) or "nothing changed")
+        if plan.restart:
+            log.warning("these wait for a restart: %s", ", ".join(sorted(plan.restart)))
+
+
+async def run(settings: Settings, reload_settings: Callable[[], Settings]) -> None:
+    """The daemon, from nothing to nothing. Raises StoragedError where it cannot work."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # a lease that is broken would end us: recorder/source.py
+    manager = ServiceManager()
+    manager.extend_timeout(300)
+    manager.status("opening the journal")
+    async with assembled(settings, SystemClock()) as parts:
+        await Daemon(parts, settings, reload_settings, manager).run()
+
+
+async def _passing(job: Callable[[], Awaitable[object]]) -> None:
+    """A job of the schedule: what is away now is there another time. The journal's end is told elsewhere."""
+    try:
+        await job()
+    except (BackendError, JournalFull, OSError) as exc:
+        log.warning("%s put off: %s", getattr(job, "__qualname__", job), exc)

@@ -1,0 +1,168 @@
+"""Settings into the values that each room asks for. No I/O but what opening a room itself does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from cctv_storaged.backends.base import Backend
+from cctv_storaged.catalog.connections import PostgresTarget, SslMode
+from cctv_storaged.config import Recorder, Settings
+from cctv_storaged.delivery import DeliverySettings
+from cctv_storaged.errors import ConfigError, Fault
+from cctv_storaged.model import BackendKind, Camera, camera_id_for
+from cctv_storaged.prune import PruneRules
+from cctv_storaged.recorder.admission import CameraBook, Root
+from cctv_storaged.recorder.layout import Layout
+from cctv_storaged.recorder.mounts import mount_of
+
+SPARE_THREADS = 2
+"""A backend's threads besides one per worker: for probes, readers and deletions."""
+
+
+def layout_faults(settings: Settings) -> Iterator[Fault]:
+    """What is wrong with the recorders' layouts; an extra check for `load_settings`."""
+    for number, recorder in enumerate(settings.recorders):
+        try:
+            Layout.parse(recorder.layout, ZoneInfo(recorder.timezone))
+        except ConfigError as exc:
+            for fault in exc.faults:
+                yield Fault(f"recorders[{number}].layout", fault.message, fault.hint)
+
+
+def configured_cameras(settings: Settings) -> tuple[Camera, ...]:
+    """The cameras that have a name or an id of their own."""
+    return tuple(
+        Camera(
+            id=camera.id or camera_id_for(settings.host_id, camera.folder),
+            name=camera.name or camera.folder,
+            folder=camera.folder,
+        )
+        for camera in settings.cameras
+    )
+
+
+def recorder_root(recorder: Recorder, cameras: CameraBook) -> Root:
+    """A recorder root as the recorder room understands it."""
+    return Root(
+        path=str(recorder.path),
+        layout=Layout.parse(recorder.layout, ZoneInfo(recorder.timezone)),
+        cameras=cameras,
+        remote=recorder.watch == "poll" or (recorder.watch == "auto" and mount_of(str(recorder.path)).remote),
+    )
+
+
+def wants_events(recorder: Recorder) -> bool:
+    """Whether inotify is of use for a recorder root."""
+    if recorder.watch == "auto":
+        return not mount_of(str(recorder.path)).remote
+    return recorder.watch == "inotify"
+
+
+def open_backend(settings: Settings) -> Backend:
+    """The object store or file system that segments go to; its client is imported only where it is used."""
+    threads = settings.delivery.workers + SPARE_THREADS
+    match settings.backend:
+        case BackendKind.FILESYSTEM:
+            return _filesystem(settings, threads)
+        case BackendKind.MINIO:
+            return _minio(settings, threads)
+        case BackendKind.S3:
+            return _s3(settings, threads)
+        case _:
+            raise ConfigError([Fault("backend", f"{settings.backend} cannot hold segments by itself")])
+
+
+def _filesystem(settings: Settings, threads: int) -> Backend:
+    from cctv_storaged.backends.filesystem import (  # noqa: PLC0415 - only where used
+        FilesystemBackend,
+        FilesystemSettings,
+    )
+
+    block = settings.filesystem
+    return FilesystemBackend(FilesystemSettings(path=str(block.path), link=block.link, threads=threads))
+
+
+def _minio(settings: Settings, threads: int) -> Backend:
+    from cctv_storaged.backends.minio import MinioBackend, MinioTarget  # noqa: PLC0415 - only where used
+    from cctv_storaged.backends.objectstore import StoreSettings  # noqa: PLC0415
+
+    block = settings.minio
+    target = MinioTarget(
+        endpoint=block.endpoint,
+        access_key=block.access_key.get_secret_value(),
+        secret_key=block.secret_key.get_secret_value(),
+        use_ssl=block.use_ssl,
+        region=block.region or "us-east-1",
+        ca_file=_text(block.ca_file),
+    )
+    store = StoreSettings(
+        bucket=block.bucket_recordings,
+        prefix=block.prefix,
+        threads=threads,
+        readback_share=block.readback_share,
+    )
+    return MinioBackend(target, store)
+
+
+def _s3(settings: Settings, threads: int) -> Backend:
+    from cctv_storaged.backends.objectstore import StoreSettings  # noqa: PLC0415 - only where used
+    from cctv_storaged.backends.s3 import S3Backend, S3Target  # noqa: PLC0415
+
+    block = settings.s3
+    target = S3Target(
+        endpoint_url=block.endpoint_url,
+        region=block.region,
+        access_key=block.access_key.get_secret_value() or None,
+        secret_key=block.secret_key.get_secret_value() or None,
+        session_token=block.session_token.get_secret_value() or None,
+        ca_file=_text(block.ca_file),
+    )
+    store = StoreSettings(
+        bucket=block.bucket_recordings,
+        prefix=block.prefix,
+        threads=threads,
+        readback_share=block.readback_share,
+    )
+    return S3Backend(target, store)
+
+
+def delivery_settings(settings: Settings) -> DeliverySettings:
+    """How the backend is delivered to."""
+    prefix = {BackendKind.MINIO: settings.minio.prefix, BackendKind.S3: settings.s3.prefix}
+    return DeliverySettings(
+        workers=settings.delivery.workers,
+        prefix=prefix.get(settings.backend, ""),
+        mode=settings.mode,
+        window=settings.delivery.window,
+        newest_share=settings.delivery.backlog_newest_share,
+    )
+
+
+def prune_rules(settings: Settings, required: tuple[str, ...]) -> PruneRules:
+    """When sources may go."""
+    return PruneRules(
+        enabled=settings.source.prune == "after_verified",
+        grace=settings.source.grace,
+        keep=settings.source.keep,
+        required=required,
+    )
+
+
+def catalog_target(settings: Settings) -> PostgresTarget | None:
+    """The PostgreSQL server; None for the embedded default."""
+    block = settings.postgres
+    if block is None:
+        return None
+    return PostgresTarget(
+        host=block.host,
+        port=block.port,
+        database=block.db,
+        user=block.user,
+        password=block.password.get_secret_value(),
+        ssl=SslMode(block.ssl),
+        ca_file=_text(block.ca_file),
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
