@@ -1,0 +1,3 @@
+"""Real parts for the tests, started when first asked for; see tests/services."""
+
+pytest_plugins = ["tests.services.postgres"]
