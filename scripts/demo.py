@@ -30,9 +30,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Process = asyncio.subprocess.Process
 
 
+LAYOUT = "{camera}/%Y-%m-%d/%H-%M-%S.ts"
+
+
 def recordings() -> Path:
-    """Where the daemon looks when it has no settings: layout `{camera}/%Y-%m-%d/%H-%M-%S.ts`, UTC."""
+    """The recorder root that the daemon has when nothing else is set."""
     return Path(os.environ.get("DATA_DIR", "var")).absolute() / "recordings"
+
+
+def daemon_environment() -> dict[str, str]:
+    """Whatever is set for a real recorder, the daemon watches our cameras."""
+    ours = {"RECORDINGS_PATH": str(recordings()), "RECORDINGS_LAYOUT": LAYOUT, "RECORDINGS_TIMEZONE": "UTC"}
+    return os.environ | ours
 
 
 def api_url() -> str:
@@ -59,7 +68,7 @@ def recorder_arguments(camera: str) -> list[str]:
         *("-c:v", "libx264", "-preset", "ultrafast", "-threads", "1", "-g", "10", "-pix_fmt", "yuv420p"),
         *("-f", "segment", "-segment_format", "mpegts", "-segment_time", str(SEGMENT_S)),
         *("-segment_atclocktime", "1", "-strftime", "1"),
-        str(recordings() / camera / "%Y-%m-%d" / "%H-%M-%S.ts"),
+        str(recordings() / LAYOUT.format(camera=camera)),
     ]
 
 
@@ -144,7 +153,7 @@ async def guide() -> None:
 async def run(arguments: Sequence[str]) -> int:
     """The daemon's exit code, or 1 when a camera ended by itself."""
     make_folders(datetime.now(UTC))
-    daemon = await start([sys.executable, "-m", "cctv_storaged", "run", *arguments], dict(os.environ))
+    daemon = await start([sys.executable, "-m", "cctv_storaged", "run", *arguments], daemon_environment())
     utc = os.environ | {"TZ": "UTC"}
     recorders = [await start(recorder_arguments(camera), utc) for camera in CAMERAS]
     stop = _stop_on_signals(daemon)

@@ -13,6 +13,7 @@ import cctv_storaged
 PACKAGE = "cctv_storaged"
 HALL = frozenset({"model", "errors", "clock", "pacing", "config", "metrics", "systemd", "logs"})
 ROOMS = frozenset({"recorder", "journal", "backends", "catalog", "media"})
+COMPOSITION = frozenset({"daemon", "assembly", "wiring"})  # build and connect all that is below
 LAYERS = ("hall", "room", "service", "api", "daemon", "cli")
 
 
@@ -35,7 +36,7 @@ def layer_of(module: str) -> str:
         return "room"
     if top in {"api", "web"}:
         return "api"
-    if top == "daemon":
+    if top in COMPOSITION:
         return "daemon"
     return "cli" if top.startswith("cli") or top == "__main__" else "service"
 

@@ -21,8 +21,9 @@ LONGEST_TEXT = 8_000
 _FIELD_NAMES = """
     action address age_s attempt attempts backend camera camera_id cause copy_state count delay_s end error
     export_id failed field flags folder found free_bytes hint hold_id host_id job lag limit limit_s location
-    method missing mode path pending port reason remote request_id root rows seconds segment_id setting
-    sha256 signal size_bytes skew_s source start state status table task total url version
+    method missing mode path pending port program reason remote request_id root rows seconds segment_id
+    setting sha256 signal size_bytes skew_s source start state status stderr table task timeout_s total url
+    version
 """
 FIELDS = frozenset(_FIELD_NAMES.split())
 """The names a caller may use in `extra`; anything else in a record is not written."""
