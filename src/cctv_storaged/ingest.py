@@ -156,7 +156,8 @@ class Ingest:
 
     async def _set_aside(self, source: SourceFile, reason: str, detail: str) -> None:
         context = self._context
-        await context.journal.segments.set_aside(source, reason, detail, self._now())
+        if not await context.journal.segments.set_aside(source, reason, detail, self._now()):
+            return  # told already
         context.metrics.segments_quarantined.labels(reason).inc()
         log.warning("file set aside (%s): %s: %s", reason, source.path, detail)
         context.hub.publish(Event(kind=EventKind.SET_ASIDE, at=self._now(), state=reason, detail=source.path))

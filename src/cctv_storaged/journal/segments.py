@@ -73,9 +73,12 @@ class Segments:
         """Registers a closed file with a pending copy per backend, in one commit. Twice is once."""
         return await self._store.write(lambda db: _record(db, self._host_id, new, backends, now))
 
-    async def set_aside(self, source: SourceFile, reason: str, detail: str, now: datetime) -> None:
-        """Lists a file that is no segment; the latest word on a name replaces the earlier."""
-        await self._store.write(lambda db: _set_aside(db, source, reason, detail, now))
+    async def set_aside(self, source: SourceFile, reason: str, detail: str, now: datetime) -> bool:
+        """Lists a file that is no segment; the latest word on a name replaces the earlier.
+
+        Returns whether this is news: False if the same file was set aside for the same reason.
+        """
+        return await self._store.write(lambda db: _set_aside(db, source, reason, detail, now))
 
     async def known_in(self, root: str, folder: str) -> dict[str, KnownFile]:
         """Every file of a folder that needs no second look, by name."""
@@ -232,23 +235,19 @@ def _replace(db: sqlite3.Connection, earlier: Segment, new: NewSegment, now: dat
     return None if covered else earlier.span
 
 
-def _set_aside(db: sqlite3.Connection, source: SourceFile, reason: str, detail: str, now: datetime) -> None:
+def _set_aside(db: sqlite3.Connection, source: SourceFile, reason: str, detail: str, now: datetime) -> bool:
     folder, name = split_path(source.path)
+    folder_no = ensure_folder(db, os.fsencode(source.root), folder)
     identity = source.identity
+    facts = (identity.device, identity.inode, identity.size_bytes, identity.mtime_ns, reason)
+    query = "SELECT device, inode, size_bytes, mtime_ns, reason FROM set_aside WHERE folder_no = ? AND name = ?"
+    if db.execute(query, (folder_no, name)).fetchone() == facts:
+        return False
     db.execute(
         "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            ensure_folder(db, os.fsencode(source.root), folder),
-            name,
-            identity.device,
-            identity.inode,
-            identity.size_bytes,
-            identity.mtime_ns,
-            reason,
-            detail,
-            to_us(now),
-        ),
+        (folder_no, name, *facts, detail, to_us(now)),
     )
+    return True
 
 
 def _known_in(db: sqlite3.Connection, root: str, folder: str) -> dict[str, KnownFile]:
