@@ -240,7 +240,8 @@ def _set_aside(db: sqlite3.Connection, source: SourceFile, reason: str, detail: 
     folder_no = ensure_folder(db, os.fsencode(source.root), folder)
     identity = source.identity
     facts = (identity.device, identity.inode, identity.size_bytes, identity.mtime_ns, reason)
-    query = "SELECT device, inode, size_bytes, mtime_ns, reason FROM set_aside WHERE folder_no = ? AND name = ?"
+    query = """SELECT device, inode, size_bytes, mtime_ns, reason FROM set_aside
+                WHERE folder_no = ? AND name = ?"""
     if db.execute(query, (folder_no, name)).fetchone() == facts:
         return False
     db.execute(
