@@ -102,7 +102,9 @@ def _choices(context: Mapping[str, object]) -> str:
 
 def _quoted(key: KeyPath, value: object) -> str:
     known = key_at(key)
-    if known is None or known.secret or not isinstance(value, str | int | float):
+    if known is None or known.secret or known.section is not None:  # "minio: secret" is no place to quote
+        return ""
+    if not isinstance(value, str | int | float):
         return ""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if "@" in text:  # user:password@host

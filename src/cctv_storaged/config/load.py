@@ -64,7 +64,8 @@ def _fill_in(draft: Draft, environ: Mapping[str, str]) -> None:
     state = environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd.exec(5): a list, ours is the first
     draft.put_if_lacking(("data_dir",), state or "var")
     data_dir = draft.get(("data_dir",))
-    base = data_dir if isinstance(data_dir, str) else "var"
+    usable = isinstance(data_dir, str) and "\0" not in data_dir  # its fault is not to be told three times
+    base = str(data_dir) if usable else "var"
     draft.put_if_lacking(("filesystem", "path"), os.path.join(base, "store"))
     if ("recorders",) not in draft.places.lines or draft.lacks(("recorders",)):
         draft.put_if_lacking(("recorders", 0, "path"), os.path.join(base, "recordings"))

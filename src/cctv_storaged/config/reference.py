@@ -26,19 +26,19 @@ that contradict each other are refused at start, all in one go.
 
 ## Where settings come from
 
-From weak to strong: the defaults below, the `AWS_*` variables, the YAML file, the other environment variables,
-the credentials in `$CREDENTIALS_DIRECTORY`.
+From weak to strong: the defaults below, the `AWS_*` variables, the YAML file, the other environment
+variables, the credentials in `$CREDENTIALS_DIRECTORY`.
 
 * A key with nothing behind it, or a variable set to nothing, is as good as left out.
-* For each variable `NAME`, `NAME_FILE` may name a file that holds the value; a newline at its end is dropped.
-  Both at once are refused.
-* `AWS_*` variables are looked at with `backend: S3` only; its keys and token are taken together or not at all.
+* For each variable `NAME`, `NAME_FILE` may name a file that holds the value; a newline at its end is
+  dropped. Both at once are refused.
+* `AWS_*` variables are looked at with `backend: S3` only; keys and token come together or not at all.
 * `RECORDINGS_*` speak about the only recorder there is, and are refused where the file lists several.
 * Without `data_dir`, the first folder of `$STATE_DIRECTORY` is taken, as systemd sets it.
 * A relative path starts at the working directory.
 
-The file is YAML 1.2: only `true` and `false` are switches, `22:00` and `007` are text. Tags and merge keys are
-refused, and so are more than 16 aliases.
+The file is YAML 1.2: only `true` and `false` are switches, `22:00` and `007` are text. Tags and merge keys
+are refused, and so are more than 16 aliases.
 
 ## How quantities are written
 

@@ -222,7 +222,7 @@ class Retention(Section):
 
 
 class Capacity(Section):
-    """What happens when volumes fill up. Checked, but not acted on by this version."""
+    """What happens when volumes fill up. Checked; of these, this version acts on `reserve` only."""
 
     warn_free: Share = 0.2
     """Free share of a volume below which it is reported."""

@@ -29,7 +29,7 @@ _SIZE_BYTES = {
 }
 _RATE_BITS = {"bit/s": 1, "kbit/s": 1000, "Mbit/s": 1000**2, "Gbit/s": 1000**3}
 _RATE_BYTES = {f"{unit}/s": 8 * size for unit, size in _SIZE_BYTES.items()}  # in bits, as the row above
-_QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,30})?) ?(?P<unit>[A-Za-z/%]{1,8})")
+_QUANTITY = re.compile(r"(?P<number>[0-9]{1,19}(?:\.[0-9]{1,30})?) ?(?P<unit>[A-Za-z/%]{1,8})")
 
 
 class BadValueError(ValueError):

@@ -18,7 +18,7 @@ from cctv_storaged.config.places import KeyPath, Places, key_text
 from cctv_storaged.errors import Fault
 
 LARGEST_FILE_BYTES = 2**20
-MOST_EVENTS = 100_000
+MOST_EVENTS = 40_000
 MOST_ALIASES = 16
 """Sixteen aliases, however nested, repeat a value at most a few hundred times."""
 DEEPEST = 24
