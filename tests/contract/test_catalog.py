@@ -235,6 +235,25 @@ async def test_overlaps_are_found_whatever_the_durations(postgres_database: Post
     assert found > 1000
 
 
+async def test_overlaps_are_found_right_where_one_index_takes_over_from_another(
+    postgres_database: PostgresDatabase,
+) -> None:
+    just, minutes, day = timedelta(microseconds=1), timedelta(minutes=2), timedelta(hours=24)
+    edges = [edge + by for edge in (timedelta(0), minutes, day) for by in (-just, timedelta(0), just)]
+    begins = [NOON - edge for edge in edges]
+    lengths = [edge for edge in edges if edge > timedelta(0)]
+    pairs = [(begin, length) for begin in begins for length in lengths]
+    rows = [
+        row(number, start_time=begin, end_time=begin + length) for number, (begin, length) in enumerate(pairs)
+    ]
+    wanted = [entry for entry in rows if entry.start_time < NOON + just and entry.end_time > NOON]
+    async with open_catalog(postgres_database) as catalog:
+        await catalog.upsert(rows)
+        found = await everything(catalog, query(NOON, NOON + just))
+    assert found == sorted(wanted, key=lambda entry: (entry.start_time, entry.id))
+    assert 0 < len(wanted) < len(rows)
+
+
 async def test_spans_at_the_ends_of_time_can_be_asked_for(postgres_database: PostgresDatabase) -> None:
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     async with open_catalog(postgres_database) as catalog:
