@@ -160,17 +160,15 @@ def _encoding(codec: str | None, bframes: int, gop: int, bitrate: str | None, *,
     if codec is None:
         return []
     argv = [*_ENCODERS[codec], "-g", str(gop), "-bf", str(bframes)]
-    if codec == "h264":
-        argv += ["-x264-params", f"scenecut=0:keyint={gop}:open-gop={int(open_gop)}"]
-    if codec == "hevc":
-        private = (
-            f"log-level=error:keyint={gop}:scenecut=0:bframes={bframes}:open-gop={int(open_gop)}:pools=1"
-        )
-        argv += ["-x265-params", private]
+    private = f"scenecut=0:keyint={gop}:open-gop={int(open_gop)}"
     if bitrate:
         # Filled up, as a quiet test picture would not reach the rate by itself.
         argv += ["-b:v", bitrate, "-minrate", bitrate, "-maxrate", bitrate, "-bufsize", bitrate]
-        argv += ["-x264-params", f"scenecut=0:keyint={gop}:nal-hrd=cbr:filler=1"] if codec == "h264" else []
+        private += ":nal-hrd=cbr:filler=1" if codec == "h264" else ""
+    if codec == "h264":
+        argv += ["-x264-params", private]
+    if codec == "hevc":
+        argv += ["-x265-params", f"{private}:log-level=error:bframes={bframes}:pools=1"]
     return argv
 
 

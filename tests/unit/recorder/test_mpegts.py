@@ -149,6 +149,7 @@ RECORDERS: dict[str, dict[str, object]] = {
     "segment, clock reset, open groups": {
         "options": ("-reset_timestamps", "1"),
         "bframes": 2,
+        "gop": 24,
         "open_gop": True,
     },
     "segment, one second": {"segment_s": 1, "bframes": 1},
@@ -245,6 +246,16 @@ def test_frames_larger_than_the_windows_are_found_by_asking_for_more() -> None:
     assert facts.starts_with_keyframe is True
 
 
+def test_frames_shown_before_a_large_first_one_are_found_by_asking_for_more(tmp_path: Path) -> None:
+    large: Recipe = {"seconds": 3, "bitrate": "40M", "size": "1280x720", "rate": 10}
+    large |= {"bframes": 2, "gop": 9, "open_gop": True}  # a group divides by three: B-frames lead the next
+    path = segment_stream(tmp_path, segment_s=0.8, **large)[1]
+    packets = probe_packets(path)
+    assert float(packets[0]["pts_time"]) > min(float(packet["pts_time"]) for packet in packets)
+    assert int(packets[0]["size"]) > HEAD_BYTES
+    assert near(facts_of(path.read_bytes()).duration, ffprobe_duration(path), timedelta(milliseconds=25))
+
+
 def test_a_window_that_grows_ends_in_an_answer() -> None:
     data = cached_ts(seconds=10, bitrate="4M", size="640x360").read_bytes()
     head_bytes, tail_bytes = PACKET, PACKET
@@ -287,8 +298,9 @@ def test_bytes_lost_in_the_middle_are_reported() -> None:
     assert near(facts.duration, timedelta(seconds=10), FRAME)
 
 
-def test_a_tail_of_zeros_after_a_power_cut_is_reported() -> None:
-    facts = facts_of(cached_ts(seconds=2).read_bytes() + b"\0" * 10_000)
+@pytest.mark.parametrize("zeros", [10_000, 50 * PACKET])
+def test_a_tail_of_zeros_after_a_power_cut_is_reported(zeros: int) -> None:
+    facts = facts_of(cached_ts(seconds=2).read_bytes() + b"\0" * zeros)
     assert facts.cut_off
     assert near(facts.duration, timedelta(seconds=2), FRAME)
 
