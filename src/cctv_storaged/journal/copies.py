@@ -11,9 +11,17 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.clock import SystemClock, from_us, to_us
+from cctv_storaged.errors import ObjectMismatch
 from cctv_storaged.journal import ledger
-from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_PARTS, SEGMENT_TABLES, segments_from
+from cctv_storaged.journal.rows import (
+    SEGMENT_COLUMNS,
+    SEGMENT_PARTS,
+    SEGMENT_TABLES,
+    one_segment,
+    segments_from,
+    text,
+)
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import CopyState, Segment, SegmentFlag, SourceState, TimeSpan
 
@@ -81,13 +89,20 @@ class Copies:
         due = await self._store.read(lambda db: db.execute(query, (backend,)).fetchone()[0])
         return None if due is None else from_us(due)
 
-    async def stored(self, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> None:
-        """The bytes were put and are not proven yet."""
-        await self._store.write(lambda db: _stored(db, segment_id, backend, proof, now))
+    async def stored(self, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> bool:
+        """The bytes were put and are not proven yet. False where the journal wants no such copy (any more).
 
-    async def verified(self, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> None:
-        """The bytes were put and proven: one commit from pending to verified."""
-        await self._store.write(lambda db: _verified(db, segment_id, backend, proof, now))
+        Raises ObjectMismatch where the journal knows another SHA-256 for the segment.
+        """
+        return await self._store.write(lambda db: _stored(db, segment_id, backend, proof, now))
+
+    async def verified(self, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> bool:
+        """The bytes were put and proven: one commit from pending to verified.
+
+        False where the journal wants no such copy (any more): the segment is deleted or on its way out.
+        Raises ObjectMismatch where the journal knows another SHA-256 for the segment.
+        """
+        return await self._store.write(lambda db: _verified(db, segment_id, backend, proof, now))
 
     async def postpone(
         self, segment_id: UUID, backend: str, error: str, due: datetime, *, counts: bool = True
@@ -95,29 +110,42 @@ class Copies:
         """Try again at `due`; `counts` where the failure was this object's own."""
         await self._store.write(lambda db: _postpone(db, segment_id, backend, error, due, counts))
 
-    async def put_again(self, segment_id: UUID, backend: str, error: str, due: datetime) -> None:
-        """What was stored is not what it should be, and the source is there: deliver it anew."""
-        await self._store.write(lambda db: _put_again(db, segment_id, backend, error, due))
+    async def put_again(self, segment_id: UUID, backend: str, error: str, due: datetime) -> Segment | None:
+        """What was stored is not what it should be: deliver it anew.
 
-    async def redeliver(self, segment_id: UUID, backend: str, error: str) -> None:
-        """A backend no longer holds what it had been shown to hold: deliver it anew, before others."""
-        await self._store.write(lambda db: _redeliver(db, segment_id, backend, error))
+        Without a source that cannot be: then it is as `failed`, and returns what that returns.
+        """
+        return await self._store.write(lambda db: _put_again(db, segment_id, backend, error, due))
 
-    async def failed(self, segment_id: UUID, backend: str, error: str) -> None:
-        """Only a human can help: never a reason to delete anything."""
-        await self._store.write(lambda db: _failed(db, segment_id, backend, error))
+    async def redeliver(self, segment_id: UUID, backend: str, error: str) -> Segment | None:
+        """A backend no longer holds what it had been shown to hold: deliver it anew, before others.
+
+        Without a source that cannot be: then it is as `failed`, and returns what that returns.
+        """
+        return await self._store.write(lambda db: _redeliver(db, segment_id, backend, error))
+
+    async def failed(self, segment_id: UUID, backend: str, error: str) -> Segment | None:
+        """Only a human can help: never a reason to delete anything.
+
+        Returns the segment if its footage is thereby lost: no source, no copy left. The ledger has it then.
+        """
+        return await self._store.write(lambda db: _failed(db, _key(db, segment_id), backend, error))
 
     async def source_gone(
         self, segment_id: UUID, state: SourceState, cause: str, now: datetime
     ) -> Segment | None:
         """The file is gone, and not by us. Returns the segment if its footage is thereby lost.
 
-        Undelivered copies fail; with no copy left anywhere the ledger gets a line.
+        Undelivered copies fail; with no copy left anywhere the ledger gets a line. Where the file was
+        rewritten (REPLACED) its copies may have been written to as well: they are to be proven anew.
         """
         return await self._store.write(lambda db: _source_gone(db, segment_id, state, cause, now))
 
     async def retry_failed(self, backend: str | None) -> int:
-        """Failed copies whose source is there become pending again; how many."""
+        """Failed copies are tried again: put where the source is there, else proven where they were stored.
+
+        Returns how many.
+        """
         return await self._store.write(lambda db: _retry_failed(db, backend))
 
     async def urge(self, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:
@@ -141,7 +169,7 @@ class Copies:
     async def require(self, backends: Sequence[str]) -> int:
         """Settings name other backends than before: what those that left still owed is due at the new ones.
 
-        Copies that were delivered stay as they are. Returns how many copies were added.
+        Copies that were delivered stay as they are. Returns how many copies became due.
         """
         return await self._store.write(lambda db: _require(db, backends))
 
@@ -151,50 +179,82 @@ def _key(db: sqlite3.Connection, segment_id: UUID) -> int:
     return -1 if row is None else int(row[0])  # a segment deleted meanwhile: updates then change nothing
 
 
-def _stored(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> None:
+def _stored(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> bool:
     no = _key(db, segment_id)
-    _take_hash(db, no, proof.sha256)
-    db.execute(
-        """UPDATE copy SET state = 'stored', path = ?, etag = ?, stored_us = ?, error = NULL, due_us = 0
-            WHERE segment_no = ? AND backend = ? AND state IN ('pending', 'stored')""",
-        (proof.path, proof.etag, to_us(now), no, backend),
+    if _state(db, no, backend) is CopyState.VERIFIED:
+        return True
+    return _put(
+        db,
+        no,
+        backend,
+        proof,
+        now,
+        """UPDATE copy SET state = 'stored', path = ?1, etag = ?2, stored_us = ?3, error = NULL, due_us = 0
+            WHERE segment_no = ?4 AND backend = ?5""",
     )
 
 
-def _verified(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> None:
+def _verified(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> bool:
     no = _key(db, segment_id)
+    if _state(db, no, backend) is CopyState.VERIFIED:
+        _take_hash(db, no, proof.sha256)
+        return True
+    return _put(
+        db,
+        no,
+        backend,
+        proof,
+        now,
+        """UPDATE copy SET state = 'verified', path = ?1, etag = ?2, stored_us = coalesce(stored_us, ?3),
+                           verified_us = ?3, error = NULL, due_us = 0, urgent = 0
+            WHERE segment_no = ?4 AND backend = ?5""",
+    )
+
+
+def _put(db: sqlite3.Connection, no: int, backend: str, proof: Proof, now: datetime, update: str) -> bool:
+    """Takes a delivery to the books, also one that had been given up: what is there is there."""
+    before = _state(db, no, backend)
+    if before not in (CopyState.PENDING, CopyState.STORED, CopyState.FAILED):
+        return False
     _take_hash(db, no, proof.sha256)
     db.execute(
-        """UPDATE copy SET state = 'verified', path = ?, etag = ?, stored_us = coalesce(stored_us, ?),
-                           verified_us = ?, error = NULL, due_us = 0
-            WHERE segment_no = ? AND backend = ? AND state IN ('pending', 'stored')""",
-        (proof.path, proof.etag, to_us(now), to_us(now), no, backend),
+        update, (proof.path, None if proof.etag is None else text(proof.etag), to_us(now), no, backend)
     )
-    db.execute(
-        """UPDATE segment SET catalogued = 0, settled_us = CASE WHEN EXISTS (
-                 SELECT 1 FROM copy WHERE segment_no = segment.no AND state <> 'verified')
-                 THEN NULL ELSE ? END
-            WHERE no = ?""",
-        (to_us(now), no),
-    )
+    if before is CopyState.FAILED:
+        ledger.tell_if_found(db, no, now)
+    return True
+
+
+def _state(db: sqlite3.Connection, no: int, backend: str) -> CopyState | None:
+    row = db.execute("SELECT state FROM copy WHERE segment_no = ? AND backend = ?", (no, backend)).fetchone()
+    return None if row is None else CopyState(row[0])
 
 
 def _take_hash(db: sqlite3.Connection, no: int, sha256: bytes) -> None:
-    """The first delivery tells the journal the hash; a twin with the same start and bytes is flagged."""
-    taken = db.execute("UPDATE segment SET sha256 = ? WHERE no = ? AND sha256 IS NULL", (sha256, no))
-    if taken.rowcount != 1:
-        return
+    """The first delivery tells the journal the hash, and every later one has to agree with it."""
+    known = db.execute("SELECT id, sha256 FROM segment WHERE no = ?", (no,)).fetchone()
+    if known[1] is None:
+        db.execute("UPDATE segment SET sha256 = ? WHERE no = ?", (sha256, no))
+        _flag_if_twin(db, no)
+    elif known[1] != sha256:
+        raise ObjectMismatch(
+            f"segment {UUID(bytes=known[0])} was delivered with SHA-256 {known[1].hex()} before, "
+            f"and now with {sha256.hex()}: its source has changed, or cannot be read reliably"
+        )
+
+
+def _flag_if_twin(db: sqlite3.Connection, no: int) -> None:
+    """Another segment of the same camera with the same start and bytes: flagged, never merged."""
     twin = db.execute(
-        """SELECT 1 FROM segment mine JOIN segment other
+        """SELECT mine.flags FROM segment mine JOIN segment other
                ON other.sha256 = mine.sha256 AND other.camera_no = mine.camera_no
               AND other.start_us = mine.start_us AND other.no <> mine.no
-            WHERE mine.no = ?""",
+            WHERE mine.no = ? LIMIT 1""",
         (no,),
     ).fetchone()
     if twin is not None:
-        flags = db.execute("SELECT flags FROM segment WHERE no = ?", (no,)).fetchone()[0].split()
-        text = " ".join(sorted({*flags, SegmentFlag.DUPLICATE}))
-        db.execute("UPDATE segment SET flags = ? WHERE no = ?", (text, no))
+        flags = " ".join(sorted({*twin[0].split(), SegmentFlag.DUPLICATE}))
+        db.execute("UPDATE segment SET flags = ?, catalogued = 0 WHERE no = ?", (flags, no))
 
 
 def _postpone(
@@ -203,67 +263,90 @@ def _postpone(
     db.execute(
         f"""UPDATE copy SET error = ?, due_us = ?, attempts = attempts + ?
              WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
-        (error, to_us(due), int(counts), _key(db, segment_id), backend),
+        (text(error), to_us(due), int(counts), _key(db, segment_id), backend),
     )
 
 
-def _put_again(db: sqlite3.Connection, segment_id: UUID, backend: str, error: str, due: datetime) -> None:
+def _put_again(
+    db: sqlite3.Connection, segment_id: UUID, backend: str, error: str, due: datetime
+) -> Segment | None:
+    no = _key(db, segment_id)
+    if not _has_source(db, no):
+        return _failed(db, no, backend, error)
     db.execute(
-        """UPDATE copy SET state = 'pending', error = ?, due_us = ?, attempts = attempts + 1
-            WHERE segment_no = ? AND backend = ? AND state IN ('pending', 'stored')""",
-        (error, to_us(due), _key(db, segment_id), backend),
+        f"""UPDATE copy SET state = 'pending', error = ?, due_us = ?, attempts = attempts + 1
+             WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
+        (text(error), to_us(due), no, backend),
     )
+    return None
 
 
-def _redeliver(db: sqlite3.Connection, segment_id: UUID, backend: str, error: str) -> None:
+def _redeliver(db: sqlite3.Connection, segment_id: UUID, backend: str, error: str) -> Segment | None:
     no = _key(db, segment_id)
     db.execute(
         """UPDATE copy SET state = 'pending', urgent = 1, error = ?, due_us = 0, stored_us = NULL,
                            verified_us = NULL, etag = NULL
             WHERE segment_no = ? AND backend = ? AND state IN ('stored', 'verified')""",
-        (error, no, backend),
+        (text(error), no, backend),
     )
-    db.execute("UPDATE segment SET settled_us = NULL, catalogued = 0 WHERE no = ?", (no,))
+    return None if _has_source(db, no) else _failed(db, no, backend, error)
 
 
-def _failed(db: sqlite3.Connection, segment_id: UUID, backend: str, error: str) -> None:
-    no = _key(db, segment_id)
+def _has_source(db: sqlite3.Connection, no: int) -> bool:
+    row = db.execute("SELECT 1 FROM segment WHERE no = ? AND source_state = 'present'", (no,)).fetchone()
+    return row is not None
+
+
+def _failed(db: sqlite3.Connection, no: int, backend: str, error: str) -> Segment | None:
     db.execute(
         f"UPDATE copy SET state = 'failed', error = ? WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}",
-        (error, no, backend),
+        (text(error), no, backend),
     )
-    db.execute("UPDATE segment SET catalogued = 0 WHERE no = ?", (no,))
+    return ledger.tell_if_lost(db, no, "copy_failed_without_source", SystemClock().now())
 
 
 def _source_gone(
     db: sqlite3.Connection, segment_id: UUID, state: SourceState, cause: str, now: datetime
 ) -> Segment | None:
-    rows = db.execute(
-        f"SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE s.id = ?", (segment_id.bytes,)
-    ).fetchall()
-    if not rows:
+    found = one_segment(db, "s.id = ?", segment_id.bytes)
+    if found is None:
         return None
-    segment = segments_from(db, rows)[0]
-    if segment.source_state is not SourceState.PRESENT:
-        return None
-    no = rows[0][0]
-    db.execute("UPDATE segment SET source_state = ?, catalogued = 0 WHERE no = ?", (state, no))
+    no, segment = found
+    if segment.source_state is SourceState.PRUNING:
+        return None  # by us, and whoever does it will say so
+    if segment.source_state is SourceState.PRESENT:
+        db.execute("UPDATE segment SET source_state = ? WHERE no = ?", (state, no))
+    if state is SourceState.REPLACED:
+        doubt(db, no)
+    give_up_pending(db, no, cause)
+    return ledger.tell_if_lost(db, no, cause, now)
+
+
+def doubt(db: sqlite3.Connection, no: int) -> None:
+    """A hard-linked copy shares the inode of its source; if that was written to, the copy is another one."""
     db.execute(
-        "UPDATE copy SET state = 'failed', error = ? WHERE segment_no = ? AND state = 'pending'", (cause, no)
+        "UPDATE copy SET state = 'stored', due_us = 0 WHERE segment_no = ? AND state = 'verified'", (no,)
     )
-    if any(copy.state in (CopyState.STORED, CopyState.VERIFIED) for copy in segment.copies):
-        return None
-    ledger.append(db, ledger.Kind.LOST, segment, cause, now)
-    return segment
+
+
+def give_up_pending(db: sqlite3.Connection, no: int, error: str) -> None:
+    """What was not put cannot be put any more."""
+    db.execute(
+        "UPDATE copy SET state = 'failed', error = ? WHERE segment_no = ? AND state = 'pending'",
+        (text(error), no),
+    )
 
 
 def _retry_failed(db: sqlite3.Connection, backend: str | None) -> int:
-    return db.execute(
-        """UPDATE copy SET state = 'pending', due_us = 0, attempts = 0
-            WHERE state = 'failed' AND (?1 IS NULL OR backend = ?1)
-              AND segment_no IN (SELECT no FROM segment WHERE source_state = 'present')""",
+    again = "state = '{}', due_us = 0, attempts = 0"
+    chosen = "state = 'failed' AND (?1 IS NULL OR backend = ?1) AND segment_no"
+    with_source = "IN (SELECT no FROM segment WHERE no = copy.segment_no AND source_state = 'present')"
+    put = db.execute(f"UPDATE copy SET {again.format('pending')} WHERE {chosen} {with_source}", (backend,))
+    prove = db.execute(
+        f"UPDATE copy SET {again.format('stored')} WHERE path IS NOT NULL AND {chosen} NOT {with_source}",
         (backend,),
-    ).rowcount
+    )
+    return put.rowcount + prove.rowcount
 
 
 def _urge(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:
@@ -271,7 +354,8 @@ def _urge(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str 
     if camera is None:
         return 0
     return db.execute(
-        """UPDATE copy SET urgent = 1, due_us = 0, state = iif(state = 'stored', 'stored', 'pending')
+        """UPDATE copy SET urgent = 1, due_us = 0, attempts = iif(state = 'failed', 0, attempts),
+                           state = iif(state = 'stored', 'stored', 'pending')
             WHERE state IN ('pending', 'stored', 'failed') AND (?1 IS NULL OR backend = ?1)
               AND segment_no IN (SELECT no FROM segment WHERE camera_no = ?2 AND source_state = 'present'
                                     AND start_us > ?3 AND start_us < ?4 AND end_us > ?5)""",
@@ -306,19 +390,34 @@ def _tallies(db: sqlite3.Connection) -> list[Tally]:
 
 
 def _require(db: sqlite3.Connection, backends: Sequence[str]) -> int:
+    if not backends:
+        return 0
     marks = ", ".join("?" * len(backends))
-    added = 0
-    for backend in backends:
-        added += db.execute(
-            f"""INSERT OR IGNORE INTO copy (segment_no, backend, start_us, size_bytes)
-                SELECT no, ?, start_us, size_bytes FROM segment
-                 WHERE source_state = 'present' AND no IN (
-                     SELECT segment_no FROM copy WHERE {UNDELIVERED} AND backend NOT IN ({marks}))""",
-            (backend, *backends),
-        ).rowcount
+    owed = f"""SELECT segment_no FROM copy WHERE {UNDELIVERED} AND backend NOT IN ({marks})
+               UNION SELECT segment_no FROM copy WHERE state = 'failed' AND backend NOT IN ({marks})"""
+    db.execute("CREATE TEMP TABLE owed (segment_no INTEGER PRIMARY KEY)")
+    db.execute(
+        f"""INSERT INTO owed SELECT segment_no FROM ({owed}) JOIN segment ON no = segment_no
+             WHERE source_state = 'present'""",
+        (*backends, *backends),
+    )
+    due = sum(_owe(db, backend) for backend in backends)
     db.execute(
         f"""UPDATE copy SET state = 'gone', error = 'the settings no longer name this backend'
-             WHERE state = 'pending' AND backend NOT IN ({marks})""",
+             WHERE state IN ('pending', 'stored', 'failed') AND backend NOT IN ({marks})
+               AND segment_no IN (SELECT segment_no FROM owed)""",
         tuple(backends),
     )
-    return added
+    db.execute("DROP TABLE owed")
+    return due
+
+
+def _owe(db: sqlite3.Connection, backend: str) -> int:
+    """A pending copy at `backend` of each segment in `owed`, also where settings had given it up before."""
+    return db.execute(
+        """INSERT INTO copy (segment_no, backend, start_us, size_bytes)
+           SELECT no, ?, start_us, size_bytes FROM owed JOIN segment ON no = segment_no WHERE true
+           ON CONFLICT (segment_no, backend) DO UPDATE
+              SET state = 'pending', due_us = 0, attempts = 0, error = NULL WHERE state = 'gone'""",
+        (backend,),
+    ).rowcount

@@ -1,7 +1,8 @@
 """Deleting a whole segment in two phases: tombstone → bytes everywhere → row.
 
-The tombstone is the state `deleting` on every copy and `pruning` on the source. A start-up that finds one
-goes on from there: whoever asked for the deletion was told it would happen.
+The tombstone is `deletion_due_us`, with the state `deleting` on every copy and `pruning` on the source, so
+that nobody else touches them. A start-up that finds one goes on from there: whoever asked for the deletion
+was told it would happen.
 """
 
 import sqlite3
@@ -11,7 +12,8 @@ from uuid import UUID
 from cctv_storaged.clock import to_us
 from cctv_storaged.errors import Conflict, NotFound
 from cctv_storaged.journal import ledger
-from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segments_from
+from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, one_segment, segments_from, text
+from cctv_storaged.journal.segments import forget
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Segment
 
@@ -27,9 +29,10 @@ class Deletions:
         return await self._store.write(lambda db: _begin(db, segment_id))
 
     async def unfinished(self, limit: int, now: datetime) -> list[Segment]:
-        """Segments with a tombstone whose next try is due."""
-        query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE s.no IN (
-             SELECT segment_no FROM copy WHERE state = 'deleting' AND due_us <= ? LIMIT ?)"""
+        """Segments with a tombstone whose next try is due, longest due first."""
+        query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
+             WHERE s.deletion_due_us IS NOT NULL AND s.deletion_due_us <= ?
+             ORDER BY s.deletion_due_us LIMIT ?"""
         parameters = (to_us(now), limit)
         return await self._store.read(lambda db: segments_from(db, db.execute(query, parameters).fetchall()))
 
@@ -42,36 +45,41 @@ class Deletions:
 
     async def postpone(self, segment_id: UUID, error: str, due: datetime) -> None:
         """A backend did not delete: try again at `due`."""
-        await self._store.write(
-            lambda db: db.execute(
-                """UPDATE copy SET due_us = ?, error = ? WHERE state = 'deleting'
-                    AND segment_no = (SELECT no FROM segment WHERE id = ?)""",
-                (to_us(due), error, segment_id.bytes),
-            )
-        )
+        await self._store.write(lambda db: _postpone(db, segment_id, error, due))
 
     async def done(self, segment: Segment, cause: str, now: datetime) -> None:
-        """No bytes are left: the row goes, the ledger and the catalog are told."""
+        """No bytes are left: the row goes, ledger and catalog are told. Without a tombstone: nothing."""
         await self._store.write(lambda db: _done(db, segment, cause, now))
 
 
 def _begin(db: sqlite3.Connection, segment_id: UUID) -> Segment:
-    rows = db.execute(
-        f"SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE s.id = ?", (segment_id.bytes,)
-    ).fetchall()
-    if not rows:
+    found = one_segment(db, "s.id = ?", segment_id.bytes)
+    if found is None:
         raise NotFound(f"no segment {segment_id} on this host")
-    segment = segments_from(db, rows)[0]
+    no, segment = found
     if segment.held:
         raise Conflict(f"segment {segment_id} is held; release the hold first")
-    no = rows[0][0]
-    db.execute("UPDATE copy SET state = 'deleting', due_us = 0, error = NULL WHERE segment_no = ?", (no,))
-    db.execute("UPDATE segment SET source_state = 'pruning' WHERE no = ? AND source_state = 'present'", (no,))
+    db.execute("UPDATE copy SET state = 'deleting', error = NULL WHERE segment_no = ?", (no,))
+    db.execute(
+        """UPDATE segment SET deletion_due_us = 0,
+                              source_state = iif(source_state = 'present', 'pruning', source_state)
+            WHERE no = ?""",
+        (no,),
+    )
     return segment
 
 
+def _postpone(db: sqlite3.Connection, segment_id: UUID, error: str, due: datetime) -> None:
+    row = db.execute(
+        "SELECT no FROM segment WHERE id = ? AND deletion_due_us IS NOT NULL", (segment_id.bytes,)
+    ).fetchone()
+    if row is not None:
+        db.execute("UPDATE segment SET deletion_due_us = ? WHERE no = ?", (to_us(due), row[0]))
+        db.execute("UPDATE copy SET error = ? WHERE segment_no = ?", (text(error), row[0]))
+
+
 def _done(db: sqlite3.Connection, segment: Segment, cause: str, now: datetime) -> None:
-    removed = db.execute("DELETE FROM segment WHERE id = ?", (segment.id.bytes,))
-    if removed.rowcount:
+    found = one_segment(db, "s.id = ? AND s.deletion_due_us IS NOT NULL", segment.id.bytes)
+    if found is not None:
         ledger.append(db, ledger.Kind.DELETED, segment, cause, now)
-        db.execute("INSERT OR IGNORE INTO uncatalogue VALUES (?)", (segment.id.bytes,))
+        forget(db, found[0], segment.id)

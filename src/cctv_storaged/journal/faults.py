@@ -8,23 +8,25 @@ import sqlite3
 
 from cctv_storaged.errors import JournalBroken, JournalError, JournalFull
 
-_NO_ROOM = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR_WRITE,  # EFBIG and EDQUOT arrive as this; the transaction was rolled back
-    }
-)
-_BROKEN_PRIMARY = frozenset(
-    {
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOMEM,
-    }
-)
+_REMEDIES = {
+    sqlite3.SQLITE_IOERR: "the disk failed, see the kernel's log; the next start checks the journal",
+    sqlite3.SQLITE_CORRUPT: "the next start puts the file aside and carries over what can be read",
+    sqlite3.SQLITE_NOTADB: "the next start puts the file aside and carries over what can be read",
+    sqlite3.SQLITE_CANTOPEN: "check data_dir and its permissions, and the limit of open files",
+    sqlite3.SQLITE_READONLY: "give this user the right to write to data_dir and to every file in it",
+    sqlite3.SQLITE_PERM: "give this user the right to write to data_dir and to every file in it",
+    sqlite3.SQLITE_BUSY: "another program has the journal open; close it",
+    sqlite3.SQLITE_LOCKED: "another program has the journal open; close it",
+    sqlite3.SQLITE_PROTOCOL: "another program has the journal open; close it",
+    sqlite3.SQLITE_NOMEM: "there is no memory left for the journal",
+}
+"""What to do about each primary error code that breaks the journal; the others are one operation's own."""
+
+_NO_ROOM = {
+    sqlite3.SQLITE_FULL: "free some room on the disk that holds data_dir",
+    sqlite3.SQLITE_IOERR_WRITE: "the disk refused a write: over a quota, a file size limit, or failing",
+}
+"""EFBIG and EDQUOT arrive as SQLITE_IOERR_WRITE; the transaction was rolled back and the log is whole."""
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -32,19 +34,23 @@ def is_damage(error: sqlite3.Error) -> bool:
     return _primary(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
+def is_no_room(error: sqlite3.Error) -> bool:
+    """Whether there was no room: nothing changed, and it may pass."""
+    return _code(error) in _NO_ROOM
+
+
 def concerns_the_journal(error: BaseException) -> bool:
     """Whether the error is the file's or the disk's, and not of one operation alone."""
-    return isinstance(error, sqlite3.Error) and (
-        _code(error) in _NO_ROOM or _primary(error) in _BROKEN_PRIMARY
-    )
+    return isinstance(error, sqlite3.Error) and (is_no_room(error) or _primary(error) in _REMEDIES)
 
 
 def translated(error: sqlite3.Error) -> JournalError:
-    """Our error for one of SQLite's."""
+    """Our error for one of SQLite's, with what to do about it."""
     text = f"journal: {error} ({getattr(error, 'sqlite_errorname', 'no code')})"
-    if _code(error) in _NO_ROOM:
-        return JournalFull(f"{text}; free some room on the disk that holds data_dir")
-    return JournalBroken(text)
+    if is_no_room(error):
+        return JournalFull(f"{text}; {_NO_ROOM[_code(error)]}")
+    remedy = _REMEDIES.get(_primary(error))
+    return JournalBroken(f"{text}; {remedy}" if remedy else text)
 
 
 def _code(error: sqlite3.Error) -> int:

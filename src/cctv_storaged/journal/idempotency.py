@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from cctv_storaged.clock import to_us
 from cctv_storaged.errors import Conflict
+from cctv_storaged.journal.rows import text
 from cctv_storaged.journal.store import Store
 
 KEPT = timedelta(days=1)
@@ -20,7 +21,7 @@ class IdempotencyKeys:
     async def made_by(self, route: str, key: str, request: bytes) -> str | None:
         """Id of what the key's first request made; None for a new key. Conflict if it was another request."""
         query = "SELECT request, made FROM idempotency WHERE route = ? AND key = ?"
-        row = await self._store.read(lambda db: db.execute(query, (route, key)).fetchone())
+        row = await self._store.read(lambda db: db.execute(query, (route, text(key))).fetchone())
         if row is None:
             return None
         if row[0] != request:
@@ -35,5 +36,6 @@ class IdempotencyKeys:
 def _remember(db: sqlite3.Connection, route: str, key: str, request: bytes, made: str, now: datetime) -> None:
     db.execute("DELETE FROM idempotency WHERE at_us < ?", (to_us(now - KEPT),))
     db.execute(
-        "INSERT OR IGNORE INTO idempotency VALUES (?, ?, ?, ?, ?)", (key, route, request, made, to_us(now))
+        "INSERT OR IGNORE INTO idempotency VALUES (?, ?, ?, ?, ?)",
+        (route, text(key), request, made, to_us(now)),
     )

@@ -7,11 +7,12 @@ in which things become true.
 import asyncio
 import fcntl
 import os
+import sqlite3
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from cctv_storaged.errors import JournalBroken
+from cctv_storaged.errors import JournalBroken, JournalFull
 from cctv_storaged.journal.ballast import Ballast
 from cctv_storaged.journal.cameras import Cameras
 from cctv_storaged.journal.connection import Connection
@@ -34,7 +35,7 @@ class Journal:
 
     def __init__(self, store: Store, host_id: str, opening: Opening, lock: int) -> None:
         self._store = store
-        self._lock = lock
+        self._lock: int | None = lock
         self.opening = opening
         self.segments = Segments(store, host_id)
         self.cameras = Cameras(store)
@@ -49,18 +50,28 @@ class Journal:
     @classmethod
     async def open(cls, folder: Path, host_id: str, now: datetime, *, reserve_bytes: int = 0) -> Self:
         """Opens, checks and if need be recovers `folder`/journal.db. Raises JournalBroken."""
+        task = asyncio.ensure_future(cls._open(folder, host_id, now, reserve_bytes))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:  # the threads at work on the file cannot be: wait, and undo
+            await asyncio.wait([task])
+            if task.exception() is None:
+                await task.result().close()
+            raise
+
+    @classmethod
+    async def _open(cls, folder: Path, host_id: str, now: datetime, reserve_bytes: int) -> Self:
         lock = _lock(folder)
         try:
             path = folder / FILE_NAME
-            opening = await asyncio.to_thread(prepare, path, now)
-            connection = Connection(path)
+            ballast = Ballast(folder / "journal.reserve", reserve_bytes)
+            opened, opening = await asyncio.to_thread(_prepared, path, now, ballast)
+            connection = Connection(opened)
             await connection
         except BaseException:
             os.close(lock)
             raise
-        ballast = Ballast(folder / "journal.reserve", reserve_bytes)
-        ballast.restore()
-        return cls(Store(connection, ballast), host_id, opening, lock)
+        return cls(Store(connection, path, ballast), host_id, opening, lock)
 
     @property
     def full(self) -> bool:
@@ -80,13 +91,27 @@ class Journal:
         try:
             await self._store.close()
         finally:
-            os.close(self._lock)
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                os.close(lock)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+
+def _prepared(path: Path, now: datetime, ballast: Ballast) -> tuple[sqlite3.Connection, Opening]:
+    """Blocking. The ballast makes room where a new file has to be made on a full disk."""
+    try:
+        prepared = prepare(path, now)
+    except JournalFull as exc:
+        if not ballast.release():
+            raise JournalBroken(str(exc)) from exc
+        prepared = prepare(path, now)
+    ballast.restore()
+    return prepared
 
 
 def _lock(folder: Path) -> int:
@@ -100,7 +125,10 @@ def _lock(folder: Path) -> int:
         ) from exc
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
+    except BlockingIOError as exc:
         os.close(descriptor)
         raise JournalBroken(f"data_dir {folder} is in use by another cctv-storaged; stop it first") from exc
+    except OSError as exc:
+        os.close(descriptor)
+        raise JournalBroken(f"data_dir {folder} cannot be locked: {exc}; is it on a network disk?") from exc
     return descriptor

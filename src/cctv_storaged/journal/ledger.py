@@ -7,14 +7,21 @@ from enum import StrEnum
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.journal.rows import one_segment, text
 from cctv_storaged.journal.store import Store
-from cctv_storaged.model import Segment, TimeSpan
+from cctv_storaged.model import CopyState, Segment, SourceState, TimeSpan
+
+TOLD = "kind IN ('lost', 'found', 'deleted')"
+"""Word for word the condition of the partial index ledger_by_camera, or SQLite will not use it."""
+HAS_SOURCE = frozenset({SourceState.PRESENT, SourceState.PRUNING})
+MAY_HOLD_BYTES = frozenset({CopyState.STORED, CopyState.VERIFIED, CopyState.DELETING})
 
 
 class Kind(StrEnum):
     """What happened to a segment's footage."""
 
     LOST = "lost"  # gone without being allowed to
+    FOUND = "found"  # there again after it had been told lost
     REPLACED = "replaced"  # superseded by a longer version of the same file
     DELETED = "deleted"  # on request
     PRUNED = "pruned"  # the source only; every copy was verified
@@ -57,16 +64,59 @@ def append(
     db.execute(
         """INSERT INTO ledger (at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail)
            VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-        (to_us(now), kind, segment.id.bytes, segment.camera_id.bytes, start_us, end_us, cause, detail),
+        (
+            to_us(now),
+            kind,
+            segment.id.bytes,
+            segment.camera_id.bytes,
+            start_us,
+            end_us,
+            text(cause),
+            text(detail),
+        ),
     )
 
 
+def tell_if_lost(db: sqlite3.Connection, segment_no: int, cause: str, now: datetime) -> Segment | None:
+    """Adds the line of a loss once neither source nor copy is left, and returns the segment; never twice.
+
+    A segment that is being deleted is not lost.
+    """
+    row = one_segment(db, "s.no = ? AND s.deletion_due_us IS NULL", segment_no)
+    if row is None or row[1].source_state in HAS_SOURCE:
+        return None
+    segment = row[1]
+    if any(copy.state in MAY_HOLD_BYTES for copy in segment.copies) or _last_told(db, segment) == Kind.LOST:
+        return None
+    append(db, Kind.LOST, segment, cause, now)
+    return segment
+
+
+def tell_if_found(db: sqlite3.Connection, segment_no: int, now: datetime) -> None:
+    """Adds a line when a segment that had been told lost has bytes again."""
+    row = one_segment(db, "s.no = ?", segment_no)
+    if row is not None and _last_told(db, row[1]) == Kind.LOST:
+        append(db, Kind.FOUND, row[1], "there_again", now)
+
+
+def _last_told(db: sqlite3.Connection, segment: Segment) -> str | None:
+    row = db.execute(
+        f"""SELECT kind FROM ledger WHERE camera_id = ? AND start_us = ? AND segment_id = ? AND {TOLD}
+             ORDER BY no DESC LIMIT 1""",
+        (segment.camera_id.bytes, to_us(segment.span.start), segment.id.bytes),
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def _of_camera(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan) -> list[Entry]:
+    longest = db.execute("SELECT longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
+    start_us, end_us = to_us(span.start), to_us(span.end)
     rows = db.execute(
-        """SELECT at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail FROM ledger
-            WHERE camera_id = ? AND kind IN ('lost', 'deleted') AND start_us < ? AND end_us > ?
-            ORDER BY start_us LIMIT 10000""",
-        (camera_id.bytes, to_us(span.end), to_us(span.start)),
+        f"""SELECT at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail FROM ledger
+             WHERE camera_id = ? AND {TOLD} AND kind <> 'found'
+               AND start_us > ? AND start_us < ? AND end_us > ?
+             ORDER BY start_us, no LIMIT 10000""",
+        (camera_id.bytes, start_us - (longest[0] if longest else 0), end_us, start_us),
     )
     return [
         Entry(

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segments_from
@@ -10,6 +11,7 @@ from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Segment
 
 TOLD = "catalog_target"
+SLICE = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,14 @@ class Outbox:
 
     async def address(self, target: str) -> None:
         """Whom the news is for: another catalog than before has been told nothing."""
-        await self._store.write(lambda db: _address(db, target))
+        if await self._store.read(_addressee) == target:
+            return
+        no: int | None = 0
+        while no is not None:  # in slices: ten million rows in one commit would hold up everything else
+            no = await self._store.write(partial(_untell, after=no))
+        await self._store.write(
+            lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOLD, target))
+        )
 
     async def news(self, limit: int) -> News:
         """At most `limit` segments that have a copy somewhere, and as many deletions."""
@@ -49,12 +58,20 @@ class Outbox:
         return await self._store.read(lambda db: int(db.execute(query).fetchone()[0]))
 
 
-def _address(db: sqlite3.Connection, target: str) -> None:
+def _addressee(db: sqlite3.Connection) -> str | None:
     row = db.execute("SELECT value FROM meta WHERE key = ?", (TOLD,)).fetchone()
-    if row is not None and row[0] == target:
-        return
-    db.execute("UPDATE segment SET catalogued = 0 WHERE catalogued = 1")
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOLD, target))
+    return None if row is None else str(row[0])
+
+
+def _untell(db: sqlite3.Connection, after: int) -> int | None:
+    """Marks the next rows as untold; the number to go on behind, None at the end."""
+    last = db.execute(
+        "SELECT max(no) FROM (SELECT no FROM segment WHERE no > ? ORDER BY no LIMIT ?)", (after, SLICE)
+    ).fetchone()[0]
+    if last is None:
+        return None
+    db.execute("UPDATE segment SET catalogued = 0 WHERE no > ? AND no <= ? AND catalogued = 1", (after, last))
+    return int(last)
 
 
 def _news(db: sqlite3.Connection, limit: int) -> News:

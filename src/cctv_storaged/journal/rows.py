@@ -1,5 +1,6 @@
 """Rows of the journal as values, and back. The only place that knows column names by position."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,9 @@ from cctv_storaged.model import (
 
 Row = tuple[object, ...]
 
+_TWO_TO_64 = 2**64
+_SIGNED_MAX = 2**63 - 1
+
 SEGMENT_COLUMNS = """
     s.no, s.id, c.id, s.start_us, s.end_us, f.root, f.path, s.name, s.device, s.inode, s.size_bytes,
     s.mtime_ns, s.source_state, s.flags, s.codec, s.sha256, s.created_us, s.held"""
@@ -36,6 +40,21 @@ def split_path(path: str) -> tuple[bytes, bytes]:
 
 def join_path(folder: bytes, name: bytes) -> str:
     return os.path.join(os.fsdecode(folder), os.fsdecode(name))
+
+
+def text(value: str) -> str:
+    """What TEXT can hold: messages may quote file names, which may be any bytes (lone surrogates here)."""
+    return value.encode(errors="backslashreplace").decode()
+
+
+def signed(number: int) -> int:
+    """A device or inode number as SQLite can hold it: some file systems use the sixty-fourth bit."""
+    return number - _TWO_TO_64 if number > _SIGNED_MAX else number
+
+
+def unsigned(number: int) -> int:
+    """The inverse of `signed`."""
+    return number % _TWO_TO_64
 
 
 def flags_text(flags: Iterable[SegmentFlag]) -> str:
@@ -59,7 +78,10 @@ def segment_from_row(row: Sequence[object], copies: tuple[Copy, ...]) -> Segment
             root=os.fsdecode(root),
             path=join_path(folder, name),
             identity=FileIdentity(
-                device=_int(device), inode=_int(inode), size_bytes=_int(size), mtime_ns=_int(mtime)
+                device=unsigned(_int(device)),
+                inode=unsigned(_int(inode)),
+                size_bytes=_int(size),
+                mtime_ns=_int(mtime),
             ),
         ),
         source_state=SourceState(str(source_state)),
@@ -91,11 +113,21 @@ def segments_from(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[S
     """Segments in the order of their rows, each with its copies (one query for all of them)."""
     copies: dict[int, list[Copy]] = {_int(row[0]): [] for row in rows}
     if copies:
-        marks = ", ".join("?" * len(copies))
-        query = f"SELECT {COPY_COLUMNS} FROM copy WHERE segment_no IN ({marks}) ORDER BY segment_no, backend"
-        for row in connection.execute(query, tuple(copies)):
+        query = f"""SELECT {COPY_COLUMNS} FROM copy WHERE segment_no IN (SELECT value FROM json_each(?))
+                     ORDER BY segment_no, backend"""
+        for row in connection.execute(query, (json.dumps(list(copies)),)):
             copies[row[0]].append(copy_from_row(row))
     return [segment_from_row(row, tuple(copies[_int(row[0])])) for row in rows]
+
+
+def one_segment(
+    connection: sqlite3.Connection, where: str, *parameters: object
+) -> tuple[int, Segment] | None:
+    """The first segment of a WHERE (and ORDER BY) over SEGMENT_TABLES, with its row number."""
+    row = connection.execute(
+        f"SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE {where} LIMIT 1", parameters
+    ).fetchone()
+    return None if row is None else (_int(row[0]), segments_from(connection, [row])[0])
 
 
 def _int(value: object) -> int:

@@ -1,44 +1,147 @@
-"""What can still be read from a damaged journal, row by row, into a new one.
+"""A new journal from what a damaged one still says.
 
-A damaged page hides its rows, not the table: reading goes on behind it. Rows that the new journal's
-rules refuse are left out. What matters most comes first: tokens and the ledger exist nowhere else.
+1. The pages of the file and of its write-ahead log are put together into one image; the damaged files stay
+   as they are, for people.
+2. If SQLite finds nothing wrong with the image (the damage was in the log only, or in the file's header),
+   the image is the new journal.
+3. Otherwise every table is read row by row into an empty one: from its start until damage, from its end
+   until damage, and what lies between from the bare pages. Rows the new journal's rules refuse stay out.
+
+What came from bare pages may be out of date. That is safe: a source is unlinked only after its copies were
+verified once more (prune.py), and the start-up scan finds what is missing.
 """
 
 import logging
+import os
+import shutil
 import sqlite3
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
+
+from cctv_storaged.journal.connection import PAGE_BYTES, log_path
+from cctv_storaged.journal.pages import Record, Value, records
+from cctv_storaged.journal.schema import SCHEMA_VERSION, create, damage_in, remove
+from cctv_storaged.journal.wal import read_log
 
 log = logging.getLogger(__name__)
 
-TABLES = ("token", "ledger", "camera", "folder", "segment", "copy", "set_aside", "uncatalogue")
-WITHOUT_ROWID = frozenset({"token", "copy", "set_aside", "uncatalogue"})
-STEP = 500
+TABLES = {
+    "token": "id",
+    "ledger": "no",
+    "camera": "no",
+    "folder": "no",
+    "segment": "no",
+    "copy": "segment_no, backend",
+    "set_aside": "folder_no, name",
+    "uncatalogue": "segment_id",
+    "idempotency": "route, key",
+}
+"""Each with its key, in an order in which a row finds what it refers to. `meta` is made anew."""
 
-Row = tuple[object, ...]
+MAGIC = b"SQLite format 3\0"
+HEADER = struct.Struct(">16sH6B12I20x2I")  # https://www.sqlite.org/fileformat2.html#the_database_header
+HEADER_BYTES = 100
+FORMAT_VERSIONS = slice(18, 20)  # 1: rollback journal, 2: write-ahead log
 
 
-def salvage(damaged: Path, fresh: sqlite3.Connection) -> int:
-    """Copies what is readable; the number of rows now in `fresh`. Never raises for damage in `damaged`."""
-    rows = 0
-    try:
-        with closing(sqlite3.connect(damaged, isolation_level=None)) as old:
-            for table in TABLES:
-                rows += _salvage_table(table, old, fresh)
-    except sqlite3.DatabaseError as exc:
-        log.warning("the damaged journal cannot be read any further: %s", exc)
-    _recount(fresh)
+def recover(damaged: Path, draft: Path) -> int:
+    """Leaves a sound journal at `draft`, on the disk; the number of rows in it. `damaged` is only read."""
+    image = draft.with_name(draft.name + ".image")
+    remove(draft)
+    remove(image)
+    _assemble(damaged, image)
+    if _is_sound(image):
+        image.rename(draft)
+        rows = _adopt(draft)
+    else:
+        create(draft)
+        rows = _carry_over(image, draft)
+        remove(image)
+    _sync(draft)
     return rows
 
 
-def _salvage_table(table: str, old: sqlite3.Connection, fresh: sqlite3.Connection) -> int:
-    columns = [row[1] for row in fresh.execute(f"PRAGMA table_info({table})")]
+# The image
+
+
+def _assemble(damaged: Path, image: Path) -> None:
+    """The database as it was after its last readable commit, in one file that needs no log."""
+    shutil.copyfile(damaged, image)
+    frames = read_log(log_path(damaged), PAGE_BYTES).salvageable()
+    with image.open("r+b") as file:
+        for frame in frames:
+            os.pwrite(file.fileno(), frame.data, (frame.page - 1) * PAGE_BYTES)
+        sizes = [frame.pages_after_commit for frame in frames if frame.pages_after_commit]
+        if sizes:
+            file.truncate(sizes[-1] * PAGE_BYTES)
+        _mend_header(file.fileno())
+
+
+def _mend_header(descriptor: int) -> None:
+    """The first 100 bytes say nothing that we would not know."""
+    header = bytearray(os.pread(descriptor, HEADER_BYTES, 0).ljust(HEADER_BYTES, b"\0"))
+    if not header.startswith(MAGIC) or int.from_bytes(header[16:18], "big") != PAGE_BYTES:
+        pages = os.fstat(descriptor).st_size // PAGE_BYTES
+        header[:] = HEADER.pack(
+            *(MAGIC, PAGE_BYTES, 1, 1, 0, 64, 32, 32),
+            *(1, pages, 0, 0),  # change counter, size, and a free list we do not know
+            *(1, 4, 0, 0, 1, SCHEMA_VERSION, 0, 0),  # cookie, format, -, -, UTF-8, user_version, -, -
+            *(1, sqlite3.sqlite_version_info[0] * 1_000_000),  # the change counter again: the size is right
+        )
+    header[FORMAT_VERSIONS] = b"\1\1"
+    os.pwrite(descriptor, header, 0)
+
+
+def _is_sound(image: Path) -> bool:
+    """Stricter than at start: pages of different ages may fit together and contradict each other."""
+    try:
+        with closing(sqlite3.connect(image, isolation_level=None)) as connection:
+            return (
+                damage_in(connection, whole=False) is None
+                and connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok"
+                and connection.execute("PRAGMA foreign_key_check").fetchone() is None
+            )
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _adopt(path: Path) -> int:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        _recount(connection)
+        return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES)
+
+
+# Row by row
+
+
+def _carry_over(image: Path, draft: Path) -> int:
+    with (
+        closing(sqlite3.connect(image, isolation_level=None)) as old,
+        closing(sqlite3.connect(draft, isolation_level=None)) as fresh,
+    ):
+        # Nobody sees the draft before it is whole, so nothing needs to be durable until the end.
+        fresh.execute("PRAGMA journal_mode = MEMORY")
+        fresh.execute("PRAGMA synchronous = OFF")
+        fresh.execute("PRAGMA foreign_keys = ON")
+        rows = sum(_carry_table(table, old, image, fresh) for table in TABLES)
+        _forget_deleted(fresh)
+        _recount(fresh)
+        fresh.execute("PRAGMA journal_mode = WAL")
+    return rows
+
+
+def _carry_table(table: str, old: sqlite3.Connection, image: Path, fresh: sqlite3.Connection) -> int:
+    columns = [
+        (str(name), bool(key)) for _, name, _, _, _, key in fresh.execute(f"PRAGMA table_info({table})")
+    ]
     insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"
-    wanted = ", ".join(columns)
     kept = 0
-    fresh.execute("BEGIN IMMEDIATE")
-    for row in _readable(table, wanted, old):
+    fresh.execute("BEGIN")
+    for row in _rows(table, [name for name, _ in columns], old, image):
         try:
             kept += fresh.execute(insert, row).rowcount
         except sqlite3.IntegrityError as exc:
@@ -47,23 +150,63 @@ def _salvage_table(table: str, old: sqlite3.Connection, fresh: sqlite3.Connectio
     return kept
 
 
-def _readable(table: str, wanted: str, old: sqlite3.Connection) -> Iterator[Row]:
-    if table in WITHOUT_ROWID:
-        yield from _until_damage(old, f"SELECT {wanted} FROM {table}", (), table)
-        return
-    last = next(_until_damage(old, f"SELECT coalesce(max(rowid), 0) FROM {table}", (), table), (0,))[0]
-    for low in range(0, int(str(last)) + 1, STEP):
-        span = f"SELECT {wanted} FROM {table} WHERE rowid > ? AND rowid <= ?"
-        yield from _until_damage(old, span, (low, low + STEP), table)
-
-
-def _until_damage(
-    old: sqlite3.Connection, query: str, parameters: tuple[int, ...], table: str
-) -> Iterator[Row]:
+def _rows(
+    table: str, columns: list[str], old: sqlite3.Connection, image: Path
+) -> Iterator[tuple[Value, ...]]:
+    """Whatever can be had of a table, best evidence first; the same row may come more than once."""
+    keys = TABLES[table].split(", ")
+    wanted = f"SELECT {', '.join(columns)} FROM {table} ORDER BY"
     try:
-        yield from old.execute(query, parameters)
+        yield from old.execute(f"{wanted} {', '.join(keys)}")
     except sqlite3.DatabaseError as exc:
-        log.warning("some rows of %s are lost: %s", table, exc)
+        log.warning("table %s is damaged (%s): reading it from behind, and from its bare pages", table, exc)
+    else:
+        return
+    yield from _until_damage(old, f"{wanted} {', '.join(f'{key} DESC' for key in keys)}")
+    if table == "folder":
+        by_name = "SELECT no, root, path FROM folder INDEXED BY sqlite_autoindex_folder_1"
+        yield from _until_damage(old, by_name)
+    yield from _from_bare_pages(image, len(columns), has_rowid=keys == ["no"])
+    if table == "camera":
+        yield from _nameless_cameras(old)
+
+
+def _until_damage(old: sqlite3.Connection, query: str) -> Iterator[tuple[Value, ...]]:
+    try:
+        yield from old.execute(query)
+    except sqlite3.DatabaseError:
+        return
+
+
+def _nameless_cameras(old: sqlite3.Connection) -> Iterator[tuple[Value, ...]]:
+    """Cameras that only their index still knows; name and folder come back with the next segment."""
+    for number, id_ in _until_damage(old, "SELECT no, id FROM camera INDEXED BY sqlite_autoindex_camera_1"):
+        if isinstance(id_, bytes) and len(id_) == 16:
+            yield (number, id_, str(UUID(bytes=id_)), b"", 0, 0, 0)
+
+
+def _from_bare_pages(image: Path, columns: int, *, has_rowid: bool) -> Iterator[tuple[Value, ...]]:
+    """Records with as many columns as the table has; the insert judges the rest."""
+    with image.open("rb") as file:
+        for record in records(file.fileno(), PAGE_BYTES):
+            if len(record.values) == columns and (record.rowid is not None) == has_rowid:
+                yield _with_rowid(record)
+
+
+def _with_rowid(record: Record) -> tuple[Value, ...]:
+    """A column that is the rowid is stored as NULL."""
+    return record.values if record.rowid is None else (record.rowid, *record.values[1:])
+
+
+# Putting right
+
+
+def _forget_deleted(fresh: sqlite3.Connection) -> None:
+    """Bare pages still hold rows that were deleted; the ledger says which."""
+    fresh.execute(
+        """DELETE FROM segment WHERE id IN (
+               SELECT segment_id FROM ledger WHERE kind IN ('deleted', 'replaced'))"""
+    )
 
 
 def _recount(fresh: sqlite3.Connection) -> None:
@@ -79,3 +222,11 @@ def _recount(fresh: sqlite3.Connection) -> None:
         "INSERT INTO tally SELECT backend, state, count(*), sum(size_bytes) FROM copy GROUP BY backend, state"
     )
     fresh.execute("COMMIT")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -32,7 +32,7 @@ CREATE TABLE segment (
     end_us       INTEGER NOT NULL CHECK (end_us > start_us),
     folder_no    INTEGER NOT NULL REFERENCES folder (no),
     name         BLOB    NOT NULL,
-    device       INTEGER NOT NULL,
+    device       INTEGER NOT NULL,             -- device and inode: unsigned 64-bit, kept in two's complement
     inode        INTEGER NOT NULL,
     size_bytes   INTEGER NOT NULL CHECK (size_bytes > 0),
     mtime_ns     INTEGER NOT NULL,
@@ -44,13 +44,17 @@ CREATE TABLE segment (
     held         INTEGER NOT NULL DEFAULT 0 CHECK (held IN (0, 1)),
     created_us   INTEGER NOT NULL,
     settled_us   INTEGER,                      -- when the last of its copies was verified; NULL while any is not
+    deletion_due_us INTEGER,                   -- tombstone: to be deleted, not tried before; NULL: it stays
     catalogued   INTEGER NOT NULL DEFAULT 0 CHECK (catalogued IN (0, 1)), -- the catalog knows this row as it is
     UNIQUE (folder_no, name, size_bytes, mtime_ns)
 ) STRICT;
-CREATE INDEX segment_by_time ON segment (camera_no, start_us, no);
+CREATE INDEX segment_by_time ON segment (camera_no, start_us, no, end_us);
+CREATE INDEX segment_at_source ON segment (folder_no, name, size_bytes, mtime_ns, device, inode)
+    WHERE source_state IN ('present', 'pruning'); -- what a scan finds, though ten times as many were there once
 CREATE INDEX segment_to_catalogue ON segment (no) WHERE catalogued = 0 AND sha256 IS NOT NULL;
 CREATE INDEX segment_to_prune ON segment (settled_us) WHERE source_state = 'present' AND settled_us IS NOT NULL;
 CREATE INDEX segment_pruning ON segment (no) WHERE source_state = 'pruning';
+CREATE INDEX segment_deleting ON segment (deletion_due_us) WHERE deletion_due_us IS NOT NULL;
 CREATE INDEX segment_by_content ON segment (sha256, camera_no, start_us) WHERE sha256 IS NOT NULL;
 
 CREATE TABLE copy (
@@ -72,10 +76,9 @@ CREATE TABLE copy (
     CHECK (state NOT IN ('stored', 'verified') OR path IS NOT NULL),
     CHECK (state <> 'verified' OR verified_us IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX copy_undelivered ON copy (backend, start_us, segment_no) WHERE state IN ('pending', 'stored');
-CREATE INDEX copy_urgent ON copy (backend, start_us, segment_no)
+CREATE INDEX copy_undelivered ON copy (backend, start_us, segment_no, due_us) WHERE state IN ('pending', 'stored');
+CREATE INDEX copy_urgent ON copy (backend, start_us, segment_no, due_us)
     WHERE urgent = 1 AND state IN ('pending', 'stored');
-CREATE INDEX copy_deleting ON copy (backend, segment_no) WHERE state = 'deleting';
 CREATE INDEX copy_failed ON copy (backend, segment_no) WHERE state = 'failed';
 CREATE INDEX copy_by_path ON copy (backend, path) WHERE path IS NOT NULL;
 
@@ -98,12 +101,21 @@ END;
 CREATE TRIGGER copy_added AFTER INSERT ON copy BEGIN
     INSERT INTO tally VALUES (NEW.backend, NEW.state, 1, NEW.size_bytes)
         ON CONFLICT DO UPDATE SET segments = segments + 1, bytes = bytes + NEW.size_bytes;
+    UPDATE segment SET settled_us = NULL
+     WHERE no = NEW.segment_no AND settled_us IS NOT NULL AND NEW.state NOT IN ('verified', 'gone');
 END;
-CREATE TRIGGER copy_changed AFTER UPDATE OF state ON copy WHEN OLD.state <> NEW.state BEGIN
+CREATE TRIGGER copy_moved AFTER UPDATE OF state ON copy WHEN OLD.state <> NEW.state BEGIN
     UPDATE tally SET segments = segments - 1, bytes = bytes - OLD.size_bytes
      WHERE backend = OLD.backend AND state = OLD.state;
     INSERT INTO tally VALUES (NEW.backend, NEW.state, 1, NEW.size_bytes)
         ON CONFLICT DO UPDATE SET segments = segments + 1, bytes = bytes + NEW.size_bytes;
+END;
+CREATE TRIGGER copy_changed AFTER UPDATE OF state, path, verified_us ON copy BEGIN
+    UPDATE segment
+       SET catalogued = 0,
+           settled_us = (SELECT iif(min(state = 'verified'), max(verified_us), NULL) FROM copy
+                          WHERE segment_no = NEW.segment_no AND state <> 'gone')
+     WHERE no = NEW.segment_no;
 END;
 CREATE TRIGGER copy_removed AFTER DELETE ON copy BEGIN
     UPDATE tally SET segments = segments - 1, bytes = bytes - OLD.size_bytes
@@ -127,7 +139,7 @@ CREATE INDEX set_aside_by_reason ON set_aside (reason);
 CREATE TABLE ledger (                          -- append-only: what became of footage, and why
     no         INTEGER PRIMARY KEY,
     at_us      INTEGER NOT NULL,
-    kind       TEXT    NOT NULL CHECK (kind IN ('lost', 'replaced', 'deleted', 'pruned')),
+    kind       TEXT    NOT NULL CHECK (kind IN ('lost', 'found', 'replaced', 'deleted', 'pruned')),
     segment_id BLOB    NOT NULL CHECK (length(segment_id) = 16),
     camera_id  BLOB    NOT NULL CHECK (length(camera_id) = 16),
     start_us   INTEGER NOT NULL,
@@ -135,7 +147,8 @@ CREATE TABLE ledger (                          -- append-only: what became of fo
     cause      TEXT    NOT NULL,
     detail     TEXT    NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX ledger_by_camera ON ledger (camera_id, start_us) WHERE kind IN ('lost', 'deleted');
+CREATE INDEX ledger_by_camera ON ledger (camera_id, start_us) WHERE kind IN ('lost', 'found', 'deleted');
+CREATE INDEX ledger_losses ON ledger (cause) WHERE kind = 'lost';
 
 CREATE TABLE uncatalogue (                     -- segments deleted here that the catalog must forget
     segment_id BLOB PRIMARY KEY CHECK (length(segment_id) = 16)
@@ -150,8 +163,8 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotency (                     -- Idempotency-Key → what its first request made
-    key        TEXT    NOT NULL,
     route      TEXT    NOT NULL,
+    key        TEXT    NOT NULL,
     request    BLOB    NOT NULL CHECK (length(request) = 32),     -- SHA-256 of the body
     made       TEXT    NOT NULL,               -- id of the created thing
     at_us      INTEGER NOT NULL,

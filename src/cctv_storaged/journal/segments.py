@@ -9,13 +9,18 @@ from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.journal import ledger
+from cctv_storaged.journal.copies import doubt, give_up_pending
 from cctv_storaged.journal.rows import (
     SEGMENT_COLUMNS,
     SEGMENT_TABLES,
     Row,
     flags_text,
+    one_segment,
     segments_from,
+    signed,
     split_path,
+    text,
+    unsigned,
 )
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import (
@@ -34,6 +39,12 @@ from cctv_storaged.model import (
 HAS_BYTES = f"""(s.source_state = '{SourceState.PRESENT}' OR EXISTS (
     SELECT 1 FROM copy WHERE copy.segment_no = s.no
        AND state IN ('{CopyState.STORED}', '{CopyState.VERIFIED}')))"""
+SAME_NAME = "s.folder_no = ? AND s.name = ?"
+AT_SOURCE = "source_state IN ('present', 'pruning')"
+"""Word for word the condition of the partial index segment_at_source, or SQLite will not use it."""
+LAST_NO = 2**62
+"""Behind every row number."""
+OVERWRITTEN = "overwritten_by_recorder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +55,17 @@ class Recorded:
     created: bool  # False: it was registered already
     replaced: Segment | None = None  # the earlier version of the same file, if there was one
     lost: TimeSpan | None = None  # footage of the earlier version that no longer exists anywhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """What setting a file aside came to; true where it is news."""
+
+    news: bool  # False: the same file was set aside for the same reason, or is a registered segment
+    lost: Segment | None = None  # a segment that stood under the name and no longer exists anywhere
+
+    def __bool__(self) -> bool:
+        return self.news
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +95,11 @@ class Segments:
         """Registers a closed file with a pending copy per backend, in one commit. Twice is once."""
         return await self._store.write(lambda db: _record(db, self._host_id, new, backends, now))
 
-    async def set_aside(self, source: SourceFile, reason: str, detail: str, now: datetime) -> bool:
+    async def set_aside(self, source: SourceFile, reason: str, detail: str, now: datetime) -> SetAside:
         """Lists a file that is no segment; the latest word on a name replaces the earlier.
 
-        Returns whether this is news: False if the same file was set aside for the same reason.
+        A segment that stood under the name has been overwritten. A file that is registered as a segment just
+        as it is stays one, whatever a later look made of it.
         """
         return await self._store.write(lambda db: _set_aside(db, source, reason, detail, now))
 
@@ -120,36 +143,46 @@ class Segments:
     async def spans(
         self, camera_id: UUID, span: TimeSpan, limit: int, after: datetime | None
     ) -> list[TimeSpan]:
-        """The bare spans of `page`, at most `limit`, those that start at or after `after`."""
+        """The bare spans of `page`, at most `limit`, those that start at or after `after`, oldest first."""
         return await self._store.read(lambda db: _spans(db, camera_id, span, limit, after))
 
 
 def _record(
     db: sqlite3.Connection, host_id: str, new: NewSegment, backends: Sequence[str], now: datetime
 ) -> Recorded:
-    folder, name = split_path(new.source.path)
-    folder_no = ensure_folder(db, os.fsencode(new.source.root), folder)
+    folder_no, name = _place(db, new.source)
     identity = new.source.identity
-    same = "s.folder_no = ? AND s.name = ?"
-    known = _one(
+    facts = (folder_no, name, identity.size_bytes, identity.mtime_ns)
+    known = one_segment(db, f"{SAME_NAME} AND s.size_bytes = ? AND s.mtime_ns = ?", *facts)
+    earlier = one_segment(
         db,
-        f"{same} AND s.size_bytes = ? AND s.mtime_ns = ?",
-        folder_no,
-        name,
-        identity.size_bytes,
-        identity.mtime_ns,
+        f"{SAME_NAME} AND s.{AT_SOURCE} AND NOT (s.size_bytes = ? AND s.mtime_ns = ?) ORDER BY s.no DESC",
+        *facts,
     )
+    lost = None if earlier is None else _overwritten(db, *earlier, new.span, now)
     if known is not None:
-        return Recorded(segment=_seen_again(db, known, identity), created=False)
-    earlier = _one(db, f"{same} AND s.source_state = 'present' ORDER BY s.no DESC LIMIT 1", folder_no, name)
-    flags = new.flags | {SegmentFlag.REWRITTEN} if earlier is not None else new.flags
-    lost = _replace(db, earlier, new, now) if earlier is not None else None
-    segment_id = segment_id_for(host_id, new.source)
-    _insert(db, segment_id, folder_no, name, replace(new, flags=flags), backends, now)
+        segment = _seen_again(db, *known, identity, now)
+    else:
+        if _had_versions(db, folder_no, name, earlier):
+            new = replace(new, flags=new.flags | {SegmentFlag.REWRITTEN})
+        segment = _insert(db, segment_id_for(host_id, new.source), folder_no, name, new, backends, now)
     db.execute("DELETE FROM set_aside WHERE folder_no = ? AND name = ?", (folder_no, name))
-    segment = _one(db, "s.id = ?", segment_id.bytes)
-    assert segment is not None
-    return Recorded(segment=segment, created=True, replaced=earlier, lost=lost)
+    return Recorded(
+        segment=segment, created=known is None, replaced=None if earlier is None else earlier[1], lost=lost
+    )
+
+
+def _place(db: sqlite3.Connection, source: SourceFile) -> tuple[int, bytes]:
+    folder, name = split_path(source.path)
+    return ensure_folder(db, os.fsencode(source.root), folder), name
+
+
+def _had_versions(
+    db: sqlite3.Connection, folder_no: int, name: bytes, earlier: tuple[int, Segment] | None
+) -> bool:
+    """Whether the name stood for bytes that were overwritten; a file that was removed does not count."""
+    replaced = f"{SAME_NAME} AND s.source_state = 'replaced'"
+    return earlier is not None or one_segment(db, replaced, folder_no, name) is not None
 
 
 def _insert(
@@ -160,7 +193,7 @@ def _insert(
     new: NewSegment,
     backends: Sequence[str],
     now: datetime,
-) -> None:
+) -> Segment:
     identity = new.source.identity
     start_us, end_us = to_us(new.span.start), to_us(new.span.end)
     segment_no = db.execute(
@@ -174,8 +207,8 @@ def _insert(
             end_us,
             folder_no,
             name,
-            identity.device,
-            identity.inode,
+            signed(identity.device),
+            signed(identity.inode),
             identity.size_bytes,
             identity.mtime_ns,
             flags_text(new.flags),
@@ -187,72 +220,110 @@ def _insert(
         "INSERT INTO copy (segment_no, backend, start_us, size_bytes) VALUES (?, ?, ?, ?)",
         [(segment_no, backend, start_us, identity.size_bytes) for backend in backends],
     )
+    return _row(db, segment_no)
 
 
-def _seen_again(db: sqlite3.Connection, known: Segment, identity: FileIdentity) -> Segment:
-    """The same file under another inode or back from being missing: note where it is now."""
-    if known.source_state is SourceState.PRUNED or known.source_state is SourceState.PRUNING:
+def _row(db: sqlite3.Connection, segment_no: int | None) -> Segment:
+    found = one_segment(db, "s.no = ?", segment_no)
+    assert found is not None
+    return found[1]
+
+
+def _seen_again(
+    db: sqlite3.Connection, no: int, known: Segment, identity: FileIdentity, now: datetime
+) -> Segment:
+    """The same file, perhaps under another inode, or back after it was missed: note where it is now.
+
+    A file that was pruned and is there again (a power cut took the unlink back, a backup was restored) has
+    a source again. One on its way out is left to whoever does that.
+    """
+    if known.source_state is SourceState.PRUNING:
         return known
-    if known.source.identity != identity or known.source_state is not SourceState.PRESENT:
+    if known.source_state is SourceState.PRESENT and known.source.identity == identity:
+        return known
+    db.execute(
+        """UPDATE segment SET device = ?, inode = ?, source_state = 'present'
+            WHERE no = ? AND deletion_due_us IS NULL""",
+        (signed(identity.device), signed(identity.inode), no),
+    )
+    if known.source_state is not SourceState.PRESENT:
         db.execute(
-            "UPDATE segment SET device = ?, inode = ?, source_state = 'present' WHERE id = ?",
-            (identity.device, identity.inode, known.id.bytes),
+            """UPDATE copy SET state = 'pending', due_us = 0, attempts = 0
+                WHERE segment_no = ? AND state = 'failed'""",
+            (no,),
         )
-        return replace(
-            known, source=replace(known.source, identity=identity), source_state=SourceState.PRESENT
-        )
-    return known
+        ledger.tell_if_found(db, no, now)
+    return _row(db, no)
 
 
-def _replace(db: sqlite3.Connection, earlier: Segment, new: NewSegment, now: datetime) -> TimeSpan | None:
-    """The recorder wrote other bytes under the name of `earlier`; says what footage went with them.
+def _overwritten(
+    db: sqlite3.Connection, no: int, earlier: Segment, covering: TimeSpan | None, now: datetime
+) -> TimeSpan | None:
+    """Other bytes stand under the name of `earlier`; says what footage went with it.
 
     A version that was delivered stays as a segment without a source. Its copy may share the inode that was
-    written to (hard link), so it has to be verified anew. A version that was not delivered goes: its bytes
-    do not exist any more. Where the new version does not cover its span, footage is lost.
+    written to, so it has to be proven anew. A version that was not delivered goes: its bytes do not exist
+    any more. Where what came instead (`covering`) does not cover its span, footage is lost.
     """
-    kept = [copy for copy in earlier.copies if copy.state in (CopyState.STORED, CopyState.VERIFIED)]
-    if kept:
-        db.execute(
-            "UPDATE segment SET source_state = 'replaced', settled_us = NULL, catalogued = 0 WHERE id = ?",
-            (earlier.id.bytes,),
-        )
-        db.execute(
-            """UPDATE copy SET state = 'stored', due_us = 0
-                WHERE state = 'verified' AND segment_no = (SELECT no FROM segment WHERE id = ?)""",
-            (earlier.id.bytes,),
-        )
-        db.execute(
-            """UPDATE copy SET state = 'failed', error = 'replaced by the recorder before it was delivered'
-                WHERE state = 'pending' AND segment_no = (SELECT no FROM segment WHERE id = ?)""",
-            (earlier.id.bytes,),
-        )
+    if any(copy.state in ledger.MAY_HOLD_BYTES for copy in earlier.copies):
+        db.execute("UPDATE segment SET source_state = 'replaced' WHERE no = ?", (no,))
+        doubt(db, no)
+        give_up_pending(db, no, "overwritten by the recorder before it was delivered")
         return None
-    covered = new.span.start <= earlier.span.start and new.span.end >= earlier.span.end
-    kind = ledger.Kind.REPLACED if covered else ledger.Kind.LOST
-    ledger.append(db, kind, earlier, "overwritten_by_recorder", now)
-    db.execute("DELETE FROM segment WHERE id = ?", (earlier.id.bytes,))
-    return None if covered else earlier.span
+    span = earlier.span
+    covered = covering is not None and covering.start <= span.start and covering.end >= span.end
+    ledger.append(db, ledger.Kind.REPLACED if covered else ledger.Kind.LOST, earlier, OVERWRITTEN, now)
+    forget(db, no, earlier.id)
+    return None if covered else span
 
 
-def _set_aside(db: sqlite3.Connection, source: SourceFile, reason: str, detail: str, now: datetime) -> bool:
-    folder, name = split_path(source.path)
-    folder_no = ensure_folder(db, os.fsencode(source.root), folder)
+def forget(db: sqlite3.Connection, no: int, segment_id: UUID) -> None:
+    """Removes the row; the catalog is told, in case it ever heard of it."""
+    db.execute("DELETE FROM segment WHERE no = ?", (no,))
+    db.execute("INSERT OR IGNORE INTO uncatalogue VALUES (?)", (segment_id.bytes,))
+
+
+def _set_aside(
+    db: sqlite3.Connection, source: SourceFile, reason: str, detail: str, now: datetime
+) -> SetAside:
+    folder_no, name = _place(db, source)
     identity = source.identity
-    facts = (identity.device, identity.inode, identity.size_bytes, identity.mtime_ns, reason)
-    query = """SELECT device, inode, size_bytes, mtime_ns, reason FROM set_aside
-                WHERE folder_no = ? AND name = ?"""
-    if db.execute(query, (folder_no, name)).fetchone() == facts:
-        return False
+    earlier = one_segment(db, f"{SAME_NAME} AND s.{AT_SOURCE} ORDER BY s.no DESC", folder_no, name)
+    if earlier is not None and _same_version(earlier[1].source.identity, identity):
+        return SetAside(news=False)
+    lost = None if earlier is None else _overwritten(db, *earlier, None, now)
+    known = db.execute(
+        """SELECT 1 FROM set_aside
+            WHERE folder_no = ? AND name = ? AND size_bytes = ? AND mtime_ns = ? AND reason = ?""",
+        (folder_no, name, identity.size_bytes, identity.mtime_ns, reason),
+    ).fetchone()
     db.execute(
         "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (folder_no, name, *facts, detail, to_us(now)),
+        (
+            folder_no,
+            name,
+            signed(identity.device),
+            signed(identity.inode),
+            identity.size_bytes,
+            identity.mtime_ns,
+            reason,
+            text(detail),
+            to_us(now),
+        ),
     )
-    return True
+    return SetAside(news=known is None, lost=earlier[1] if earlier is not None and lost is not None else None)
+
+
+def _same_version(one: FileIdentity, other: FileIdentity) -> bool:
+    """Whether it is the same version of a file, wherever it lies now."""
+    return (one.size_bytes, one.mtime_ns) == (other.size_bytes, other.mtime_ns)
 
 
 def _known_in(db: sqlite3.Connection, root: str, folder: str) -> dict[str, KnownFile]:
-    """Of several versions of one name the last one registered stands."""
+    """Of several versions of one name the last one registered stands.
+
+    A segment whose file was pruned, missed or replaced is not among them: a file of its name needs a look.
+    """
     row = db.execute(
         "SELECT no FROM folder WHERE root = ? AND path = ?", (os.fsencode(root), os.fsencode(folder))
     ).fetchone()
@@ -261,11 +332,13 @@ def _known_in(db: sqlite3.Connection, root: str, folder: str) -> dict[str, Known
     known = {}
     for query in (
         "SELECT name, device, inode, size_bytes, mtime_ns, reason FROM set_aside WHERE folder_no = ?",
-        """SELECT name, device, inode, size_bytes, mtime_ns, NULL FROM segment
-            WHERE folder_no = ? AND source_state NOT IN ('replaced', 'missing') ORDER BY no""",
+        f"""SELECT name, device, inode, size_bytes, mtime_ns, NULL FROM segment
+             WHERE folder_no = ? AND {AT_SOURCE} ORDER BY no""",
     ):
         for name, device, inode, size_bytes, mtime_ns, reason in db.execute(query, row):
-            identity = FileIdentity(device=device, inode=inode, size_bytes=size_bytes, mtime_ns=mtime_ns)
+            identity = FileIdentity(
+                device=unsigned(device), inode=unsigned(inode), size_bytes=size_bytes, mtime_ns=mtime_ns
+            )
             known[os.fsdecode(name)] = KnownFile(identity=identity, reason=reason)
     return known
 
@@ -275,15 +348,13 @@ def _renumber_device(db: sqlite3.Connection, root: str, folder: str, old: int, n
         db.execute(
             f"""UPDATE {table} SET device = ? WHERE device = ? AND folder_no =
                 (SELECT no FROM folder WHERE root = ? AND path = ?)""",
-            (new, old, os.fsencode(root), os.fsencode(folder)),
+            (signed(new), signed(old), os.fsencode(root), os.fsencode(folder)),
         )
 
 
 def _one(db: sqlite3.Connection, where: str, *parameters: object) -> Segment | None:
-    rows = db.execute(f"SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE {where}", parameters).fetchmany(
-        1
-    )
-    return segments_from(db, rows)[0] if rows else None
+    found = one_segment(db, where, *parameters)
+    return None if found is None else found[1]
 
 
 def _page(
@@ -292,25 +363,27 @@ def _page(
     camera = db.execute("SELECT no, longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
     if camera is None:
         return Page(segments=(), next=None)
-    start, no = _keyset(db, after)
+    lowest = (to_us(span.start) - camera[1], LAST_NO)  # what starts there is over when the span begins
+    start, no = lowest if after is None else max(lowest, _keyset(db, after))
     rows: list[Row] = db.execute(
         f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
-             WHERE s.camera_no = ? AND s.start_us > ? AND s.start_us < ? AND s.end_us > ?
-               AND (s.start_us, s.no) > (?, ?) AND {HAS_BYTES}
+             WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?) AND s.start_us < ? AND s.end_us > ?
+               AND {HAS_BYTES}
              ORDER BY s.start_us, s.no LIMIT ?""",
-        (camera[0], to_us(span.start) - camera[1], to_us(span.end), to_us(span.start), start, no, limit + 1),
+        (camera[0], start, no, to_us(span.end), to_us(span.start), limit + 1),
     ).fetchall()
     segments = segments_from(db, rows[:limit])
     following = (segments[-1].span.start, segments[-1].id) if len(rows) > limit else None
     return Page(segments=tuple(segments), next=following)
 
 
-def _keyset(db: sqlite3.Connection, after: tuple[datetime, UUID] | None) -> tuple[int, int]:
-    """Where to go on: behind the row of the id, or behind its start should the row be gone."""
-    if after is None:
-        return -(2**62), 0
+def _keyset(db: sqlite3.Connection, after: tuple[datetime, UUID]) -> tuple[int, int]:
+    """Where to go on: behind the row of the id.
+
+    Should the row be gone, then with all that start when it did: one may come twice, none is passed over.
+    """
     row = db.execute("SELECT no FROM segment WHERE id = ?", (after[1].bytes,)).fetchone()
-    return to_us(after[0]), row[0] if row else 2**62
+    return to_us(after[0]), row[0] if row else 0
 
 
 def _spans(
@@ -326,7 +399,7 @@ def _spans(
              ORDER BY s.start_us LIMIT ?""",
         (
             camera[0],
-            lowest if after is None else max(lowest, to_us(after)),
+            lowest if after is None else max(lowest, to_us(after) - 1),
             to_us(span.end),
             to_us(span.start),
             limit,
@@ -347,6 +420,6 @@ def ensure_camera(db: sqlite3.Connection, camera: Camera) -> int:
         """INSERT INTO camera (id, name, folder) VALUES (?, ?, ?)
            ON CONFLICT (id) DO UPDATE SET name = excluded.name, folder = excluded.folder
             WHERE name <> excluded.name OR folder <> excluded.folder""",
-        (camera.id.bytes, camera.name, os.fsencode(camera.folder)),
+        (camera.id.bytes, text(camera.name), os.fsencode(camera.folder)),
     )
     return int(db.execute("SELECT no FROM camera WHERE id = ?", (camera.id.bytes,)).fetchone()[0])

@@ -21,14 +21,11 @@ class Sources:
     async def settled_before(self, moment: datetime, limit: int, after: datetime | None) -> list[Segment]:
         """Segments with a source whose copies were all verified by `moment`, longest ago first.
 
-        Only candidates: whoever prunes decides (prune.py). `after` is where the last batch ended.
+        Only candidates: whoever prunes decides (prune.py). `after` is where the last batch ended: when the
+        last copy of its last segment was verified. At most `limit`, and those that came at the very moment of
+        the last one, so that none falls between two batches.
         """
-        query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
-             WHERE s.source_state = 'present' AND s.settled_us IS NOT NULL
-               AND s.settled_us <= ? AND s.settled_us > ?
-             ORDER BY s.settled_us LIMIT ?"""
-        parameters = (to_us(moment), -(2**62) if after is None else to_us(after), limit)
-        return await self._store.read(lambda db: segments_from(db, db.execute(query, parameters).fetchall()))
+        return await self._store.read(lambda db: _settled(db, moment, limit, after))
 
     async def newest(self, camera_id: UUID, keep: int) -> frozenset[UUID]:
         """Ids of the newest `keep` segments of a camera."""
@@ -49,19 +46,37 @@ class Sources:
         """The unlink was not done after all: the source is present again."""
         await self._store.write(
             lambda db: db.execute(
-                "UPDATE segment SET source_state = 'present' WHERE id = ? AND source_state = 'pruning'",
+                """UPDATE segment SET source_state = 'present'
+                    WHERE id = ? AND source_state = 'pruning' AND deletion_due_us IS NULL""",
                 (segment_id.bytes,),
             )
         )
 
     async def unfinished(self) -> list[Segment]:
         """Tombstones of pruning that the last process left behind (not those of whole deletions)."""
-        query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE s.source_state = 'pruning'
-             AND NOT EXISTS (SELECT 1 FROM copy WHERE segment_no = s.no AND state = 'deleting')"""
+        query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
+             WHERE s.source_state = 'pruning' AND s.deletion_due_us IS NULL"""
         return await self._store.read(lambda db: segments_from(db, db.execute(query).fetchall()))
 
 
+def _settled(db: sqlite3.Connection, moment: datetime, limit: int, after: datetime | None) -> list[Segment]:
+    candidates = "source_state = 'present' AND settled_us IS NOT NULL AND settled_us > ? AND settled_us <= ?"
+    first, last = -(2**62) if after is None else to_us(after), to_us(moment)
+    cut = db.execute(
+        f"SELECT settled_us FROM segment WHERE {candidates} ORDER BY settled_us LIMIT 1 OFFSET ?",
+        (first, last, limit - 1),
+    ).fetchone()
+    rows = db.execute(
+        f"SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE s.{candidates} ORDER BY s.settled_us, s.no",
+        (first, last if cut is None else cut[0]),
+    ).fetchall()
+    return segments_from(db, rows)
+
+
 def _begin(db: sqlite3.Connection, segment_id: UUID, required: Sequence[str]) -> bool:
+    if not required:
+        return False  # nothing that has to be verified is nothing proven
+    required = sorted(set(required))
     verified = ", ".join("?" * len(required))
     changed = db.execute(
         f"""UPDATE segment SET source_state = 'pruning'

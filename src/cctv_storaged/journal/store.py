@@ -3,20 +3,21 @@
 Writers hand in operations: functions of a sqlite3 connection. One task gathers what has queued up while
 the last commit was on its way to the disk, runs it as one transaction, and answers every caller after
 COMMIT, so that one fsync serves all. An operation that raises is undone alone (SAVEPOINT); an error of
-the disk fails them all. There is no second connection: SQLite before 3.51.3 can lose a commit to a
-checkpoint by another one.
+the disk fails them all. An operation may be run twice, so it does nothing but SQL.
 """
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cctv_storaged.errors import JournalBroken, JournalError, JournalFull
 from cctv_storaged.journal.ballast import Ballast
-from cctv_storaged.journal.connection import Connection
+from cctv_storaged.journal.connection import Connection, log_path, to_the_end
 from cctv_storaged.journal.faults import concerns_the_journal, translated
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ Operation = Callable[[sqlite3.Connection], T]
 
 MAX_BATCH = 256
 """Operations in one transaction: more would make the first caller wait for the last."""
+LOG_BYTES = 4 * 2**20
+"""A write-ahead log longer than this is folded into the file, after the callers have their answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,16 @@ class _Outcome:
 class Store:
     """The journal file: `read` and `write` for the room's own modules."""
 
-    def __init__(self, connection: Connection, ballast: Ballast) -> None:
+    def __init__(self, connection: Connection, path: Path, ballast: Ballast) -> None:
         self._connection = connection
+        self._log = log_path(path)
         self._ballast = ballast
         self._queue: asyncio.Queue[_Pending | None] = asyncio.Queue()
-        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closing = False
+        self._error: JournalError | None = None  # set once, when the file cannot be trusted any more
+        self._ended = asyncio.Event()
         self._full = False
+        self._said_open = False  # whether the file says that a process is at work on it
         self._writer = asyncio.create_task(self._write_batches(), name="journal writer")
         self.commits = 0
 
@@ -59,7 +66,7 @@ class Store:
 
     async def read(self, operation: Operation[T]) -> T:
         """The operation's result, between two commits. Raises JournalBroken (and what it raises itself)."""
-        self._refuse_if_broken()
+        self._refuse_if_over()
         try:
             return await self._connection.run(operation)
         except sqlite3.Error as exc:
@@ -68,34 +75,47 @@ class Store:
             raise self._failed(translated(exc)) from exc
 
     async def write(self, operation: Operation[T]) -> T:
-        """The operation's result, once it is on the disk.
+        """The operation's result, once it is on the disk. Who is cancelled meanwhile may find it done.
 
-        Raises JournalFull (nothing changed, try again), JournalBroken, and what the operation raises.
+        Raises JournalFull (nothing changed, try again), JournalBroken, JournalError after `close`, and what
+        the operation raises.
         """
-        self._refuse_if_broken()
+        self._refuse_if_over()
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Pending(operation, answer))
         return await answer
 
     async def broken(self) -> None:
-        """Waits until the journal cannot be trusted any more, then raises JournalBroken; for a task group."""
-        await asyncio.shield(self._broken)
+        """Waits for the day the journal cannot be trusted, then raises JournalBroken.
+
+        Returns when it is closed before that. Whoever waits may be cancelled without harm.
+        """
+        await self._ended.wait()
+        if self._error is not None:
+            raise JournalBroken(str(self._error))
 
     async def close(self) -> None:
-        """Finishes what is queued and folds the write-ahead log back into the file."""
-        self._queue.put_nowait(None)
-        await self._writer
-        if not self._broken.done():
-            self._broken.cancel()
-            try:
-                await self._connection.run(_finish)
-            except sqlite3.Error as exc:
-                log.warning("journal closed without a checkpoint: %s", exc)
-        await self._connection.close()
+        """Finishes what is queued and folds the write-ahead log back into the file. Twice is once."""
+        if not self._closing:
+            self._closing = True
+            self._queue.put_nowait(None)
+            await to_the_end(self._finish())
+
+    # Writing
 
     async def _write_batches(self) -> None:
-        while batch := await self._next_batch():
-            await self._commit(batch)
+        try:
+            while batch := await self._next_batch():
+                await self._commit(batch)
+                await self._keep_house()
+        finally:
+            if not self._closing:
+                self._failed(JournalBroken("the journal's writer ended unasked"))
+            while not self._queue.empty():
+                if (pending := self._queue.get_nowait()) is not None:
+                    _refuse(
+                        pending, self._error or JournalError("the journal was closed before this was written")
+                    )
 
     async def _next_batch(self) -> list[_Pending]:
         """What has queued up, at least one; empty when the store closes."""
@@ -113,43 +133,92 @@ class Store:
 
     async def _commit(self, batch: list[_Pending]) -> None:
         operations = [pending.operation for pending in batch]
+        error: JournalError = JournalBroken("the journal's writer ended")
         try:
-            self._refuse_if_broken()
-            outcomes = await self._connection.run(lambda connection: _transaction(connection, operations))
-        except sqlite3.Error as exc:
-            self._fail(batch, self._failed(translated(exc)))
-        except JournalBroken as exc:
-            self._fail(batch, exc)
-        else:
-            self.commits += 1
-            self._has_room()
+            outcomes = await self._attempt(operations)
             for pending, outcome in zip(batch, outcomes, strict=True):
                 _answer(pending.answer, outcome)
+        except sqlite3.Error as exc:
+            error = self._failed(translated(exc))
+        except JournalError as exc:
+            error = exc
+        finally:
+            for pending in batch:
+                _refuse(pending, error)
+
+    async def _attempt(self, operations: list[Operation[Any]]) -> list[_Outcome]:
+        """One transaction; a second one if only the ballast was in the way of the first."""
+        if self._error is not None:
+            raise JournalBroken(str(self._error))
+        first = [] if self._said_open else [_say_open]
+        try:
+            outcomes = await self._connection.run(lambda db: _transaction(db, [*first, *operations]))
+        except sqlite3.Error as exc:
+            if not isinstance(translated(exc), JournalFull) or not self._ballast.release():
+                raise
+            outcomes = await self._connection.run(lambda db: _transaction(db, [*first, *operations]))
+        self.commits += 1
+        if self._full:
+            log.info("journal has room again")
+            self._full = False
+        return outcomes[len(first) :]
+
+    async def _keep_house(self) -> None:
+        """After the answers: a long log is folded in, and the ballast laid down where there is room."""
+        if self._error is not None or self._full:
+            return
+        if not self._said_open or self._log_bytes() > LOG_BYTES:
+            await self._fold()
+            self._said_open = True
+        if self._ballast.wanted:
+            await asyncio.to_thread(self._ballast.restore)
+
+    async def _fold(self) -> None:
+        """Its errors matter though every commit stands: what missed the disk may be gone from memory."""
+        try:
+            await self._connection.run(_checkpoint)
+        except sqlite3.Error as exc:
+            error = translated(exc)
+            if not isinstance(error, JournalFull):
+                self._failed(error)
+            elif not self._ballast.release():
+                log.warning("the write-ahead log stays long: %s", error)
+
+    def _log_bytes(self) -> int:
+        try:
+            return os.stat(self._log).st_size
+        except FileNotFoundError:
+            return 0
+
+    # The end
 
     def _failed(self, error: JournalError) -> JournalError:
         if isinstance(error, JournalFull):
             if not self._full:
                 log.error("%s", error)
             self._full = True
-            self._ballast.release()
-        elif not self._broken.done():
+        elif self._error is None:
             log.critical("%s; the process must end", error)
-            self._broken.set_exception(error)
+            self._error = error
+            self._ended.set()
         return error
 
-    def _has_room(self) -> None:
-        if self._full:
-            log.info("journal has room again")
-            self._full = False
-        self._ballast.restore()
+    def _refuse_if_over(self) -> None:
+        if self._error is not None:
+            raise JournalBroken(str(self._error))
+        if self._closing:
+            raise JournalError("the journal is closed")
 
-    def _fail(self, batch: list[_Pending], error: JournalError) -> None:
-        for pending in batch:
-            _answer(pending.answer, _Outcome(error=error))
-
-    def _refuse_if_broken(self) -> None:
-        if self._broken.done() and not self._broken.cancelled():
-            raise JournalBroken(str(self._broken.exception()))
+    async def _finish(self) -> None:
+        await asyncio.wait([self._writer])
+        try:
+            if self._error is None:
+                await self._connection.run(_say_closed)
+        except sqlite3.Error as exc:
+            log.warning("journal closed without a checkpoint, the next start checks it: %s", exc)
+        finally:
+            await self._connection.close()
+            self._ended.set()
 
 
 def _transaction(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[_Outcome]:
@@ -179,7 +248,7 @@ def _alone(connection: sqlite3.Connection, operation: Operation[Any]) -> _Outcom
 
 
 def _answer(future: asyncio.Future[Any], outcome: _Outcome) -> None:
-    if future.cancelled():
+    if future.done():
         return  # whoever asked has left; the commit stands
     if outcome.error is not None:
         future.set_exception(outcome.error)
@@ -187,7 +256,21 @@ def _answer(future: asyncio.Future[Any], outcome: _Outcome) -> None:
         future.set_result(outcome.value)
 
 
-def _finish(connection: sqlite3.Connection) -> None:
+def _refuse(pending: _Pending, error: JournalError) -> None:
+    """Each caller gets an error of its own: one object raised in many tasks would mix their tracebacks."""
+    if not pending.answer.done():
+        pending.answer.set_exception(type(error)(str(error)))
+
+
+def _say_open(connection: sqlite3.Connection) -> None:
+    """From the first commit until `close` the file says so: an unclean end is checked more thoroughly."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('closed_cleanly', '0')")
+
+
+def _say_closed(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('closed_cleanly', '1')")
-    connection.execute("PRAGMA optimize")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _checkpoint(connection)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

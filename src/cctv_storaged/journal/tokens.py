@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.journal.rows import text
 from cctv_storaged.journal.store import Store
 
 
@@ -30,9 +31,9 @@ class Tokens:
         """Keeps the SHA-256 of `secret`, which must be random (a salt would add nothing to 256 bits)."""
         row = (
             token.id.bytes,
-            token.name,
+            text(token.name),
             hashed(secret),
-            " ".join(sorted(token.scopes)),
+            text(" ".join(sorted(token.scopes))),
             to_us(token.created_at),
         )
         await self._store.write(lambda db: db.execute("INSERT INTO token VALUES (?, ?, ?, ?, ?)", row))
