@@ -129,10 +129,6 @@ async def _catch_up(foundation: Foundation) -> None:
         await journal.segments.reconsider(RECONSIDERED)
         for camera in configured_cameras(settings):
             await journal.cameras.ensure(camera)
-        if settings.postgres is not None:
-            await journal.outbox.address(
-                f"{settings.postgres.host}:{settings.postgres.port}/{settings.postgres.db}"
-            )
     except JournalFull as exc:
         log.error("start-up goes on although the journal's disk is full: %s", exc)
 

@@ -40,6 +40,7 @@ class Cataloguing:
         self._metrics = metrics
         self._hub = hub
         self._wake = asyncio.Event()
+        self._addressed = False
         self.trouble: str | None = None
         """Why the catalog takes nothing right now; None while it does."""
 
@@ -52,13 +53,17 @@ class Cataloguing:
         failures = 0
         while True:
             try:
+                if not self._addressed:
+                    await self._journal.outbox.address(await self._catalog.identity())
+                    self._addressed = True
                 more = await self._tell_once()
                 failures = 0
                 self._is_back()
             except CatalogUnavailable as exc:
                 failures += 1
+                self._addressed = False  # what comes back may be another database, told nothing yet
                 self._is_away(str(exc))
-                await asyncio.sleep(random.uniform(0.5, min(RETRY_CAP_S, 2.0**failures)))
+                await asyncio.sleep(random.uniform(0.5, min(RETRY_CAP_S, 2.0 ** min(failures, 10))))
                 continue
             except JournalFull:
                 more = False
@@ -110,9 +115,14 @@ class Cataloguing:
 
 
 def catalog_row(segment: Segment, host_id: str) -> CatalogRow | None:
-    """The catalog's row of a segment; None while no backend holds it."""
-    kept = [copy for copy in segment.copies if copy.state in (CopyState.VERIFIED, CopyState.STORED)]
-    main = next((copy for copy in kept if copy.path is not None), None)
+    """The catalog's row of a segment; None while no backend was ever given it.
+
+    The best copy stands for the row. One whose bytes are gone stays a row: its copies say so.
+    """
+    placed = [copy for copy in segment.copies if copy.path is not None]
+    main = min(
+        placed, key=lambda copy: copy.state not in (CopyState.VERIFIED, CopyState.STORED), default=None
+    )
     if main is None or main.path is None or segment.sha256 is None:
         return None
     return CatalogRow(

@@ -122,6 +122,9 @@ class Catalog(Protocol):
     async def healthy(self) -> bool:
         """Whether `check` finds nothing; never raises."""
 
+    async def identity(self) -> str:
+        """Names this very database: another answer means one that has been told nothing."""
+
     async def close(self) -> None:
         """Give back all connections; bounded in time even when the server hangs."""
 

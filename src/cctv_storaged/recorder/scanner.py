@@ -6,7 +6,6 @@ not touch its folder: a full scan reads every folder regardless.
 """
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ RACY_NS = 2_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """One folder's files that may be segments, as they are now."""
+    """One folder's files that may be segments, as they are now; links and pipes among them, to be listed."""
 
     folder: str  # relative to the root, '' for the root itself
     files: dict[str, FileIdentity]
@@ -98,10 +97,9 @@ class Scanner:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:  # gone since the folder was read
             return
-        if stat.S_ISREG(status.st_mode):
-            files[entry.name] = FileIdentity(
-                device=status.st_dev,
-                inode=status.st_ino,
-                size_bytes=status.st_size,
-                mtime_ns=status.st_mtime_ns,
-            )
+        files[entry.name] = FileIdentity(
+            device=status.st_dev,
+            inode=status.st_ino,
+            size_bytes=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+        )

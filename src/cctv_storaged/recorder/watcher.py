@@ -9,6 +9,7 @@ checked, and the kernel is asked how many watches there are.
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -66,6 +67,8 @@ class Watcher:
 
     def start(self) -> None:
         """Watches are live when this returns. Raises OSError if a root cannot be watched at all."""
+        # watchdog warns, with a page of text, whenever a folder is watched twice: made and found at once
+        warnings.filterwarnings("ignore", r"Callback with id '\d+' already exists", RuntimeWarning)
         logging.getLogger(OVERFLOW_LOGGER).addHandler(self._overflow)
         try:
             self._observer.start()

@@ -75,8 +75,8 @@ def test_links_are_no_way_out_of_the_root(tmp_path: Path) -> None:
     (root / "link").symlink_to(outside)
     (root / "b.ts").symlink_to(outside / "a.ts")
     found = listings(Scanner(str(root), ".ts"))
-    assert set(found) == {""}
-    assert found[""].files == {}
+    assert set(found) == {""}, "the folder behind the link is not entered"
+    assert set(found[""].files) == {"b.ts"}, "a link with a segment's name is listed, for admission to refuse"
 
 
 def test_a_root_that_is_away_is_told_and_not_taken_for_empty(tmp_path: Path) -> None:

@@ -1,0 +1,437 @@
+"""T-01, T-03, T-04, T-05: every closed file is registered, whatever becomes of the events.
+
+In one process, with a real journal, real inotify and real footage; the daemon as a process has its turn in
+tests/faults.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.fakes.fakecam import STYLES, FakeCam, unique
+from tests.footage import cached_ts
+
+from cctv_storaged import supervision, watching
+from cctv_storaged.clock import SystemClock
+from cctv_storaged.events import EventHub
+from cctv_storaged.ingest import Ingest, IngestContext
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import Segment, SegmentFlag
+from cctv_storaged.recorder.admission import CameraBook, Root
+from cctv_storaged.recorder.layout import Layout
+from cctv_storaged.recorder.settling import Settling
+from cctv_storaged.recorder.watcher import Hint, Watcher
+from cctv_storaged.supervision import FolderCensus
+from cctv_storaged.watching import RootWatch, WatchContext
+
+LAYOUT = "{camera}/%Y-%m-%d/%H-%M-%S.ts"
+
+
+@dataclass(slots=True)
+class Host:
+    """A recorder root being watched, and what was registered from it."""
+
+    folder: Path
+    journal: Journal
+    registered: list[Segment] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=Metrics)
+    zone: str = "UTC"
+    remote: bool = False
+    scan_interval: timedelta = timedelta(hours=1)
+    layout: str = LAYOUT
+
+    @property
+    def recordings(self) -> Path:
+        return self.folder / "recordings"
+
+    def cam(self, name: str, **options: object) -> FakeCam:
+        footage = cached_ts(seconds=1).read_bytes()
+        return FakeCam(self.recordings, name, footage, self.folder / "aside", **options)  # type: ignore[arg-type]
+
+    def paths(self) -> set[str]:
+        return {segment.source.path for segment in self.registered}
+
+    @contextlib.asynccontextmanager
+    async def watched(self, *, events: bool = True) -> AsyncIterator[RootWatch]:
+        self.recordings.mkdir(exist_ok=True)
+        clock, hub = SystemClock(), EventHub()
+        context = IngestContext(
+            journal=self.journal, backends=("FILESYSTEM",), clock=clock, metrics=self.metrics, hub=hub
+        )
+        ingest = Ingest(context, self.registered.append)
+        root = Root(
+            path=str(self.recordings),
+            layout=Layout.parse(self.layout, ZoneInfo(self.zone)),
+            cameras=CameraBook("host", ()),
+            remote=self.remote,
+        )
+        watch = RootWatch(
+            root,
+            WatchContext(
+                ingest=ingest,
+                journal=self.journal,
+                clock=clock,
+                metrics=self.metrics,
+                hub=hub,
+                census=FolderCensus(),
+                scan_interval=self.scan_interval,
+                events=events,
+            ),
+        )
+        running = asyncio.create_task(watch.run())
+        try:
+            await until(lambda: watch.scans > 0, "the first scan is over")
+            yield watch
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            ingest.close()
+
+
+async def until(condition: Callable[[], bool], what: str, patience_s: float = 30.0) -> None:
+    end = asyncio.get_running_loop().time() + patience_s
+    while not condition():
+        assert asyncio.get_running_loop().time() < end, f"not within {patience_s:g} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    async with await Journal.open(tmp_path / "data", "host", datetime.now(UTC)) as journal:
+        yield Host(tmp_path, journal)
+
+
+async def aside_reasons(host: Host) -> dict[str, int]:
+    return await host.journal.segments.set_aside_counts()
+
+
+@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.__name__)
+async def test_every_way_of_closing_a_file_is_noticed_without_a_scan(
+    host: Host, style: Callable[[Path, bytes, Path], None]
+) -> None:
+    """scan_interval is an hour: only events (and looks at new folders) can find these."""
+    async with host.watched():
+        cams = [host.cam(name) for name in ("gate", "yard", "hall")]
+        for _ in range(20):
+            for cam in cams:
+                await asyncio.to_thread(cam.write, style)
+        expected = {entry.path for cam in cams for entry in cam.written}
+        await until(lambda: host.paths() == expected, f"{len(expected)} segments, {len(host.paths())} so far")
+
+
+@pytest.mark.parametrize("layout", ["{camera}/%Y%m%d%H%M%S.ts", LAYOUT, "{camera}/%Y/%m/%d/%H/%M-%S.ts"])
+async def test_folders_made_and_filled_at_once_are_not_missed(host: Host, layout: str) -> None:
+    host.layout = layout
+    footage = cached_ts(seconds=1).read_bytes()
+    async with host.watched():
+        start = datetime(2026, 11, 1, tzinfo=UTC)
+        expected = set()
+        for number in range(60):
+            moment = start + timedelta(hours=7 * number)
+            path = moment.strftime(layout).replace("{camera}", f"cam{number % 7}")
+            target = host.recordings / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(unique(footage, path))
+            expected.add(path)
+        await until(lambda: host.paths() == expected, f"all of {len(expected)} segments")
+
+
+async def test_files_from_before_the_start_are_found_by_the_first_scan(host: Host) -> None:
+    cam = host.cam("gate")
+    for _ in range(10):
+        cam.write()
+    async with host.watched():
+        assert host.paths() == {entry.path for entry in cam.written}
+    assert host.metrics.scan_found._value.get() == 10
+
+
+async def test_a_whole_tree_moved_in_is_registered(host: Host, tmp_path: Path) -> None:
+    outside = Host(tmp_path / "other", host.journal)
+    outside.folder.mkdir()
+    cam = outside.cam("yard")
+    for _ in range(5):
+        cam.write()
+    async with host.watched():
+        (outside.recordings / "yard").rename(host.recordings / "yard")
+        await until(lambda: len(host.registered) == 5, "the tree's five segments")
+        late = host.recordings / "yard" / "2026-11-01" / "23-00-00.ts"
+        late.write_bytes(unique(cam.footage, "late"))
+        await until(lambda: len(host.registered) == 6, "a later file in a folder that was moved in")
+
+
+async def test_a_file_held_open_is_not_touched_before_it_is_closed(host: Host) -> None:
+    """T-05: bursts with silence in between, seen by scans every 100 ms and by no close event."""
+    host.scan_interval = timedelta(milliseconds=100)
+    data = unique(cached_ts(seconds=1).read_bytes(), "open")
+    path = host.recordings / "gate" / "2026-11-01" / "10-00-00.ts"
+    async with host.watched() as watch:
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as writer:
+            for burst in range(4):
+                part = len(data) // 4 + 1
+                writer.write(data[burst * part : (burst + 1) * part])
+                writer.flush()
+                seen = watch.scans
+                watch.rescan()
+                await until(lambda seen=seen: watch.scans > seen + 1, "two more scans")  # type: ignore[misc]
+                assert not host.registered
+        await until(lambda: len(host.registered) == 1, "the closed file")
+    assert host.registered[0].size_bytes == len(data)
+
+
+async def test_a_dead_emitter_is_replaced_and_nothing_is_missed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-03: the thread that turns kernel events into ours dies."""
+    monkeypatch.setattr(supervision, "SUPERVISION_S", 0.1)
+    watchers: list[Watcher] = []
+    real_start = Watcher.start
+
+    def remember(self: Watcher) -> None:
+        watchers.append(self)
+        real_start(self)
+
+    monkeypatch.setattr(Watcher, "start", remember)
+    cam = host.cam("gate")
+    async with host.watched() as watch:
+        cam.write()
+        await until(lambda: len(host.registered) == 1, "a segment by event")
+        for emitter in list(watchers[0]._observer.emitters):
+            emitter.stop()
+        cam.write()
+        await until(lambda: len(watchers) == 2 and not watch.polling, "another watcher")
+        cam.write()
+        await until(lambda: len(host.registered) == 3, "what came before and after")
+
+
+async def test_a_handler_that_raises_does_not_end_watching(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-03: watchdog ends its dispatch thread for good when a handler raises."""
+    failures = 0
+    real = watching.RootWatch._take_hint
+
+    def fails_once(self: RootWatch, hint: Hint) -> None:
+        nonlocal failures
+        failures += 1
+        real(self, hint)
+
+    monkeypatch.setattr(watching.RootWatch, "_take_hint", fails_once)
+    told = 0
+    real_to_loop = supervision._to_loop
+
+    def broken_once(loop: asyncio.AbstractEventLoop, call: Callable[[Hint], None], hint: Hint) -> None:
+        nonlocal told
+        told += 1
+        if told <= 2:
+            raise RuntimeError("a fault in the handler")
+        real_to_loop(loop, call, hint)
+
+    monkeypatch.setattr(supervision, "_to_loop", broken_once)
+    cam = host.cam("gate")
+    async with host.watched() as watch:
+        for _ in range(5):
+            cam.write()
+        watch.rescan()
+        await until(lambda: len(host.registered) == 5, "all five, by event or by scan")
+        assert told > 2
+        assert not watch.polling, "the watcher lives"
+
+
+async def test_without_any_watch_left_scans_find_everything(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-04: the user's inotify watches are used up by somebody else (ENOSPC at the root)."""
+    monkeypatch.setattr(watching, "POLL_S", 0.2)
+
+    def no_watch(self: Watcher) -> None:
+        raise OSError(28, "inotify watch limit reached")
+
+    monkeypatch.setattr(Watcher, "start", no_watch)
+    cam = host.cam("gate")
+    async with host.watched() as watch:
+        assert watch.polling
+        for style in STYLES:
+            cam.write(style)
+        await until(lambda: len(host.registered) == len(STYLES), "all styles by polling")
+    labels = {"root": str(host.recordings)}
+    assert host.metrics.registry.get_sample_value("storage_watcher_up", labels) == 0
+
+
+async def test_a_network_mount_is_polled_and_its_files_settle(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This kernel does not see other hosts' writers, so a file has to stand still before it is taken."""
+    monkeypatch.setattr(watching, "POLL_S", 0.1)
+    monkeypatch.setattr(Settling, "__init__", lambda self: _settling_of(self, 0.5))
+    host.remote = True
+    cam = host.cam("gate")
+    async with host.watched(events=False) as watch:
+        cam.write()
+        seen = watch.scans
+        await until(lambda: watch.scans > seen, "a scan")
+        assert not host.registered, "not at the first sight"
+        await until(lambda: len(host.registered) == 1, "after it stood still")
+
+
+def _settling_of(settling: Settling, quiet_s: float) -> None:
+    settling._quiet_s = quiet_s
+    settling._seen = {}
+
+
+async def test_empty_foreign_and_misnamed_files_are_set_aside_and_left_alone(host: Host) -> None:
+    day = host.recordings / "gate" / "2026-11-01"
+    async with host.watched():
+        day.mkdir(parents=True)
+        (day / "10-00-00.ts").touch()
+        (day / "10-00-10.ts").write_bytes(os.urandom(50_000))
+        (day / "10-00-20.ts").write_text("#EXTM3U\n../../../etc/passwd\n")
+        (day / "whatever.ts").write_bytes(cached_ts(seconds=1).read_bytes())
+        (day / "25-00-00.ts").write_bytes(cached_ts(seconds=1).read_bytes())
+        (day / "10-00-30.ts").symlink_to("/etc/passwd")
+        os.mkfifo(day / "10-00-40.ts")
+        await until_async(lambda: _count(host, 7), "seven files set aside")
+    reasons = await aside_reasons(host)
+    assert reasons == {
+        "empty": 1,
+        "not_mpegts": 2,
+        "unmatched_name": 1,
+        "impossible_time": 1,
+        "symlink": 1,
+        "not_a_file": 1,
+    }
+    assert not host.registered
+    assert len(list(day.iterdir())) == 7, "nothing was removed"
+
+
+async def _count(host: Host, wanted: int) -> bool:
+    return sum((await aside_reasons(host)).values()) >= wanted
+
+
+async def until_async(condition: Callable[[], Awaitable[bool]], what: str, patience_s: float = 30.0) -> None:
+    end = asyncio.get_running_loop().time() + patience_s
+    while not await condition():
+        assert asyncio.get_running_loop().time() < end, f"not within {patience_s:g} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+async def test_an_empty_file_that_is_filled_later_becomes_a_segment(host: Host) -> None:
+    path = host.recordings / "gate" / "2026-11-01" / "10-00-00.ts"
+    async with host.watched():
+        path.parent.mkdir(parents=True)
+        path.touch()
+        await until_async(lambda: _count(host, 1), "set aside as empty")
+        path.write_bytes(cached_ts(seconds=1).read_bytes())
+        await until(lambda: len(host.registered) == 1, "the filled file")
+    assert await aside_reasons(host) == {}
+
+
+async def test_a_truncated_segment_is_partial_and_registered_all_the_same(host: Host) -> None:
+    data = cached_ts(seconds=3).read_bytes()
+    path = host.recordings / "gate" / "2026-11-01" / "10-00-00.ts"
+    async with host.watched():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data[: len(data) * 2 // 3 + 57])
+        await until(lambda: len(host.registered) == 1, "the partial segment")
+    segment = host.registered[0]
+    assert SegmentFlag.PARTIAL in segment.flags
+    assert timedelta(seconds=1) < segment.span.duration < timedelta(seconds=3)
+
+
+async def test_a_rewritten_file_is_a_version_of_its_own(host: Host) -> None:
+    """T-07: one-second names that repeat; what was not delivered and is overwritten is told as lost."""
+    first = unique(cached_ts(seconds=3).read_bytes(), "first")
+    second = unique(cached_ts(seconds=1).read_bytes(), "second")
+    path = host.recordings / "gate" / "2026-11-01" / "10-00-00.ts"
+    async with host.watched():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(first)
+        await until(lambda: len(host.registered) == 1, "the first version")
+        path.write_bytes(second)
+        await until(lambda: len(host.registered) == 2, "the second version")
+    old, new = host.registered
+    assert old.id != new.id
+    assert SegmentFlag.REWRITTEN in new.flags
+    assert new.size_bytes == len(second)
+    assert await host.journal.ledger.losses() == {"overwritten_by_recorder": 1}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "new\nline",
+        'quo"te',
+        "it's",
+        "-y",
+        "\u202etxt.gpj",
+        "\N{VIDEO CAMERA}",
+        "x" * 240,
+        b"inv\xff\xfealid".decode(errors="surrogateescape"),
+        "a b\tc",
+    ],
+    ids=ascii,
+)
+async def test_any_name_a_file_system_allows_is_registered(host: Host, name: str) -> None:
+    """T-08: names are bytes."""
+    data = unique(cached_ts(seconds=1).read_bytes(), ascii(name))
+    async with host.watched():
+        folder = host.recordings / name / "2026-11-01"
+        folder.mkdir(parents=True)
+        (folder / "10-00-00.ts").write_bytes(data)
+        await until(lambda: len(host.registered) == 1, "the oddly named camera's segment")
+    assert host.registered[0].source.path == f"{name}/2026-11-01/10-00-00.ts"
+    known = await host.journal.segments.by_source(host.registered[0].source)
+    assert known is not None
+    assert known.id == host.registered[0].id
+
+
+@pytest.mark.parametrize(("zone", "day"), [("Europe/Berlin", "2026-10-25"), ("Europe/Berlin", "2026-03-29")])
+async def test_local_names_over_a_change_of_the_clocks_stay_apart(host: Host, zone: str, day: str) -> None:
+    """T-09: two hours of footage around the change, named by the wall clock, each at its own UTC time."""
+    host.zone = zone
+    footage = cached_ts(seconds=1).read_bytes()
+    change = (
+        datetime(2026, 10, 25, 1, tzinfo=UTC)
+        if day.startswith("2026-10")
+        else datetime(2026, 3, 29, 1, tzinfo=UTC)
+    )
+    starts = [change + timedelta(minutes=10 * step) for step in range(-12, 12)]
+    async with host.watched():
+        for start in starts:
+            local = start.astimezone(ZoneInfo(zone))
+            # The repeated hour gets folders of its own: one folder cannot hold the same name twice.
+            camera = f"gate{local.fold}"
+            path = host.recordings / camera / f"{local:%Y-%m-%d}" / f"{local:%H-%M-%S}.ts"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(".tmp")
+            draft.write_bytes(unique(footage, str(start)))
+            closed = (start + timedelta(seconds=1)).timestamp()
+            os.utime(draft, (closed, closed))
+            draft.rename(path)
+        await until(lambda: len(host.registered) == len(starts), "every segment of both hours")
+    assert sorted(segment.span.start for segment in host.registered) == starts
+    ambiguous = [s for s in host.registered if SegmentFlag.TIME_AMBIGUOUS in s.flags]
+    assert len(ambiguous) == (12 if day.startswith("2026-10") else 0)
+
+
+async def test_the_second_start_registers_nothing_twice(host: Host) -> None:
+    cam = host.cam("gate")
+    for _ in range(5):
+        cam.write()
+    async with host.watched():
+        pass
+    async with host.watched():
+        pass
+    assert len(host.registered) == 5
+    checksums = {hashlib.sha256((host.recordings / path).read_bytes()).hexdigest() for path in host.paths()}
+    assert len(checksums) == 5
+    assert isinstance(host.metrics.registry, CollectorRegistry)
