@@ -109,6 +109,7 @@ class Layout:
         Raises NotASegment: `impossible_time` for the 13th month, `contradictory_name` where a field that
         occurs twice has two values.
         """
+        # The first look is for speed: a scanner asks about every file.
         if not relative_path.endswith(self.extension) or not _is_plain(relative_path):
             return None
         if found := self._strict.fullmatch(relative_path):
@@ -286,8 +287,7 @@ def _compiled(components: Sequence[_Component], repeated: str) -> re.Pattern[str
 def _component_pattern(component: _Component, seen: set[str], repeated: str) -> str:
     if _is_deep(component):
         return "(?:[^/]+/)*"
-    # A component is never empty, though each * in it may be.
-    return "(?=[^/])" + "".join(_token_pattern(token, seen, repeated) for token in component) + "/"
+    return "".join(_token_pattern(token, seen, repeated) for token in component) + "/"
 
 
 def _token_pattern(token: _Token, seen: set[str], repeated: str) -> str:
