@@ -22,6 +22,7 @@ class CameraFootage:
     segments: int
     bytes: int
     footage: TimeSpan | None  # from its first to its last segment, whatever lies between
+    newest: TimeSpan | None  # its last segment
     bit_rate: float | None  # bits per second over the newest segments
 
 
@@ -44,29 +45,42 @@ class Cameras:
         found = await self._store.read(lambda db: _footage(db, "id = ?", camera_id.bytes))
         return found[0] if found else None
 
+    async def camera(self, camera_id: UUID) -> Camera | None:
+        """The camera alone, None where this host has none of that id; cheaper than `by_id`."""
+        return await self._store.read(lambda db: _camera(db, camera_id))
+
+
+def _camera(db: sqlite3.Connection, camera_id: UUID) -> Camera | None:
+    row = db.execute("SELECT name, folder FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
+    return None if row is None else Camera(id=camera_id, name=row[0], folder=os.fsdecode(row[1]))
+
 
 def _footage(db: sqlite3.Connection, where: str, *parameters: object) -> list[CameraFootage]:
     rows = db.execute(
         f"SELECT no, id, name, folder, segments, bytes FROM camera WHERE {where}", parameters
     ).fetchall()
     return [
-        CameraFootage(
-            camera=Camera(id=UUID(bytes=id_), name=name, folder=os.fsdecode(folder)),
-            segments=segments,
-            bytes=size,
-            footage=_first_to_last(db, no),
-            bit_rate=_bit_rate(db, no),
-        )
+        _with_footage(db, no, Camera(id=UUID(bytes=id_), name=name, folder=os.fsdecode(folder)), segments, size)
         for no, id_, name, folder, segments, size in rows
     ]
 
 
-def _first_to_last(db: sqlite3.Connection, camera_no: int) -> TimeSpan | None:
+def _with_footage(
+    db: sqlite3.Connection, camera_no: int, camera: Camera, segments: int, size_bytes: int
+) -> CameraFootage:
     first = db.execute("SELECT min(start_us) FROM segment WHERE camera_no = ?", (camera_no,)).fetchone()[0]
     last = db.execute(
-        "SELECT end_us FROM segment WHERE camera_no = ? ORDER BY start_us DESC LIMIT 1", (camera_no,)
+        "SELECT start_us, end_us FROM segment WHERE camera_no = ? ORDER BY start_us DESC LIMIT 1", (camera_no,)
     ).fetchone()
-    return None if first is None else TimeSpan(from_us(first), from_us(last[0]))
+    newest = None if last is None else TimeSpan(from_us(last[0]), from_us(last[1]))
+    return CameraFootage(
+        camera=camera,
+        segments=segments,
+        bytes=size_bytes,
+        footage=None if newest is None else TimeSpan(from_us(first), newest.end),
+        newest=newest,
+        bit_rate=_bit_rate(db, camera_no),
+    )
 
 
 def _bit_rate(db: sqlite3.Connection, camera_no: int) -> float | None:

@@ -5,6 +5,7 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -41,6 +42,11 @@ class CameraBook:
         """Other cameras from now on (SIGHUP)."""
         self._by_folder = {camera.folder: camera for camera in configured}
         self._by_id = {camera.id: camera for camera in configured}
+
+    @property
+    def configured(self) -> Mapping[UUID, Camera]:
+        """The cameras that the settings name, by id."""
+        return self._by_id
 
     def of(self, match: PathMatch) -> Camera:
         """The camera a path belongs to."""
@@ -106,7 +112,7 @@ def whole(root: Root, found: Found) -> NewSegment:
     assert found.match is not None and found.facts is not None
     facts = found.facts
     closed = closed_at(found.source.identity)
-    flags = _stream_flags(facts)
+    flags = stream_flags(facts)
     if facts.duration is not None and facts.duration > timedelta(0):
         start = resolve_start(found.match, closed_at=closed, duration=facts.duration)
         duration = facts.duration
@@ -158,7 +164,8 @@ def _probed(opened: OpenSource) -> StreamFacts:
     return probe_by(opened.read, opened.identity.size_bytes)
 
 
-def _stream_flags(facts: StreamFacts) -> frozenset[SegmentFlag]:
+def stream_flags(facts: StreamFacts) -> frozenset[SegmentFlag]:
+    """What the bytes themselves show that a reader of the footage should know."""
     flags = set()
     if facts.cut_off:
         flags.add(SegmentFlag.PARTIAL)

@@ -1,0 +1,137 @@
+"""Values become the JSON of answers. Pure, and written out by hand: a list of 100 segments is the hot path.
+
+The models of models.py say the same; a test compares the two.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from aiohttp import web
+
+from cctv_storaged.api.problems import plain
+from cctv_storaged.catalog.base import CatalogCopy, CatalogRow
+from cctv_storaged.clock import MICROSECOND, rfc3339
+from cctv_storaged.events import Event
+from cctv_storaged.model import BackendKind, Copy, CopyState, Segment
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+KEPT = frozenset({CopyState.STORED, CopyState.VERIFIED})
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False).encode
+
+
+def answer(document: Json, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON answer that no cache keeps."""
+    return web.Response(
+        status=status,
+        body=_encode(document).encode(),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def segment_json(segment: Segment) -> dict[str, Json]:
+    """A segment of this host."""
+    main = main_copy(segment)
+    span = segment.span
+    return {
+        "id": str(segment.id),
+        "camera_id": str(segment.camera_id),
+        "start_time": rfc3339(span.start),
+        "end_time": rfc3339(span.end),
+        "duration_seconds": seconds(span.duration),
+        "size_bytes": segment.source.identity.size_bytes,
+        "checksum": None if segment.sha256 is None else segment.sha256.hex(),
+        "storage_backend": None if main is None else main.backend,
+        "storage_path": None if main is None else main.path,
+        "created_at": rfc3339(segment.created_at),
+        "flags": sorted(segment.flags),
+        "held": segment.held,
+        "copies": [_copy_json(copy) for copy in segment.copies],
+    }
+
+
+def fleet_segment_json(row: CatalogRow) -> dict[str, Json]:
+    """A segment of any host, as the catalog knows it."""
+    return {
+        "id": str(row.id),
+        "camera_id": str(row.camera_id),
+        "start_time": rfc3339(row.start_time),
+        "end_time": rfc3339(row.end_time),
+        "duration_seconds": seconds(row.end_time - row.start_time),
+        "size_bytes": row.size_bytes,
+        "checksum": row.checksum,
+        "storage_backend": row.storage_backend,
+        "storage_path": plain(row.storage_path),
+        "created_at": _moment(row.created_at),
+        "flags": list(row.flags),
+        "held": None,
+        "copies": [_fleet_copy_json(copy) for copy in row.copies],
+        "host_id": row.host_id,
+    }
+
+
+def event_json(event: Event) -> dict[str, Json]:
+    """The data of a server-sent event."""
+    return {
+        "kind": event.kind,
+        "at": rfc3339(event.at),
+        "camera_id": None if event.camera_id is None else str(event.camera_id),
+        "segment_id": None if event.segment_id is None else str(event.segment_id),
+        "backend": event.backend,
+        "state": event.state,
+        "detail": None if event.detail is None else plain(event.detail),
+    }
+
+
+def encoded(document: Json) -> str:
+    """JSON on one line, in ASCII."""
+    return _encode(document)
+
+
+def main_copy(segment: Segment) -> Copy | None:
+    """The copy that answers for the bytes: verified before stored, an object store before Milestone."""
+    kept = [copy for copy in segment.copies if copy.state in KEPT and copy.path is not None]
+    if len(kept) < 2:
+        return kept[0] if kept else None
+    return min(
+        kept,
+        key=lambda copy: (copy.backend == BackendKind.MILESTONE, copy.state is not CopyState.VERIFIED),
+    )
+
+
+def seconds(duration: timedelta) -> int | float:
+    """A duration as a number, whole where it is whole."""
+    microseconds = duration // MICROSECOND
+    whole, rest = divmod(microseconds, 1_000_000)
+    return microseconds / 1_000_000 if rest else whole
+
+
+def _copy_json(copy: Copy) -> dict[str, Json]:
+    return {
+        "backend": copy.backend,
+        "path": copy.path,
+        "state": copy.state,
+        "attempts": copy.attempts,
+        "error": copy.error,
+        "stored_at": _moment(copy.stored_at),
+        "verified_at": _moment(copy.verified_at),
+    }
+
+
+def _fleet_copy_json(copy: CatalogCopy) -> dict[str, Json]:
+    return {
+        "backend": copy.backend,
+        "path": None if copy.path is None else plain(copy.path),
+        "state": copy.state,
+        "attempts": None,
+        "error": None,
+        "stored_at": _moment(copy.stored_at),
+        "verified_at": _moment(copy.verified_at),
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)

@@ -1,0 +1,55 @@
+"""What a route is: its handler, whom it lets in, and what of it the OpenAPI document tells."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from cctv_storaged.access import Scope
+from cctv_storaged.api.problems import Kind
+from cctv_storaged.api.services import Services
+
+Handler = Callable[[web.Request, Services], Awaitable[web.StreamResponse]]
+
+PREFIX = "/api/v1/storage"
+
+
+class Lane(Enum):
+    """Which limit on simultaneous requests a route stands under."""
+
+    FREE = "free"  # probes must be answered whatever else goes on
+    ORDINARY = "ordinary"
+    HEAVY = "heavy"  # seconds of work for one request
+    CONTENT = "content"
+    EVENTS = "events"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One kind of success."""
+
+    status: int
+    means: str
+    model: type[BaseModel] | None = None  # None: no body, or one of another media type
+    media_type: str | None = "application/json"  # None: no body
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path."""
+
+    method: str
+    path: str
+    handler: Handler
+    name: str  # operationId
+    summary: str
+    scope: Scope | None  # None: everybody, unless the settings protect it
+    answers: tuple[Answer, ...]
+    lane: Lane = Lane.ORDINARY
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    headers: tuple[str, ...] = ()  # request headers that mean something here
+    problems: tuple[Kind, ...] = ()  # besides those any route of its sort may give

@@ -1,0 +1,161 @@
+"""The API on its address: started, and stopped within a bounded time whoever still listens.
+
+aiohttp's own sites cannot be told how to answer what is no HTTP, so the listening socket is opened here.
+"""
+
+import asyncio
+import errno
+import ssl
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from cctv_storaged.api.app import build_app
+from cctv_storaged.api.observing import brand
+from cctv_storaged.api.problems import BAD_REQUEST, INTERNAL, Problem, problem_of, response_to
+from cctv_storaged.api.services import Services
+from cctv_storaged.config import Api as ApiSettings
+from cctv_storaged.errors import ConfigError, Fault
+
+STOP_TIMEOUT_S = 2.0
+"""Answers under way get this to finish, and as much again to be broken off."""
+KEEPALIVE_S = 75.0
+"""A connection that asks nothing for so long is closed; so is one that never gets a request together."""
+LINGER_S = 2.0
+MOST_CONNECTIONS = 800
+"""Each is a file descriptor, of which a process may have 1024 by default; the journal needs some too."""
+BACKLOG = 256
+
+
+class ApiServer:
+    """One listening API."""
+
+    def __init__(self, services: Services) -> None:
+        self._settings: ApiSettings = services.settings.api
+        self._runner = web.AppRunner(build_app(services), shutdown_timeout=STOP_TIMEOUT_S)
+        self._listening: asyncio.Server | None = None
+        self._connections: set[_Connection] = set()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; the one of the settings before it does."""
+        if self._listening is None or not self._listening.sockets:
+            return self._settings.port
+        return int(self._listening.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Where it is, for people."""
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return f"{'http' if self._settings.tls_cert is None else 'https'}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listens. Raises ConfigError where the address or the certificate cannot be used."""
+        context = _tls(self._settings)
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        try:
+            self._listening = await loop.create_server(
+                lambda: _Connection(server, loop, self._connections),
+                self._settings.host,
+                self._settings.port,
+                ssl=context,
+                backlog=BACKLOG,
+            )
+        except OSError as exc:
+            await self._runner.cleanup()
+            raise ConfigError([_address_fault(self._settings, exc)]) from exc
+
+    async def stop(self) -> None:
+        """Takes no more, ends what has no end, waits for the rest, and breaks off what does not finish."""
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return
+        listening.close()
+        await self._runner.cleanup()
+        for connection in tuple(self._connections):
+            connection.abort()
+
+
+class _Connection(web.RequestHandler):
+    """One client's connection; answers with a problem also where aiohttp would answer by itself."""
+
+    def __init__(
+        self, manager: web.Server, loop: asyncio.AbstractEventLoop, connections: "set[_Connection]"
+    ) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGER_S,
+            auto_decompress=False,
+        )
+        self._others = connections
+        self._raw: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._raw = transport
+        self._others.add(self)
+        if len(self._others) > MOST_CONNECTIONS:
+            self.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._others.discard(self)
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Closes without waiting for what the client has not taken."""
+        if isinstance(self._raw, asyncio.WriteTransport):
+            self._raw.abort()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP, and what failed outside the application."""
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            problem = Problem(kind=BAD_REQUEST, detail="the request is not HTTP that is understood here")
+        else:
+            self.log_exception("request failed outside the application", exc_info=exc)
+            problem = Problem(kind=INTERNAL, detail="the log says more")
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already")
+        response = response_to(problem)
+        response.force_close()
+        brand(response)
+        return response
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """An expectation that cannot be met is refused by aiohttp before any middleware."""
+        if isinstance(resp, web.HTTPException):
+            resp = response_to(problem_of(resp))
+        return await super().finish_response(request, resp, start_time)
+
+
+def _tls(settings: ApiSettings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as exc:
+        message = f"{settings.tls_cert} with {settings.tls_key}: {exc}"
+        raise ConfigError([Fault("api.tls_cert", message, "PEM files that belong together")]) from exc
+    return context
+
+
+def _address_fault(settings: ApiSettings, error: OSError) -> Fault:
+    hint = "another program listens there: stop it or take another port"
+    if error.errno != errno.EADDRINUSE:
+        hint = "an address of this machine, and a port this user may take"
+    return Fault("api.port", f"cannot listen on {settings.host}:{settings.port}: {error}", hint)
