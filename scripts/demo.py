@@ -68,7 +68,7 @@ def recorder_arguments(camera: str) -> list[str]:
         *("-c:v", "libx264", "-preset", "ultrafast", "-threads", "1", "-g", "10", "-pix_fmt", "yuv420p"),
         *("-f", "segment", "-segment_format", "mpegts", "-segment_time", str(SEGMENT_S)),
         *("-segment_atclocktime", "1", "-strftime", "1"),
-        str(recordings() / LAYOUT.format(camera=camera)),
+        f"{str(recordings()).replace('%', '%%')}/{LAYOUT.format(camera=camera)}",
     ]
 
 

@@ -1,0 +1,132 @@
+"""`scripts/run --demo` as a newcomer meets it: requests that work as printed, and nothing left behind."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.daemon import PROJECT, wait_until
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Demo:
+    """The demo in a folder of its own, with all that it started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.printed = folder / "printed"
+        environ = os.environ | {
+            "DATA_DIR": str(folder / "50% full"),  # a name that strftime would take apart
+            "PORT": str(free_port()),
+            "PYTHONPATH": str(PROJECT / "src"),
+        }
+        with self.printed.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, PROJECT / "scripts" / "demo.py"],
+                cwd=folder,
+                env=environ,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.family: list[psutil.Process] = []
+
+    @property
+    def text(self) -> str:
+        return self.printed.read_text(errors="replace")
+
+    @property
+    def requests(self) -> list[list[str]]:
+        return [shlex.split(line) for line in self.text.splitlines() if line.startswith("  curl ")]
+
+    def wait_for_requests(self) -> None:
+        def told() -> bool:
+            assert self.process.poll() is None, self.text
+            return len(self.requests) == 3
+
+        wait_until(told, "the demo prints three requests", details=lambda: self.text)
+        self.family = psutil.Process(self.process.pid).children(recursive=True)
+
+    def wait_until_gone(self) -> None:
+        wait_until(
+            lambda: not any(each.is_running() and each.status() != "zombie" for each in self.family),
+            "cameras and daemon have ended",
+            details=lambda: str(self.family),
+        )
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    demo = Demo(tmp_path)
+    yield demo
+    if demo.process.poll() is None:
+        demo.process.kill()
+        demo.process.wait(10)
+    for each in demo.family:
+        if each.is_running():
+            each.kill()
+
+
+def answer(request: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        [*request, "--fail"], cwd=folder, capture_output=True, text=True, timeout=30, check=True
+    )
+    return done.stdout
+
+
+def test_the_printed_requests_work_as_they_are_and_ctrl_c_leaves_nothing(demo: Demo) -> None:
+    began = time.monotonic()
+    demo.wait_for_requests()
+    assert time.monotonic() - began < 30
+    cameras, segments, content = demo.requests
+    assert {camera["name"] for camera in json.loads(answer(cameras, demo.folder))["cameras"]} <= {
+        "gate",
+        "yard",
+    }
+    segment = json.loads(answer(segments, demo.folder))["segments"][0]
+    answer(content, demo.folder)
+    received = demo.folder / "segment.ts"
+    assert received.stat().st_size == segment["size_bytes"]
+    assert codec_of(received) == "h264"
+
+    os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does
+    assert demo.process.wait(40) == 0, demo.text
+    demo.wait_until_gone()
+    assert len(demo.family) == 3
+    assert "Traceback" not in demo.text
+
+
+def test_cameras_and_daemon_end_when_the_demo_itself_is_killed(demo: Demo) -> None:
+    demo.wait_for_requests()
+    demo.process.kill()
+    demo.wait_until_gone()
+
+
+def codec_of(file: Path) -> str:
+    asked = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-select_streams",
+        "v",
+        "-show_entries",
+        "stream=codec_name",
+        "-of",
+        "csv=p=0",
+    ]
+    done = subprocess.run([*asked, str(file)], capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.splitlines()[0].strip(",")
