@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+
+from cctv_storaged.catalog.base import CatalogCopy, CatalogRow
+from cctv_storaged.catalog.postgres import BATCH_ROWS, PostgresCatalog
 from tests.services.catalog import (
     CAMERA,
     HOST,
@@ -20,9 +23,6 @@ from tests.services.catalog import (
     verified,
 )
 from tests.services.postgres import PostgresDatabase
-
-from cctv_storaged.catalog.base import CatalogCopy, CatalogRow
-from cctv_storaged.catalog.postgres import BATCH_ROWS, PostgresCatalog
 
 
 async def test_a_row_comes_out_as_it_went_in(postgres_database: PostgresDatabase) -> None:

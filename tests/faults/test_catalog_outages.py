@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from tests.services.catalog import HOST, everything, open_catalog, query, raw_connection, row
-from tests.services.postgres import PASSWORD, PostgresCluster, PostgresDatabase, free_port
 
 from cctv_storaged.catalog.base import CatalogRow
 from cctv_storaged.catalog.connections import SslMode
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.errors import CatalogUnavailable
+from tests.services.catalog import HOST, everything, open_catalog, query, raw_connection, row
+from tests.services.postgres import PASSWORD, PostgresCluster, PostgresDatabase, free_port
 
 READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"  # ends the answer to an exchange outside a transaction (protocol 3.0)
 

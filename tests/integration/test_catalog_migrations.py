@@ -6,12 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import uuid4
 
 import pytest
-from tests.services.catalog import CAMERA, everything, open_catalog, query, raw_connection, row, target_of
-from tests.services.postgres import PASSWORD, ROLE, PostgresCluster, PostgresDatabase
 
 from cctv_storaged.catalog.migration import LOCK, Migration, shipped
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.errors import CatalogUnavailable
+from tests.services.catalog import CAMERA, everything, open_catalog, query, raw_connection, row, target_of
+from tests.services.postgres import PASSWORD, ROLE, PostgresCluster, PostgresDatabase
 
 # The specification's tables as somebody would make them by hand: its INDEX lines, which PostgreSQL does not
 # know, are statements of their own, and the second idx_created_at got another name.

@@ -13,10 +13,10 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from tests.services.catalog import open_catalog, query, raw_connection
-from tests.services.postgres import PostgresCluster, PostgresDatabase
 
 from cctv_storaged.catalog.postgres import _FIND
+from tests.services.catalog import open_catalog, query, raw_connection
+from tests.services.postgres import PostgresCluster, PostgresDatabase
 
 SEGMENTS = 20_000
 BEGIN = datetime.fromisoformat("2026-03-01T00:00:00+00:00")

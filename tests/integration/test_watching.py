@@ -16,8 +16,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.fakes.fakecam import STYLES, FakeCam, unique
-from tests.footage import cached_ts
 
 from cctv_storaged import supervision, watching
 from cctv_storaged.clock import SystemClock
@@ -32,6 +30,8 @@ from cctv_storaged.recorder.settling import Settling
 from cctv_storaged.recorder.watcher import Hint, Watcher
 from cctv_storaged.supervision import FolderCensus
 from cctv_storaged.watching import RootWatch, WatchContext
+from tests.fakes.fakecam import STYLES, FakeCam, unique
+from tests.footage import cached_ts
 
 LAYOUT = "{camera}/%Y-%m-%d/%H-%M-%S.ts"
 

@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import asyncpg
-from tests.services.postgres import PostgresDatabase
 
 from cctv_storaged.catalog.base import CatalogCopy, CatalogQuery, CatalogRow
 from cctv_storaged.catalog.connections import PostgresTarget, SslMode
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.model import TimeSpan
+from tests.services.postgres import PostgresDatabase
 
 HOST = "nvr-01"
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)

@@ -7,7 +7,6 @@ import asyncpg
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.services.catalog import CAMERA, NOON
 
 from cctv_storaged.catalog.base import CatalogQuery, whole_seconds
 from cctv_storaged.catalog.connections import PostgresTarget
@@ -15,6 +14,7 @@ from cctv_storaged.catalog.escaping import escaped, unescaped
 from cctv_storaged.catalog.failures import BAD_ROWS, FOREIGN, LOST, RowsRefused, reason_of, translated
 from cctv_storaged.errors import CatalogUnavailable
 from cctv_storaged.model import TimeSpan
+from tests.services.catalog import CAMERA, NOON
 
 NEAR_ESCAPES = st.text(alphabet="%0258AFaf\0\udc80\udcff")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.config.given import load
 
 from cctv_storaged.config import effective, load_settings
 from cctv_storaged.config.draft import Draft
@@ -14,6 +13,7 @@ from cctv_storaged.config.reference import settings_reference
 from cctv_storaged.config.shape import ALL_KEYS, Key
 from cctv_storaged.config.sources import AWS_KEYS, FALLBACKS, VARIABLES
 from cctv_storaged.config.yamlfile import read_draft
+from tests.unit.config.given import load
 
 PROJECT = Path(__file__).parents[3]
 EXAMPLE = PROJECT / "config.example.yaml"

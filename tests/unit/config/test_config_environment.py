@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from tests.unit.config.given import faults_of, load, only_fault
 
 from cctv_storaged.config import Settings, load_settings
 from cctv_storaged.config.places import KeyPath, key_path
 from cctv_storaged.config.sources import AWS_KEYS, FALLBACKS, VARIABLES, Variable
+from tests.unit.config.given import faults_of, load, only_fault
 
 S3_BACKEND = {"STORAGE_BACKEND": "S3", "S3_BUCKET_RECORDINGS": "recordings"}
 

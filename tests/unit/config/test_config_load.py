@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from tests.unit.config.given import faults_of, load, only_fault
 
 from cctv_storaged.config import Settings, load_settings
 from cctv_storaged.config.shape import ALL_KEYS, Key
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.model import BackendKind, Mode, camera_id_for
+from tests.unit.config.given import faults_of, load, only_fault
 
 
 def test_without_file_and_environment_there_is_a_whole_working_set() -> None:
@@ -326,6 +326,11 @@ def test_the_faults_of_a_list_keep_their_places_when_another_item_is_broken(tmp_
         "config.yaml:3: recorders[1]",
         "config.yaml:4: recorders[2].watch",
     ]
+
+
+def test_no_contradiction_is_told_at_a_wrong_place_of_a_broken_list(tmp_path: Path) -> None:
+    text = "recorders:\n  - {layout: x}\n  - {path: /a}\n  - {path: /b}\n  - {path: /b}\n"
+    assert [fault.where for fault in faults_of(tmp_path, text)] == ["config.yaml:2: recorders[0].path"]
 
 
 def test_a_fault_is_not_followed_by_what_only_follows_from_it(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from tests.unit.config.given import load
 
 from cctv_storaged.config import reloadable_difference
+from tests.unit.config.given import load
 
 OLD = """\
 data_dir: /d

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.unit.config.given import faults_of, load, only_fault
 
 from cctv_storaged.config import folder_faults, is_loopback, load_settings
 from cctv_storaged.errors import ConfigError
+from tests.unit.config.given import faults_of, load, only_fault
 
 MINIO = "backend: MINIO\nminio: {endpoint: 'm:9', access_key: a, secret_key: b}\n"
 

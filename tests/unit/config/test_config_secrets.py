@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.unit.config.given import load
 
 from cctv_storaged.config import Settings, effective, load_settings, secrets_of
 from cctv_storaged.config.shape import ALL_KEYS, Key
 from cctv_storaged.config.sources import AWS_KEYS, VARIABLES
 from cctv_storaged.errors import ConfigError
+from tests.unit.config.given import load
 
 CANARY = "c4nary"
 SECRETS = [key for key in ALL_KEYS if key.secret]

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.config.given import faults_of, load
 
 from cctv_storaged.config.yamlfile import LARGEST_FILE_BYTES, core_schema_value, read_draft
 from cctv_storaged.errors import Fault
+from tests.unit.config.given import faults_of, load
 
 CANARY = "c4nary-s3cret"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.footage import Recipe, cached_ts, ffprobe_duration, make_ts, probe_packets, segment_stream
 
 from cctv_storaged.errors import NotASegment
 from cctv_storaged.recorder.mpegts import (
@@ -25,6 +24,7 @@ from cctv_storaged.recorder.mpegts import (
     probe_by,
 )
 from cctv_storaged.recorder.psi import crc32
+from tests.footage import Recipe, cached_ts, ffprobe_duration, make_ts, probe_packets, segment_stream
 
 PACKET = 188
 
