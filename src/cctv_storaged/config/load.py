@@ -44,7 +44,10 @@ def load_settings(
 
 
 def _validated(draft: Draft, environ: Mapping[str, str]) -> Settings | None:
-    """The settings, or as much of them as is free of faults, so that the rest can be checked as well."""
+    """The settings, or as much of them as is free of faults, so that the rest can be checked as well.
+
+    What lacks a key it must have goes as a whole.
+    """
     remaining = draft
     for _ in range(MOST_ROUNDS):
         _fill_in(remaining, environ)
@@ -54,7 +57,9 @@ def _validated(draft: Draft, environ: Mapping[str, str]) -> Settings | None:
             errors = exc.errors(include_url=False)
         for error in errors:
             _note(draft, error)
-        remaining = _without(remaining, errors)
+        going = {_whole_of(error) for error in errors}
+        draft.faulty |= going
+        remaining = _without(remaining, going)
     return None
 
 
@@ -85,28 +90,30 @@ def _note(draft: Draft, error: ErrorDetails) -> None:
         draft.faulty.add(nearest)  # it is not missing, it is misspelt
 
 
-def _without(draft: Draft, errors: Iterable[ErrorDetails]) -> Draft:
-    """A copy that lacks the faulty keys; what lacks a key it must have goes as a whole."""
+def _without(draft: Draft, keys: Iterable[KeyPath]) -> Draft:
+    """A copy that lacks these keys."""
     rest = Draft(draft.places, copy.deepcopy(draft.tree))
-    keys = {key_of(error)[:-1] if error["type"] == "missing" else key_of(error) for error in errors}
-    for key in sorted(keys, key=_last_place_first):
+    for key in keys:
         _remove(rest, key)
     return rest
 
 
-def _last_place_first(key: KeyPath) -> tuple[tuple[int, int, str], ...]:
-    """Within a list the last item goes first, so that the places of the others still hold."""
-    return tuple((0, -step, "") if isinstance(step, int) else (1, 0, step) for step in key)
+def _whole_of(error: ErrorDetails) -> KeyPath:
+    """What has to go with the fault: of a list everything, as what remained would have other places."""
+    key = key_of(error)
+    if error["type"] == "missing":
+        key = key[:-1]
+    while key and isinstance(key[-1], int):
+        key = key[:-1]
+    return key
 
 
 def _remove(draft: Draft, key: KeyPath) -> None:
     if not key:
         return
-    holder, last = draft.get(key[:-1]), key[-1]
+    holder = draft.get(key[:-1])
     if isinstance(holder, dict):
-        holder.pop(last, None)
-    elif isinstance(holder, list) and isinstance(last, int) and last < len(holder):
-        del holder[last]
+        holder.pop(key[-1], None)
     else:
         _remove(draft, key[:-1])
 

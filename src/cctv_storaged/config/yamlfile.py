@@ -186,7 +186,7 @@ class _Builder:
                 self._fault(event, below, f"is given twice, first on line {self._lines[below]}")
             self._lines.setdefault(below, _line(event))
             value = self._value(next(self._events), below)
-            found.setdefault(name, value)
+            found[name] = value
         return found
 
     def _name(self, event: yaml.Event, key: KeyPath) -> str:

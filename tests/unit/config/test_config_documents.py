@@ -112,7 +112,7 @@ def test_what_check_config_prints_is_a_file_that_gives_the_same_settings(tmp_pat
     )
 
 
-@settings(max_examples=50)  # each writes and reads two files
+@settings(deadline=None, max_examples=50)  # each writes and reads two files
 @given(name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20))
 def test_any_camera_name_comes_through_what_check_config_prints(
     tmp_path_factory: pytest.TempPathFactory, name: str

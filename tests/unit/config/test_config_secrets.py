@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from cctv_storaged.config import Settings, effective, load_settings, secrets_of
+from cctv_storaged.config import Minio, Settings, effective, load_settings, secrets_of
 from cctv_storaged.config.shape import ALL_KEYS, Key
 from cctv_storaged.config.sources import AWS_KEYS, VARIABLES
 from cctv_storaged.errors import ConfigError
@@ -90,6 +91,21 @@ def test_no_fault_shows_a_secret_given_wrongly(tmp_path: Path, key: Key, value: 
     assert_refused_silently(tmp_path, f"zzz: 1\n{key.path[0]}: {written}\n")
 
 
+@pytest.mark.parametrize("key", SECRETS, ids=lambda key: key.text)
+def test_no_fault_shows_a_secret_that_looks_like_a_number(tmp_path: Path, key: Key) -> None:
+    written = "4815162342"
+    for name in reversed(key.path[1:]):
+        written = f"{{{name}: {written}}}"
+    assert_refused_silently(tmp_path, f"{key.path[0]}: {written}\n", canary="4815162342")
+
+
+def test_even_the_error_below_ours_shows_no_secret() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Minio.model_validate({"secret_key": 4815162342, "use_ssl": CANARY})
+    assert "4815162342" not in str(refused.value)
+    assert CANARY not in repr(refused.value)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -120,7 +136,9 @@ def test_no_fault_shows_a_secret_of_the_environment(tmp_path: Path, name: str) -
     assert_refused_silently(tmp_path, "", {name: f"{CANARY}\udcff", "PORT": "x"})
 
 
-def assert_refused_silently(folder: Path, text: str, environ: dict[str, str] | None = None) -> None:
+def assert_refused_silently(
+    folder: Path, text: str, environ: dict[str, str] | None = None, canary: str = CANARY
+) -> None:
     """Refused, and neither the faults nor a traceback with everything chained to it shows the canary."""
     path = folder / "config.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -129,4 +147,4 @@ def assert_refused_silently(folder: Path, text: str, environ: dict[str, str] | N
     told = (
         str(refused.value) + repr(refused.value.faults) + "".join(traceback.format_exception(refused.value))
     )
-    assert CANARY not in told
+    assert canary not in told

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cctv_storaged.config.units import (
@@ -22,27 +22,32 @@ from cctv_storaged.config.units import (
 )
 
 
+@settings(deadline=None)
 @given(st.integers(0, LONGEST_DURATION // MILLISECOND))
 def test_a_formatted_duration_is_the_same_duration(milliseconds: int) -> None:
     duration = timedelta(milliseconds=milliseconds)
     assert parse_duration(format_duration(duration)) == duration
 
 
+@settings(deadline=None)
 @given(st.integers(0, LARGEST_BYTES))
 def test_a_formatted_size_is_the_same_size(size_bytes: int) -> None:
     assert parse_size(format_size(size_bytes)) == size_bytes
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**15))
 def test_a_formatted_rate_is_the_same_rate(bytes_per_s: int) -> None:
     assert parse_rate(format_rate(bytes_per_s)) == bytes_per_s
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1, allow_subnormal=False).filter(lambda share: share == 0 or share > 1e-12))
 def test_a_formatted_share_is_the_same_share(share: float) -> None:
     assert parse_share(format_share(share)) == share
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20) | st.integers() | st.floats() | st.booleans() | st.none() | st.binary(max_size=4))
 def test_whatever_is_written_is_a_quantity_or_refused(value: object) -> None:
     for parse in (parse_duration, parse_size, parse_rate, parse_share):

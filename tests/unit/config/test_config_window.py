@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cctv_storaged.config import TimeWindow
@@ -74,6 +74,7 @@ clocks = st.integers(0, 1439).map(lambda minute: f"{minute // 60:02}:{minute % 6
 moments = st.integers(0, 3 * 366 * 86_400).map(lambda second: utc("2025-01-01") + timedelta(seconds=second))
 
 
+@settings(deadline=None)
 @given(
     clocks,
     clocks,
@@ -94,6 +95,7 @@ def test_the_next_opening_is_open_and_nothing_before_it_is(
         assert not window.contains(opening - timedelta(microseconds=1))
 
 
+@settings(deadline=None)
 @given(clocks, clocks, st.sampled_from(["UTC", "Europe/Oslo"]))
 def test_a_window_reads_back_from_its_text(opens: str, closes: str, zone: str) -> None:
     if opens != closes:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cctv_storaged.config import Settings
 from cctv_storaged.config.yamlfile import LARGEST_FILE_BYTES, core_schema_value, read_draft
 from cctv_storaged.errors import Fault
 from tests.unit.config.given import faults_of, load
@@ -46,6 +47,7 @@ def test_scalars_mean_what_they_look_like(tmp_path: Path) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_what_pyyaml_writes_unquoted_reads_as_the_same_text(text: str) -> None:
     """check-config prints with PyYAML; what it leaves unquoted must not turn into something else here."""
@@ -187,3 +189,10 @@ def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
 def test_an_unreadable_file_does_not_hide_what_is_wrong_with_the_environment(tmp_path: Path) -> None:
     faults = faults_of(tmp_path, "api: {", {"PORT": "x", "LOG_LEVEL": "loud", "POSTGRES_USER": "cctv"})
     assert {fault.where for fault in faults} == {"config.yaml:1", "PORT", "LOG_LEVEL"}
+
+
+def test_other_parts_are_not_asked_about_settings_that_could_not_be_read(tmp_path: Path) -> None:
+    def never(_: Settings) -> list[Fault]:
+        raise AssertionError("asked about defaults that nobody will run with")
+
+    assert len(faults_of(tmp_path, "api: {", {}, [never])) == 1
