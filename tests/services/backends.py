@@ -1,0 +1,113 @@
+"""The backends under test, each with a way past it to what it holds."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
+from cctv_storaged.backends.minio import MinioBackend, MinioTarget
+from cctv_storaged.backends.objectstore import ObjectStore, StoreSettings
+from cctv_storaged.backends.s3 import S3Backend, S3Target
+from cctv_storaged.backends.wire import Timeouts
+from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, Bucket
+
+KINDS = ("filesystem-link", "filesystem-copy", "minio", "s3")
+STORES = ("minio", "s3")
+SHORT = Timeouts(connect_s=1.0, read_s=1.0, object_base_s=3.0)
+
+AnyBackend = FilesystemBackend | ObjectStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A backend, and its holdings as somebody else sees them."""
+
+    kind: str
+    backend: AnyBackend
+    paths: Callable[[], set[str]]
+    read: Callable[[str], bytes]
+    replace: Callable[[str, bytes], None]
+
+    @property
+    def is_store(self) -> bool:
+        return self.kind in STORES
+
+
+def store(
+    kind: str,
+    endpoint: str,
+    bucket: str,
+    *,
+    access_key: str = ACCESS_KEY,
+    secret_key: str = SECRET_KEY,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 — frozen
+    tls: bool = False,
+    ca_file: str | None = None,
+    **settings: Any,
+) -> ObjectStore:
+    """The MINIO or the S3 backend for the store at `endpoint` (`host:port`)."""
+    kept = StoreSettings(bucket=bucket, object_base_s=timeouts.object_base_s, **settings)
+    if kind == "minio":
+        minio = MinioTarget(
+            endpoint=endpoint,
+            access_key=access_key,
+            secret_key=secret_key,
+            use_ssl=tls,
+            ca_file=ca_file,
+            timeouts=timeouts,
+        )
+        return MinioBackend(minio, kept)
+    s3 = S3Target(
+        endpoint_url=f"{'https' if tls else 'http'}://{endpoint}",
+        access_key=access_key,
+        secret_key=secret_key,
+        ca_file=ca_file,
+        timeouts=timeouts,
+    )
+    return S3Backend(s3, kept)
+
+
+def filesystem(kind: str, folder: Path, **settings: Any) -> FilesystemBackend:
+    return FilesystemBackend(FilesystemSettings(path=str(folder), link=kind == "filesystem-link", **settings))
+
+
+@asynccontextmanager
+async def ready_subject(kind: str, bucket: Bucket | None, folder: Path) -> AsyncIterator[Subject]:
+    """Probed and empty; `bucket` for the stores, `folder` for the file system."""
+    if bucket is None:
+        folder.mkdir(exist_ok=True)
+        files = filesystem(kind, folder, readback_share=0.0)
+        subject = Subject(
+            kind=kind,
+            backend=files,
+            paths=lambda: {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()},
+            read=lambda path: (folder / path).read_bytes(),
+            replace=lambda path, data: _replace_file(folder / path, data),
+        )
+    else:
+        subject = Subject(
+            kind=kind,
+            backend=store(kind, bucket.server.endpoint, bucket.name, readback_share=0.0),
+            paths=bucket.keys,
+            read=bucket.read,
+            replace=bucket.replace,
+        )
+    async with closing(subject.backend) as backend:
+        await backend.probe()
+        yield subject
+
+
+@asynccontextmanager
+async def closing(backend: AnyBackend) -> AsyncIterator[AnyBackend]:
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    """A new file in its place: not through the inode that a recorder's file may share."""
+    path.unlink()
+    path.write_bytes(data)
