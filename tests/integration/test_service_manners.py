@@ -1,0 +1,187 @@
+"""The daemon as a service: what systemd hears of it, and what its words never contain."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.daemon import Daemon, wait_until
+from tests.footage import make_ts
+
+Heard = dict[str, str]
+
+
+class ServiceManagerSocket:
+    """The other end of NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.bind(str(path))
+        self._socket.settimeout(30)
+        self.path = path
+
+    def next(self) -> Heard:
+        lines = self._socket.recv(8192).decode().splitlines()
+        return dict(line.partition("=")[::2] for line in lines)
+
+    def wait_for(self, name: str) -> tuple[Heard, list[Heard]]:
+        """The next message that sets `name`, and those before it."""
+        before: list[Heard] = []
+        while name not in (heard := self.next()):
+            before.append(heard)
+        return heard, before
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[ServiceManagerSocket]:
+    manager = ServiceManagerSocket(tmp_path / "notify")
+    yield manager
+    manager.close()
+
+
+def test_systemd_hears_start_life_reload_and_stop(daemon: Daemon, manager: ServiceManagerSocket) -> None:
+    daemon.environ |= {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "600000"}
+    daemon.start()
+    ready, before = manager.wait_for("READY")
+    assert ready["STATUS"]
+    assert any("EXTEND_TIMEOUT_USEC" in heard for heard in before)
+    assert not any("WATCHDOG" in heard for heard in before)
+    for _ in range(3):
+        manager.wait_for("WATCHDOG")
+
+    daemon.signal(signal.SIGHUP)
+    reloading, _ = manager.wait_for("RELOADING")
+    assert int(reloading["MONOTONIC_USEC"]) > 0
+    _, between = manager.wait_for("READY")
+    assert not any("STOPPING" in heard for heard in between)
+
+    daemon.signal(signal.SIGTERM)
+    manager.wait_for("STOPPING")
+    assert daemon.process is not None
+    assert daemon.process.wait(30) == 0
+
+
+def test_a_stopped_process_is_silent_so_that_systemd_restarts_it(
+    daemon: Daemon, manager: ServiceManagerSocket
+) -> None:
+    daemon.environ |= {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "600000"}
+    daemon.start()
+    manager.wait_for("WATCHDOG")
+    daemon.signal(signal.SIGSTOP)
+    drained = drain(manager)
+    assert drained < 20  # what was said before it stopped; then nothing for five periods
+    daemon.signal(signal.SIGCONT)
+    manager.wait_for("WATCHDOG")
+
+
+def drain(manager: ServiceManagerSocket) -> int:
+    """Messages until there has been none for three seconds."""
+    manager._socket.settimeout(3)
+    count = 0
+    try:
+        while True:
+            manager.next()
+            count += 1
+    except TimeoutError:
+        return count
+    finally:
+        manager._socket.settimeout(30)
+
+
+SECRETS = {
+    "MINIO_ACCESS_KEY": "canary-access-5c1f",
+    "MINIO_SECRET_KEY": "canary-secret-key/+= 91",
+    "S3_ACCESS_KEY": "canary-access-77aa",
+    "S3_SECRET_KEY": "canary-s3-secret/+= 92",
+    "POSTGRES_PASSWORD": "canary-postgres@:pw",
+}
+
+
+class ChattyStore(BaseHTTPRequestHandler):
+    """Refuses everything and repeats what it was sent, as a proxy's error page may."""
+
+    def do_GET(self) -> None:
+        sent = escape(f"{self.command} {self.path} {dict(self.headers)}")
+        body = f"<Error><Code>AccessDenied</Code><Message>{sent}</Message></Error>".encode()
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815 - http.server's names
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Not on the tests' standard error."""
+
+
+@pytest.fixture
+def chatty_store() -> Iterator[int]:
+    """Its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ChattyStore)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("backend", ["MINIO", "S3"])
+def test_secrets_are_nowhere_in_log_api_and_metrics_while_everything_fails(
+    make_daemon: Callable[..., Daemon], chatty_store: int, backend: str
+) -> None:
+    daemon = make_daemon(
+        backend=backend,
+        log_level="debug",
+        minio={"endpoint": f"127.0.0.1:{chatty_store}"},
+        s3={"endpoint_url": f"http://127.0.0.1:{chatty_store}", "bucket_recordings": "b-one"},
+        postgres={"host": "127.0.0.1", "port": chatty_store},
+    )
+    daemon.environ |= SECRETS
+    daemon.start()
+    make_ts(daemon.recordings / "gate" / "2026-11-22", name="10-00-00.ts", seconds=1)
+    daemon.wait_segments(1)
+    wait_until(
+        lambda: daemon.metric("storage_backend_up", backend=backend) == 0 and " is away " in daemon.log,
+        "the backend is seen to be away",
+        details=lambda: daemon.log,
+    )
+    answers = [
+        daemon.get("/queue"),
+        daemon.get("/cameras"),
+        daemon.segments(),
+        daemon.request("GET", "/metrics"),
+        daemon.request("GET", "/ready", expect=range(200, 600)),
+    ]
+    assert daemon.stop() == 0
+    said = "\n".join([daemon.log, *map(str, answers)])
+    assert "AccessDenied" in said or "403" in said  # it did speak with the store, and told of it
+    assert [word for word in ("canary", quote("canary-secret-key/+= 91"), "Signature=") if word in said] == []
+
+
+def test_log_lines_stay_one_line_each_whatever_the_files_are_called(daemon: Daemon) -> None:
+    daemon.settings["log_level"] = "debug"
+    daemon.start()
+    folder = daemon.recordings / "gate\n2026-01-01T00:00:00.000Z CRITICAL forged" / "2026-11-22"
+    folder.mkdir(parents=True)
+    for name in (b"10-00-00\x1b[2J.ts", b"bad\xff\n.ts", "\u202e10-00-10.ts".encode(), b"10-00-20.ts"):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(b"\x47" + bytes(187))
+    wait_until(lambda: daemon.log.count("10-00-20") > 0, "the files were seen", details=lambda: daemon.log)
+    daemon.stop()
+    lines = daemon.log.split("\n")
+    assert lines.pop() == ""
+    assert [line for line in lines if not line.isprintable()] == []
+    assert [line for line in lines if line.split()[1] not in {"DEBUG", "INFO", "WARNING", "ERROR"}] == []
