@@ -60,7 +60,9 @@ def _footage(db: sqlite3.Connection, where: str, *parameters: object) -> list[Ca
         f"SELECT no, id, name, folder, segments, bytes FROM camera WHERE {where}", parameters
     ).fetchall()
     return [
-        _with_footage(db, no, Camera(id=UUID(bytes=id_), name=name, folder=os.fsdecode(folder)), segments, size)
+        _with_footage(
+            db, no, Camera(id=UUID(bytes=id_), name=name, folder=os.fsdecode(folder)), segments, size
+        )
         for no, id_, name, folder, segments, size in rows
     ]
 
@@ -70,7 +72,8 @@ def _with_footage(
 ) -> CameraFootage:
     first = db.execute("SELECT min(start_us) FROM segment WHERE camera_no = ?", (camera_no,)).fetchone()[0]
     last = db.execute(
-        "SELECT start_us, end_us FROM segment WHERE camera_no = ? ORDER BY start_us DESC LIMIT 1", (camera_no,)
+        "SELECT start_us, end_us FROM segment WHERE camera_no = ? ORDER BY start_us DESC LIMIT 1",
+        (camera_no,),
     ).fetchone()
     newest = None if last is None else TimeSpan(from_us(last[0]), from_us(last[1]))
     return CameraFootage(

@@ -19,6 +19,7 @@ from cctv_storaged.journal.rows import (
     SEGMENT_PARTS,
     SEGMENT_TABLES,
     one_segment,
+    segment_by_no,
     segments_from,
     text,
 )
@@ -220,8 +221,8 @@ def _put(db: sqlite3.Connection, no: int, backend: str, proof: Proof, now: datet
     db.execute(
         update, (proof.path, None if proof.etag is None else text(proof.etag), to_us(now), no, backend)
     )
-    if before is CopyState.FAILED:
-        ledger.tell_if_found(db, no, now)
+    if before is not CopyState.PENDING:
+        ledger.tell_if_found(db, segment_by_no(db, no), now)
     return True
 
 

@@ -92,11 +92,10 @@ def tell_if_lost(db: sqlite3.Connection, segment_no: int, cause: str, now: datet
     return segment
 
 
-def tell_if_found(db: sqlite3.Connection, segment_no: int, now: datetime) -> None:
+def tell_if_found(db: sqlite3.Connection, segment: Segment, now: datetime) -> None:
     """Adds a line when a segment that had been told lost has bytes again."""
-    row = one_segment(db, "s.no = ?", segment_no)
-    if row is not None and _last_told(db, row[1]) == Kind.LOST:
-        append(db, Kind.FOUND, row[1], "there_again", now)
+    if _last_told(db, segment) == Kind.LOST:
+        append(db, Kind.FOUND, segment, "there_again", now)
 
 
 def _last_told(db: sqlite3.Connection, segment: Segment) -> str | None:

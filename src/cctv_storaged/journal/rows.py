@@ -130,6 +130,13 @@ def one_segment(
     return None if row is None else (_int(row[0]), segments_from(connection, [row])[0])
 
 
+def segment_by_no(connection: sqlite3.Connection, segment_no: int | None) -> Segment:
+    """The segment of a row that is known to be there."""
+    found = one_segment(connection, "s.no = ?", segment_no)
+    assert found is not None
+    return found[1]
+
+
 def _int(value: object) -> int:
     assert isinstance(value, int)
     return value

@@ -16,6 +16,7 @@ from cctv_storaged.journal.rows import (
     Row,
     flags_text,
     one_segment,
+    segment_by_no,
     segments_from,
     signed,
     split_path,
@@ -220,13 +221,9 @@ def _insert(
         "INSERT INTO copy (segment_no, backend, start_us, size_bytes) VALUES (?, ?, ?, ?)",
         [(segment_no, backend, start_us, identity.size_bytes) for backend in backends],
     )
-    return _row(db, segment_no)
-
-
-def _row(db: sqlite3.Connection, segment_no: int | None) -> Segment:
-    found = one_segment(db, "s.no = ?", segment_no)
-    assert found is not None
-    return found[1]
+    segment = segment_by_no(db, segment_no)
+    ledger.tell_if_found(db, segment, now)  # a version that was overwritten, and is there once more
+    return segment
 
 
 def _seen_again(
@@ -241,19 +238,19 @@ def _seen_again(
         return known
     if known.source_state is SourceState.PRESENT and known.source.identity == identity:
         return known
-    db.execute(
+    moved = db.execute(
         """UPDATE segment SET device = ?, inode = ?, source_state = 'present'
             WHERE no = ? AND deletion_due_us IS NULL""",
         (signed(identity.device), signed(identity.inode), no),
     )
-    if known.source_state is not SourceState.PRESENT:
+    if moved.rowcount == 1 and known.source_state is not SourceState.PRESENT:
         db.execute(
             """UPDATE copy SET state = 'pending', due_us = 0, attempts = 0
                 WHERE segment_no = ? AND state = 'failed'""",
             (no,),
         )
-        ledger.tell_if_found(db, no, now)
-    return _row(db, no)
+        ledger.tell_if_found(db, known, now)
+    return segment_by_no(db, no)
 
 
 def _overwritten(
