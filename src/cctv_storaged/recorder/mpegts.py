@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from cctv_storaged.errors import NotASegment
+from cctv_storaged.errors import NotASegment, SourceChanged
 from cctv_storaged.recorder import nal, psi
 from cctv_storaged.recorder.packets import Window, closing_window, opening_window
 from cctv_storaged.recorder.track import (
+    LONGEST_TICKS,
     Reference,
     Track,
     elementary_bytes,
@@ -82,12 +83,18 @@ def probe(head: bytes, tail: bytes, size_bytes: int) -> StreamFacts | MoreBytes:
 
 
 def probe_by(read: Callable[[int, int], bytes], size_bytes: int) -> StreamFacts:
-    """`probe` with windows fetched by `read(offset, length)`, only as large as they must be."""
+    """`probe` with windows fetched by `read(offset, length)`, only as large as they must be.
+
+    Raises SourceChanged besides, where the file turns out to be shorter than `size_bytes`.
+    """
     head_bytes, tail_bytes = HEAD_BYTES, TAIL_BYTES
     while True:
         head = read(0, min(head_bytes, size_bytes))
         tail_at = max(len(head), size_bytes - tail_bytes)
-        answer = probe(head, read(tail_at, size_bytes - tail_at), size_bytes)
+        tail = read(tail_at, size_bytes - tail_at)
+        if len(head) < min(head_bytes, size_bytes) or len(tail) < size_bytes - tail_at:
+            raise SourceChanged(f"the file has no {size_bytes} bytes any more")
+        answer = probe(head, tail, size_bytes)
         if isinstance(answer, StreamFacts):
             return answer
         head_bytes, tail_bytes = answer.head_bytes, answer.tail_bytes
@@ -162,14 +169,14 @@ def _tracks(
 def _duration(
     tracks: list[tuple[TimeBase, Track]], reference_ticks: int | None
 ) -> tuple[TimeBase | None, int | None]:
-    """The first track's time that the clock reference does not contradict."""
+    """The first track's time, unless the clock reference contradicts it; without tracks, the reference's."""
     for time_base, track in tracks:
         if track.ticks is not None:
             believed = reference_ticks is None or _agree(track.ticks, reference_ticks)
             return (time_base, track.ticks) if believed else (None, None)
-    if reference_ticks and not any(track.has_times for _, track in tracks):
-        return TimeBase.PCR, reference_ticks
-    return None, None
+    if reference_ticks is None or any(track.has_times for _, track in tracks):
+        return None, None
+    return (TimeBase.PCR, reference_ticks) if reference_ticks <= LONGEST_TICKS else (None, None)
 
 
 def _agree(ticks: int, reference_ticks: int) -> bool:

@@ -44,10 +44,11 @@ class Window:
             return len(self.data)
         return len(self.data) - (self.runs[-1][-1] + self.framing.stride - self.framing.lead)
 
-    def packets(self, pid: int, *, since: int = 0) -> Iterator[int]:
-        """Offsets of the PID's packets, from offset `since` on."""
+    def packets(self, pid: int, *, since: int = 0, until: int | None = None) -> Iterator[int]:
+        """Offsets of the PID's packets, from offset `since` on and before `until`."""
         for run in self.runs:
-            if len(part := run[_index(run, since) :]):
+            end = len(run) if until is None else _index(run, until)
+            if part := run[_index(run, since) : end]:
                 yield from self._with_pid(part, pid, 1, _pid_high(pid >> 8))
 
     def unit_starts(self, pid: int) -> Iterator[int]:
@@ -72,9 +73,9 @@ class Window:
         skip = 5 + data[at + 4] if control & 0x20 else 4
         return data[at + skip : at + PACKET_BYTES]
 
-    def payloads(self, pid: int, *, since: int = 0) -> Iterator[tuple[bool, bytes]]:
-        """Payloads of the PID from `since` on, each with whether a unit begins in it."""
-        for at in self.packets(pid, since=since):
+    def payloads(self, pid: int, *, since: int = 0, until: int | None = None) -> Iterator[tuple[bool, bytes]]:
+        """Payloads of the PID's packets, each with whether a unit begins in it."""
+        for at in self.packets(pid, since=since, until=until):
             yield bool(self.data[at + 1] & 0x40), self.payload(at)
 
     def clock_reference(self, at: int) -> int | None:

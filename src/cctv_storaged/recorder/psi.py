@@ -11,6 +11,7 @@ from cctv_storaged.recorder.packets import Window
 
 _PAT_PID, _PAT_TABLE, _PMT_TABLE = 0, 0x00, 0x02
 _LONGEST_SECTION = 1024  # of these tables
+_MOST_PROGRAMS = 16  # a recorder writes one
 _MOST_SECTIONS = 64  # where so many are damaged the next one will be: a bound on what garbage can cost
 _NO_PID = 0x1FFF  # a PCR PID of this value: the program has no clock reference
 
@@ -73,8 +74,13 @@ def map_pids(window: Window) -> tuple[int, ...]:
 
 def read_program(window: Window, pids: tuple[int, ...]) -> Program | None:
     """The first program with a picture, else the first one; None where no map lies in the window."""
-    programs = [program for pid in pids if (program := _first_map(window, pid)) is not None]
-    return next((program for program in programs if program.video), programs[0] if programs else None)
+    first: Program | None = None
+    for pid in pids[:_MOST_PROGRAMS]:
+        program = _first_map(window, pid)
+        if program is not None and program.video:
+            return program
+        first = first or program
+    return first
 
 
 def _first_map(window: Window, pid: int) -> Program | None:

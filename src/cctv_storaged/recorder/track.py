@@ -12,9 +12,10 @@ from statistics import median_low
 from cctv_storaged.recorder.packets import Window
 
 WRAP = 1 << 33
-_LONGEST_TICKS = WRAP // 2  # 13 hours: what looks longer is a clock that ran backwards
+LONGEST_TICKS = WRAP // 2  # 13 hours: what looks longer is a clock that ran backwards
 _UNITS_LOOKED_AT = 32  # a decoder holds back 16 frames at most, of two fields each
 _REORDERED_TICKS = 90_000  # muxers that leave out decoding times seem to run back within this
+_SPREAD_BYTES = 32 * 204  # how far on the rest of a header is looked for
 _LONGEST_STAMPS = 19  # a PES header up to the end of its decoding time
 
 
@@ -44,8 +45,8 @@ class Track:
         """From the first presentation to the end of the last frame; None where the stamps cannot tell."""
         if not self.has_times or (frame := self._last_frame_ticks()) is None:
             return None
-        span = (self._end() - self._start()) % WRAP
-        return span + frame if 0 <= span <= _LONGEST_TICKS else None
+        ticks = (self._end() - self._start()) % WRAP + frame
+        return ticks if ticks <= LONGEST_TICKS else None
 
     @property
     def runs_backwards(self) -> bool:
@@ -98,7 +99,7 @@ class Track:
 class Reference:
     """What a program's clock reference says."""
 
-    ticks: int | None  # from the first to the last reference; None where there are not two
+    ticks: int | None  # from the first to the last reference, modulo WRAP; None where there are not two
     discontinuity: bool  # another time base is announced after the file's start
 
 
@@ -127,7 +128,7 @@ def pes_header(window: Window, pid: int, at: int) -> bytes | None:
     """The PES packet's header from its start code on; None where none begins at this packet's payload."""
     header = window.payload(at)
     if len(header) < _LONGEST_STAMPS:  # a header may be spread over packets, though hardly any muxer does it
-        pieces = islice(window.payloads(pid, since=at), 4)
+        pieces = islice(window.payloads(pid, since=at, until=at + _SPREAD_BYTES), 4)
         header = b"".join(piece for _, piece in pieces)
     if header[:3] != b"\0\0\1" or len(header) < 9 or header[6] & 0xC0 != 0x80:
         return None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cctv_storaged.errors import NotASegment
+from cctv_storaged.errors import NotASegment, SourceChanged
 from cctv_storaged.recorder.mpegts import (
     HEAD_BYTES,
     MAX_WINDOW_BYTES,
@@ -256,6 +256,13 @@ def test_frames_shown_before_a_large_first_one_are_found_by_asking_for_more(tmp_
     assert near(facts_of(path.read_bytes()).duration, ffprobe_duration(path), timedelta(milliseconds=25))
 
 
+@pytest.mark.parametrize("left", [0, 100, 100_000, 800_000])
+def test_a_file_that_shrinks_meanwhile_is_told_apart(left: int) -> None:
+    data = cached_ts(seconds=10).read_bytes()
+    with pytest.raises(SourceChanged):
+        probe_by(lambda offset, length: data[:left][offset : offset + length], len(data))
+
+
 def test_a_window_that_grows_ends_in_an_answer() -> None:
     data = cached_ts(seconds=10, bitrate="4M", size="640x360").read_bytes()
     head_bytes, tail_bytes = PACKET, PACKET
@@ -427,6 +434,13 @@ def test_presentation_times_that_contradict_the_clock_reference_are_not_believed
     seen = iter(range(10_000))
     data = with_headers(cached_ts(seconds=10).read_bytes(), far_ahead)
     assert facts_of(data).duration is None
+
+
+def test_a_clock_reference_that_ran_backwards_cannot_tell() -> None:
+    late = with_headers(cached_ts(seconds=10, ts_offset_s=1000).read_bytes(), without_times)
+    early = with_headers(cached_ts(seconds=10).read_bytes(), without_times)
+    facts = facts_of(late + early)
+    assert (facts.duration, facts.time_base) == (None, None)
 
 
 def test_a_clock_that_begins_anew_in_sight_is_reported() -> None:
