@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from cctv_storaged.errors import (
     SourceChanged,
 )
 from cctv_storaged.pacing import ByteBudget
-from tests.services.backends import KINDS, Subject, ready_subject
+from tests.services.backends import KINDS, STORES, Subject, files_subject, store_subject
 from tests.services.payloads import METADATA, payload_of, some_bytes, write_source
 from tests.services.seaweed import Bucket
 
@@ -27,14 +27,33 @@ UNLIMITED = ByteBudget(None)
 SMALL, STREAMED = 100_000, 3_000_001
 
 
+@pytest.fixture(scope="module")
+def stores() -> Iterator[dict[str, tuple[Bucket, Subject]]]:
+    """Each store's bucket and backend, made once and probed: the clients are slow to make."""
+    made: dict[str, tuple[Bucket, Subject]] = {}
+    yield made
+    for _, subject in made.values():
+        asyncio.run(subject.backend.close())
+
+
 @pytest.fixture(params=KINDS)
-async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+async def subject(
+    request: pytest.FixtureRequest, tmp_path: Path, stores: dict[str, tuple[Bucket, Subject]]
+) -> AsyncIterator[Subject]:
+    """Probed and empty."""
     kind: str = request.param
-    bucket: Bucket | None = None
-    if not kind.startswith("filesystem"):
-        bucket = request.getfixturevalue("seaweed_bucket")
-    async with ready_subject(kind, bucket, tmp_path / "store") as made:
-        yield made
+    if kind not in STORES:
+        files = files_subject(kind, tmp_path / "store")
+        await files.backend.probe()
+        yield files
+        await files.backend.close()
+        return
+    if kind not in stores:
+        bucket: Bucket = request.getfixturevalue("seaweed_bucket")
+        stores[kind] = bucket, store_subject(kind, bucket)
+        await stores[kind][1].backend.probe()
+    yield stores[kind][1]
+    stores[kind][0].empty()
 
 
 @pytest.fixture
@@ -356,8 +375,11 @@ async def test_a_sweep_without_leftovers_removes_nothing(subject: Subject, sourc
     await subject.backend.verify(stored)
 
 
-async def test_a_closed_backend_says_so(subject: Subject, source: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_closed_backend_says_so(kind: str, seaweed_bucket: Bucket, source: Path) -> None:
     write_source(source, some_bytes(STREAMED))
+    is_store = kind in STORES
+    subject = store_subject(kind, seaweed_bucket) if is_store else files_subject(kind, source.parent)
     await subject.backend.close()
     with pytest.raises(BackendUnavailable):
         await put(subject, source)

@@ -60,6 +60,11 @@ class CutProxy:
         """What clients have sent so far, over all connections."""
         return sum(link.up_bytes for link in self._links)
 
+    @property
+    def down_bytes(self) -> int:
+        """What servers have sent so far, over all connections."""
+        return sum(link.down_bytes for link in self._links)
+
     @contextmanager
     def spoiled(self, **how: Any) -> Iterator[None]:
         """The line as told, for open connections too; whole again afterwards."""
@@ -130,6 +135,8 @@ class _Link:
                     chunk = source.recv(_CHUNK_BYTES)
                 except TimeoutError:
                     continue
+                if self.over.is_set():  # cut while this was waiting
+                    return
                 if not chunk:
                     target.shutdown(socket.SHUT_WR)
                     return

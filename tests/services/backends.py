@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cctv_storaged.backends.base import Capabilities
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
 from cctv_storaged.backends.minio import MinioBackend, MinioTarget
 from cctv_storaged.backends.objectstore import ObjectStore, StoreSettings
@@ -15,7 +16,8 @@ from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, Bucket
 
 KINDS = ("filesystem-link", "filesystem-copy", "minio", "s3")
 STORES = ("minio", "s3")
-SHORT = Timeouts(connect_s=1.0, read_s=1.0, object_base_s=3.0)
+SHORT = Timeouts(connect_s=2.0, read_s=2.0, object_base_s=5.0)
+"""Short enough to wait for in a test, long enough for a busy machine."""
 
 AnyBackend = FilesystemBackend | ObjectStore
 
@@ -73,30 +75,31 @@ def filesystem(kind: str, folder: Path, **settings: Any) -> FilesystemBackend:
     return FilesystemBackend(FilesystemSettings(path=str(folder), link=kind == "filesystem-link", **settings))
 
 
-@asynccontextmanager
-async def ready_subject(kind: str, bucket: Bucket | None, folder: Path) -> AsyncIterator[Subject]:
-    """Probed and empty; `bucket` for the stores, `folder` for the file system."""
-    if bucket is None:
-        folder.mkdir(exist_ok=True)
-        files = filesystem(kind, folder, readback_share=0.0)
-        subject = Subject(
-            kind=kind,
-            backend=files,
-            paths=lambda: {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()},
-            read=lambda path: (folder / path).read_bytes(),
-            replace=lambda path, data: _replace_file(folder / path, data),
-        )
-    else:
-        subject = Subject(
-            kind=kind,
-            backend=store(kind, bucket.server.endpoint, bucket.name, readback_share=0.0),
-            paths=bucket.keys,
-            read=bucket.read,
-            replace=bucket.replace,
-        )
-    async with closing(subject.backend) as backend:
-        await backend.probe()
-        yield subject
+def files_subject(kind: str, folder: Path) -> Subject:
+    folder.mkdir(exist_ok=True)
+    return Subject(
+        kind=kind,
+        backend=filesystem(kind, folder, readback_share=0.0),
+        paths=lambda: {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()},
+        read=lambda path: (folder / path).read_bytes(),
+        replace=lambda path, data: _replace_file(folder / path, data),
+    )
+
+
+def store_subject(kind: str, bucket: Bucket) -> Subject:
+    return Subject(
+        kind=kind,
+        backend=store(kind, bucket.server.endpoint, bucket.name, readback_share=0.0),
+        paths=bucket.keys,
+        read=bucket.read,
+        replace=bucket.replace,
+    )
+
+
+def knowing(backend: ObjectStore) -> ObjectStore:
+    """As if it had been probed: for tests of a spoiled line, where a probe would be the first to suffer."""
+    backend._capabilities = Capabilities(refuses_wrong_sha256=True, returns_sha256=True, conditional_put=True)
+    return backend
 
 
 @asynccontextmanager

@@ -54,6 +54,13 @@ class Bucket:
             data: bytes = answer.read()
         return data
 
+    def empty(self) -> None:
+        """Remove everything in it, begun uploads as well."""
+        for entry in json.loads(self._listing("")).get("Entries") or ():
+            url = f"http://127.0.0.1:{self.server.filer_port}{quote(entry['FullPath'])}?recursive=true"
+            with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=20):
+                pass
+
     def keys(self, folder: str = "") -> set[str]:
         """All objects below a folder; the server's own hidden folders are left out."""
         try:

@@ -26,6 +26,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from cctv_storaged.backends.body import BLOCK_BYTES, Body
 from cctv_storaged.backends.objectstore import ObjectStore, StoreSettings
@@ -274,7 +275,7 @@ class S3Client:
             raise ObjectRejected(f"{doing}: {exc}") from exc
         except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
             raise BackendUnavailable(f"{doing}: {exc}", reason="auth") from exc
-        except (HTTPClientError, urllib3.exceptions.HTTPError, OSError) as exc:
+        except (HTTPClientError, BotoConnectionError, urllib3.exceptions.HTTPError, OSError) as exc:
             raise BackendUnavailable(f"{doing}: {type(exc).__name__}", reason="network") from exc
         except BotoCoreError as exc:
             raise BackendUnavailable(f"{doing}: {exc}", reason="server") from exc

@@ -55,7 +55,9 @@ class Requester:
         """The answer whatever its status. BackendUnavailable(network) where there is none."""
         url, body = request.url, request.body
         target = f"{url.path}?{url.query}" if url.query else url.path or "/"
-        return self._wire(url).exchange(request.method, target, self._headers(request, credentials), body)
+        deadline = body.deadline if isinstance(body, Body) else None
+        headers = self._headers(request, credentials)
+        return self._wire(url).exchange(request.method, target, headers, body, deadline)
 
     def close(self) -> None:
         with self._lock:
