@@ -1,10 +1,11 @@
-"""When to leave a backend alone, and for how long. Decisions only: no clock, no waiting, no I/O."""
+"""When to leave a backend alone, for how long, and whose fault a failure is. Decisions only, no I/O."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from uuid import UUID
 
 RETRY_BASE = timedelta(seconds=1)
 RETRY_CAP = timedelta(minutes=5)
@@ -14,6 +15,9 @@ OPEN_CAP_S = 30.0
 """The longest a recovered backend waits for its first segment."""
 TOLERANCE = 3
 """Failures in a row that open the breaker: one timeout may be the object's own."""
+THROTTLED = "throttled"
+PATIENCE = 20
+"""Wishes for a slower pace in a row, with nothing taken in between, that amount to being away."""
 AT_ONCE = frozenset({"auth", "bucket", "clock", "space"})
 """Reasons that the next object will meet as well."""
 
@@ -77,14 +81,20 @@ class Breaker:
         self._failures += 1
         was_trying, self._trying = self._trying, False
         was_open = self.reason is not None
-        if not was_open and self._failures < TOLERANCE and reason not in AT_ONCE:
+        tolerance = PATIENCE if reason == THROTTLED else TOLERANCE
+        if not was_open and self._failures < tolerance and reason not in AT_ONCE:
             return False
         if not was_open or was_trying:  # failures of puts that were under way do not prolong the pause
-            beyond = max(0, self._failures - TOLERANCE)
+            beyond = max(0, self._failures - tolerance)
             ceiling = min(OPEN_CAP_S, OPEN_BASE_S * 2.0 ** min(beyond, 10))
             self._until = now + self.uniform(ceiling / 2, ceiling)
         self.reason = reason
         return not was_open
+
+    @property
+    def trying(self) -> bool:
+        """Whether somebody was admitted to find out if the backend is back."""
+        return self._trying
 
     def untried(self) -> None:
         """Whoever was admitted came back without having asked the backend: let another try."""
@@ -120,3 +130,26 @@ class Pace:
             self._limit = max(1, self._limit // 2)
         self._raised_at = now
         self._pause_until = max(self._pause_until, now + min(retry_after_s or 1.0, 60.0))
+
+
+@dataclass(slots=True)
+class Suspects:
+    """Objects that a backend fails at while it takes others: theirs is the fault, and they alone wait."""
+
+    most: int = 1000
+    _successes: int = 0
+    _failed: dict[UUID, tuple[int, int]] = field(default_factory=dict)
+
+    def succeeded(self, segment_id: UUID) -> None:
+        """The backend took this one."""
+        self._successes += 1
+        self._failed.pop(segment_id, None)
+
+    def failed(self, segment_id: UUID) -> int:
+        """How often this one failed again after others had been taken since its last failure; 0: not yet."""
+        before, own = self._failed.pop(segment_id, (self._successes, 0))
+        own += before < self._successes
+        self._failed[segment_id] = (self._successes, own)
+        while len(self._failed) > self.most:
+            del self._failed[next(iter(self._failed))]
+        return own

@@ -2,7 +2,7 @@
 
 A segment's way: claimed in memory → its file opened and hashed → put under a name that says its content
 → verified → one commit to `verified`. A kill at any point leaves the journal at `pending` (or `stored`),
-and doing it again is harmless.
+and doing it again is harmless. While the commit is on its way to the disk the next segment is put.
 
 Whose fault a failure is decides what follows. The backend's (network, credentials, space): the breaker
 opens, nothing counts against the segment. The segment's own: it alone waits, with back-off. The source's:
@@ -11,26 +11,29 @@ the recorder side looks again. No path here deletes bytes.
 
 import asyncio
 import contextlib
+import errno
 import logging
-import os
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from uuid import UUID
 
-from cctv_storaged.backends.base import Backend, Capabilities, Preparing, StoredObject
-from cctv_storaged.breaker import Breaker, Pace, retry_delay
+from cctv_storaged.backends.base import Backend, Payload, StoredObject
+from cctv_storaged.breaker import AT_ONCE, Breaker, Pace, Suspects, retry_delay
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import TimeWindow
 from cctv_storaged.errors import (
     BackendError,
     BackendThrottled,
     BackendUnavailable,
-    JournalFull,
+    JournalError,
     NotASegment,
     ObjectMismatch,
     ObjectMissing,
     ObjectRejected,
+    SegmentError,
     SourceChanged,
 )
 from cctv_storaged.events import Event, EventHub, EventKind
@@ -38,20 +41,32 @@ from cctv_storaged.journal.copies import Proof
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.lanes import Lanes
 from cctv_storaged.losses import tell_loss
+from cctv_storaged.marking import Marking
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import Copy, CopyState, Segment, SourceState, object_key
+from cctv_storaged.model import Copy, CopyState, Segment, SourceState, key_family, object_key, spare_key
+from cctv_storaged.objectlocks import ObjectLocks
 from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.payloads import Payloads
+from cctv_storaged.probing import probe
 from cctv_storaged.recorder.admission import closed_at
+from cctv_storaged.whereabouts import Whereabouts, whereabouts
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 IDLE_S = 5.0
-"""How often the journal is asked for copies that came due, with nothing else happening."""
+"""How often the journal is asked for what nobody announced: another part made it due, or urgent."""
+LONGEST_WAIT_S = 60.0
+"""No wait is longer without a look at what it waits for: the clock may have been set."""
 ATTEMPTS = 20
 """Failures of its own after which a copy waits for a human: some hours with back-off to 5 min."""
+MARKING = 64
+"""Segments that may wait for their commit while others are put."""
+SPARE_KEYS = 2
+"""Names to try besides the first where spoiled objects stand that may not be overwritten."""
+AWAY_PAUSE = timedelta(seconds=60)
+"""When sources on a disk that is not there are tried again."""
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+"""Errors of reading a source that say nothing about the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +93,22 @@ class DeliveryContext:
     delivered: Callable[[Segment], None]  # a copy was verified
 
 
+@dataclass(slots=True)
+class _Turn:
+    """One segment's turn at the backend: a worker of the few there are, and whether it tries a backend that
+    was away. Given back before the commit is waited for.
+    """
+
+    give_back: Callable[["_Turn"], None]
+    trial: bool
+    held: bool = True
+
+    def over(self) -> None:
+        if self.held:
+            self.held = False
+            self.give_back(self)
+
+
 class Delivery:
     """Delivers this host's segments to one backend until cancelled."""
 
@@ -85,12 +116,19 @@ class Delivery:
         self._backend = backend
         self._settings = settings
         self._context = context
+        self._journal = context.journal
+        self._clock = context.clock
         self._breaker = Breaker()
         self._pace = Pace(settings.workers)
+        self._suspects = Suspects()
         self._lanes = Lanes(backend.name, context.journal.copies, context.clock, settings.newest_share)
+        self._marking = Marking(backend.name, context.journal.copies, context.clock)
+        self._locks = ObjectLocks()
         self._payloads = Payloads(settings.workers)
+        self._away_until: dict[tuple[str, int], float] = {}  # disks that are not there, by root and device
         self._wake = asyncio.Event()
-        self._taking = asyncio.Lock()
+        self._look_at = 0.0  # when the journal is to be asked again, monotonic
+        self._putting = 0
         self._draining = False
         context.metrics.backend_up.labels(backend.name).set(1)
 
@@ -109,13 +147,7 @@ class Delivery:
 
     def change(self, *, window: TimeWindow | None, newest_share: float) -> None:
         """Other limits from now on (SIGHUP)."""
-        self._settings = DeliverySettings(
-            workers=self._settings.workers,
-            prefix=self._settings.prefix,
-            mode=self._settings.mode,
-            window=window,
-            newest_share=newest_share,
-        )
+        self._settings = replace(self._settings, window=window, newest_share=newest_share)
         self._lanes.newest_share = newest_share
         self._wake.set()
 
@@ -130,239 +162,302 @@ class Delivery:
         self._lanes.reopen()
         self._wake.set()
 
+    def withheld(self, segment_id: UUID) -> AbstractContextManager[bool]:
+        """Keeps a segment from being put while the block lasts. False: that is happening right now."""
+        return self._lanes.withheld(segment_id)
+
+    def exclusive(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Keeps all objects of a key's family from being put and marked while the block lasts."""
+        return self._locks.hold(key_family(key)[0])
+
+    def possible_keys(self, segment: Segment) -> tuple[str, ...]:
+        """Where the segment's bytes may be at the backend, also after a kill before that was written down.
+
+        The segment needs its SHA-256, or a path at the backend.
+        """
+        copy = segment.copy_at(self.name)
+        known = None if copy is None else copy.path
+        first = object_key(self._settings.prefix, segment) if known is None else key_family(known)[0]
+        return key_family(spare_key(first, SPARE_KEYS))
+
     async def drain(self, deadline_s: float) -> None:
         """Takes no more, and waits for what is in hand at most so long."""
         self._draining = True
-        self._wake.set()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._lanes.idle.wait(), deadline_s)
+            async with asyncio.timeout(deadline_s):
+                await self._lanes.idle.wait()
 
     async def run(self) -> None:
         """Works until cancelled; what is in hand then is simply pending again."""
         try:
             await self._prepare()
             async with asyncio.TaskGroup() as tasks:
-                for number in range(self._settings.workers):
-                    tasks.create_task(self._work(), name=f"{self.name} worker {number}")
-                tasks.create_task(self._reopen_now_and_then())
+                await self._hand_out(tasks)
         finally:
             self._payloads.close()
+
+    # Getting ready
 
     async def _prepare(self) -> None:
         """Finds out what the backend can do, as soon as it can be asked."""
         while True:
-            await self._until_allowed()
+            while (wait_s := self._not_before_s()) > 0:
+                self._wake.clear()
+                await self._woken(wait_s)
+            self._breaker.admit(self._clock.monotonic())
             try:
-                found = await self._probe()
+                found = await probe(self._backend, self._journal.copies)
             except BackendError as exc:
                 reason = exc.reason if isinstance(exc, BackendUnavailable) else "server"
-                self._breaker.admit(self._context.clock.monotonic())
-                self._backend_failed(BackendUnavailable(str(exc), reason=reason))
-                await asyncio.sleep(min(1.0, self._breaker.wait_s(self._context.clock.monotonic())))
+                self._backend_failed(BackendUnavailable(str(exc), reason=reason), trial=True)
             else:
                 self._backend_works()
                 log.info("backend %s at %s: %s", self.name, self._backend.location, found)
                 return
 
-    async def _probe(self) -> Capabilities:
-        try:
-            return await self._backend.probe()
-        except BackendUnavailable as exc:
-            if exc.reason != "bucket" or not isinstance(self._backend, Preparing):
-                raise
-            if await self._has_delivered():
-                raise  # a bucket that held footage and is gone must not be hidden by a new one
-            log.warning("%s: making it, as nothing was ever delivered there", exc)
-            await self._backend.ensure_bucket()
-            return await self._backend.probe()
+    # Handing out
 
-    async def _has_delivered(self) -> bool:
-        tallies = await self._context.journal.copies.tallies()
-        return any(
-            tally.backend == self.name
-            and tally.state in (CopyState.STORED, CopyState.VERIFIED)
-            and tally.segments
-            for tally in tallies
-        )
-
-    # Taking
-
-    async def _work(self) -> None:
+    async def _hand_out(self, tasks: asyncio.TaskGroup) -> None:
+        """Gives segment after segment its turn, as window, breaker, pace and workers allow."""
         while True:
-            segment = await self._next()
-            try:
-                await self._deliver(segment)
-            finally:
+            self._wake.clear()  # before looking: what happens from here on is not missed
+            if (wait_s := max(self._not_before_s(), self._crowded_s())) > 0:
+                await self._woken(wait_s)
+                continue
+            self._look_again_in_time()
+            segment = await self._lanes.take()
+            if segment is None:
+                await self._woken(self._look_at - self._clock.monotonic())
+            elif max(self._not_before_s(), self._crowded_s()) > 0:  # meanwhile
                 self._lanes.release(segment)
-                self._breaker.untried()
+                self._lanes.reopen()
+            else:
+                tasks.create_task(self._one(segment, self._begun_turn()))
 
-    async def _next(self) -> Segment:
-        """Waits for the window, the breaker, the pace and a segment, in this order."""
-        while True:
-            await self._until_allowed()
-            async with self._taking:
-                now = self._context.clock.monotonic()
-                if (
-                    self._draining
-                    or self._lanes.in_hand >= self._pace.limit(now)
-                    or not self._breaker.admit(now)
-                ):
-                    segment = None
-                else:
-                    segment = await self._lanes.take()
-                    if segment is not None:
-                        return segment
-                    self._breaker.untried()
-                self._wake.clear()
-            await self._wait_for_wake(IDLE_S if self._lanes.exhausted else 0.2)
+    def _not_before_s(self) -> float:
+        """How long window, breaker and pace want nothing to be put; infinite: until something happens."""
+        now = self._clock.monotonic()
+        if self._draining or self._breaker.trying:
+            return math.inf
+        return max(self._window_opens_in_s(), self._breaker.wait_s(now), self._pace.wait_s(now))
 
-    async def _until_allowed(self) -> None:
-        while (wait_s := self._wait_s()) > 0:
-            await self._wait_for_wake(wait_s)
-            if self._wait_s() > 0:
-                await asyncio.sleep(min(1.0, self._wait_s()))  # woken early: not yet
+    def _window_opens_in_s(self) -> float:
+        window = self._settings.window
+        if window is None:
+            return 0.0
+        today = self._clock.now()
+        return 0.0 if window.contains(today) else (window.next_opening(today) - today).total_seconds()
 
-    def _wait_s(self) -> float:
-        now = self._context.clock.monotonic()
-        closed_s = 0.0
-        if (window := self._settings.window) is not None:
-            today = self._context.clock.now()
-            if not window.contains(today):
-                closed_s = (window.next_opening(today) - today).total_seconds()
-        return max(closed_s, self._breaker.wait_s(now), self._pace.wait_s(now))
+    def _crowded_s(self) -> float:
+        """Infinite while no worker is free, or too much waits for the journal."""
+        workers = self._pace.limit(self._clock.monotonic())
+        if self._journal.full:
+            return math.inf if self._lanes.in_hand else 0.0  # one goes on, and finds out when there is room
+        crowded = self._putting >= workers or self._lanes.in_hand >= workers + MARKING
+        return math.inf if crowded else 0.0
 
-    async def _wait_for_wake(self, timeout_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), min(timeout_s, 60.0))
-        except TimeoutError:
-            return
+    def _look_again_in_time(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + IDLE_S
+            self._lanes.reopen()
 
-    async def _reopen_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(IDLE_S)
-            backlog = await self._context.journal.copies.backlog(self.name)
-            if backlog.segments > self._lanes.in_hand:
-                self.reopen()
+    async def _woken(self, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(timeout_s, LONGEST_WAIT_S))):
+                await self._wake.wait()
+
+    def _begun_turn(self) -> _Turn:
+        self._putting += 1
+        self._breaker.admit(self._clock.monotonic())
+        return _Turn(self._turn_over, trial=self._breaker.trying)
+
+    def _turn_over(self, turn: _Turn) -> None:
+        self._putting -= 1
+        if turn.trial:
+            self._breaker.untried()
+        self._wake.set()
 
     # Delivering
 
-    async def _deliver(self, segment: Segment) -> None:
-        """One segment; every way it can end is named here."""
+    async def _one(self, segment: Segment, turn: _Turn) -> None:
         copy = segment.copy_at(self.name)
-        if copy is None:
-            return
         try:
-            await self._bring(segment, copy)
+            if copy is not None:
+                await self._deliver(segment, copy, turn)
+        finally:
+            turn.over()
+            self._lanes.release(segment)
+            self._wake.set()
+
+    async def _deliver(self, segment: Segment, copy: Copy, turn: _Turn) -> None:
+        """One segment; every way it can end is named here."""
+        try:
+            await self._bring(segment, copy, turn)
         except BackendThrottled as exc:
-            self._pace.throttled(self._context.clock.monotonic(), exc.retry_after_s)
-            self._backend_failed(exc)
+            self._pace.throttled(self._clock.monotonic(), exc.retry_after_s)
+            self._backend_failed(exc, trial=turn.trial)
         except BackendUnavailable as exc:
-            self._backend_failed(exc)
-        except (ObjectRejected, ObjectMissing) as exc:
+            await self._unavailable(segment, exc, turn)
+        except ObjectRejected as exc:
             self._backend_works()  # it answered
+            turn.over()
             await self._segment_failed(segment, copy, str(exc))
-        except ObjectMismatch as exc:
+        except (ObjectMissing, ObjectMismatch) as exc:
             self._backend_works()
-            await self._mismatch(segment, copy, str(exc))
+            turn.over()
+            await self._not_held(segment, copy, str(exc))
         except (SourceChanged, NotASegment) as exc:
-            await self._source_changed(segment, str(exc))
-        except JournalFull:
-            await asyncio.sleep(1)  # nothing is marked, so nothing is lost; the journal has said it already
+            turn.over()
+            await self._source_changed(segment, copy, str(exc))
+        except SegmentError as exc:
+            turn.over()
+            await self._segment_failed(segment, copy, str(exc))
+        except JournalError:
+            raise  # the process must end; what the journal has no room for waits in _marked
         except OSError as exc:  # the recorder's disk, not the backend
-            await self._segment_failed(segment, copy, f"source cannot be read: {exc}")
+            turn.over()
+            await self._source_unreadable(segment, copy, exc)
         except Exception as exc:  # the item boundary: one odd segment must not end delivery
             log.exception("delivery of %s to %s", segment.id, self.name, extra=self._fields(segment))
+            turn.over()
             await self._segment_failed(segment, copy, f"{type(exc).__name__}: {exc}")
 
-    async def _bring(self, segment: Segment, copy: Copy) -> None:
-        if copy.state is CopyState.STORED and copy.path is not None and segment.sha256 is not None:
-            stored = StoredObject(
-                path=copy.path, size_bytes=segment.size_bytes, sha256=segment.sha256, etag=copy.etag
-            )
-        else:
-            stored = await self._put(segment)
-        proof = Proof(path=stored.path, sha256=stored.sha256, etag=stored.etag)
-        try:
-            await self._backend.verify(stored)
-        except BackendUnavailable:
-            await self._context.journal.copies.stored(segment.id, self.name, proof, self._context.clock.now())
-            raise
-        self._backend_works()
-        await self._context.journal.copies.verified(segment.id, self.name, proof, self._context.clock.now())
-        self._tell_verified(segment)
+    async def _bring(self, segment: Segment, copy: Copy, turn: _Turn) -> None:
+        async with AsyncExitStack() as until_marked:
+            held = await self._held(segment, copy, until_marked)
+            proof = Proof(path=held.path, sha256=held.sha256, etag=held.etag)
+            try:
+                await self._backend.verify(held)
+            except BackendUnavailable:
+                await self._marking.stored(segment.id, proof)
+                raise
+            self._backend_works()
+            self._suspects.succeeded(segment.id)
+            turn.over()
+            if await self._marking.verified(segment.id, proof):
+                self._tell_verified(segment)
 
-    async def _put(self, segment: Segment) -> StoredObject:
+    async def _held(self, segment: Segment, copy: Copy, until_marked: AsyncExitStack) -> StoredObject:
+        """What the backend holds by now: stored earlier and not proven yet, or put here."""
+        if copy.state is CopyState.STORED and copy.path is not None and segment.sha256 is not None:
+            await until_marked.enter_async_context(self.exclusive(copy.path))
+            size = segment.size_bytes
+            return StoredObject(path=copy.path, size_bytes=size, sha256=segment.sha256, etag=copy.etag)
         async with self._payloads.of(segment) as (payload, hashed):
-            path = object_key(self._settings.prefix, hashed)
-            stored = await self._backend.put(path, payload, self._context.budget)
-            self._payloads.check_unchanged(segment, payload)
-            return stored
+            key = object_key(self._settings.prefix, hashed)
+            await until_marked.enter_async_context(self.exclusive(key))
+            return await self._put(key, payload)
+
+    async def _put(self, key: str, payload: Payload) -> StoredObject:
+        """Under the first of its names that is free or has these very bytes. Nothing is overwritten."""
+        for spare in range(SPARE_KEYS):
+            try:
+                return await self._backend.put(spare_key(key, spare), payload, self._context.budget)
+            except ObjectMismatch as exc:
+                self._context.metrics.errors.labels("put", self.name).inc()
+                log.error("%s stays and is not used: %s", self.name, exc)
+        return await self._backend.put(spare_key(key, SPARE_KEYS), payload, self._context.budget)
 
     # What comes of it
 
     def _backend_works(self) -> None:
         if self._breaker.succeeded():
-            self._alert(f"backend {self.name} works again")
             self._context.metrics.backend_up.labels(self.name).set(1)
+            self._alert(f"backend {self.name} works again")
             self._wake.set()
 
-    def _backend_failed(self, error: BackendUnavailable) -> None:
+    def _backend_failed(self, error: BackendUnavailable, *, trial: bool) -> None:
         self._context.metrics.errors.labels("put", self.name).inc()
-        if self._breaker.failed(error.reason, self._context.clock.monotonic()):
+        self._lanes.reopen()  # the segment is due as before
+        if self._breaker.trying and not trial:
+            return  # a put from before the trial: the trial's outcome is newer
+        if self._breaker.failed(error.reason, self._clock.monotonic()):
             self._context.metrics.backend_up.labels(self.name).set(0)
             self._alert(f"backend {self.name} is away ({error.reason}): {error}")
-        self._lanes.reopen()
+
+    async def _unavailable(self, segment: Segment, error: BackendUnavailable, turn: _Turn) -> None:
+        """Where others are taken meanwhile the fault is this segment's: it waits, but is never given up."""
+        own = 0 if error.reason in AT_ONCE else self._suspects.failed(segment.id)
+        if not own or self._breaker.reason is not None:
+            self._backend_failed(error, trial=turn.trial)
+        if own:
+            log.warning("%s alone fails: %s", segment.id, error, extra=self._fields(segment))
+            turn.over()
+            await self._postpone(segment, str(error), retry_delay(own), counts=False)
 
     async def _segment_failed(self, segment: Segment, copy: Copy, error: str) -> None:
         self._context.metrics.errors.labels("put", self.name).inc()
-        attempts = copy.attempts + 1
-        if attempts >= ATTEMPTS:
+        if copy.attempts + 1 >= ATTEMPTS:
             await self._give_up(segment, error)
             return
-        due = self._context.clock.now() + retry_delay(attempts)
         log.warning("%s not delivered to %s: %s", segment.id, self.name, error, extra=self._fields(segment))
-        await self._marked(self._context.journal.copies.postpone(segment.id, self.name, error, due))
+        await self._postpone(segment, error, retry_delay(copy.attempts + 1))
 
-    async def _mismatch(self, segment: Segment, copy: Copy, error: str) -> None:
-        """The backend holds other bytes under the name that says these: put them anew, while we have them."""
-        log.error("%s at %s: %s", segment.id, self.name, error, extra=self._fields(segment))
+    async def _not_held(self, segment: Segment, copy: Copy, error: str) -> None:
+        """The backend lost the bytes or holds others: they are put anew, while there is a source."""
         self._context.metrics.errors.labels("verify", self.name).inc()
-        if segment.source_state is not SourceState.PRESENT or copy.attempts + 1 >= ATTEMPTS:
+        if copy.attempts + 1 >= ATTEMPTS:
             await self._give_up(segment, error)
             return
-        due = self._context.clock.now() + retry_delay(copy.attempts + 1)
-        await self._marked(self._context.journal.copies.put_again(segment.id, self.name, error, due))
+        log.error("%s at %s: %s", segment.id, self.name, error, extra=self._fields(segment))
+        delay = self._looking_again_in(retry_delay(copy.attempts + 1))
+        self._tell_if_lost(await self._marking.put_again(segment.id, error, delay))
 
     async def _give_up(self, segment: Segment, error: str) -> None:
-        await self._marked(self._context.journal.copies.failed(segment.id, self.name, error))
+        lost = await self._marking.failed(segment.id, error)
         self._alert(f"segment {segment.id} cannot be delivered to {self.name}: {error}")
+        self._tell_if_lost(lost)
 
-    async def _source_changed(self, segment: Segment, error: str) -> None:
-        """Gone or rewritten: first the recorder side registers what is there now."""
-        log.warning("%s: %s", segment.id, error, extra=self._fields(segment))
-        await self._context.look_again(segment)
-        if not source_is_gone(segment):
-            due = self._context.clock.now() + timedelta(seconds=5)
-            await self._marked(
-                self._context.journal.copies.postpone(segment.id, self.name, error, due, counts=False)
-            )
+    async def _source_unreadable(self, segment: Segment, copy: Copy, error: OSError) -> None:
+        if error.errno in PASSING:
+            await self._postpone(segment, str(error), retry_delay(5), counts=False)
+        else:
+            await self._segment_failed(segment, copy, f"source cannot be read: {error}")
+
+    async def _source_changed(self, segment: Segment, copy: Copy, error: str) -> None:
+        """Gone, rewritten, or on a disk that is not there. What is there now is registered first."""
+        where = await self._payloads.run(lambda: whereabouts(segment))
+        if where is Whereabouts.AWAY:
+            await self._disk_away(segment)
             return
-        now = self._context.clock.now()
-        cause = "source_vanished"
-        lost = await self._marked(
-            self._context.journal.copies.source_gone(segment.id, SourceState.MISSING, cause, now)
-        )
-        if lost is not None:
-            tell_loss(self._context.metrics, self._context.hub, lost, lost.span, cause, now)
+        log.warning("%s: %s", segment.id, error, extra=self._fields(segment))
+        if where is Whereabouts.GONE:
+            await self._source_gone(segment, SourceState.MISSING, "source_vanished")
+            return
+        await self._context.look_again(segment)
+        if where is Whereabouts.ANOTHER and copy.attempts + 1 >= ATTEMPTS:
+            # Nobody registers what stands there: it lies outside all roots, or is never closed.
+            await self._source_gone(segment, SourceState.REPLACED, "overwritten_by_recorder")
+        else:
+            await self._postpone(segment, error, retry_delay(copy.attempts + 1))
 
-    async def _marked(self, write: Awaitable[T]) -> T | None:
-        try:
-            return await write
-        except JournalFull:
-            return None  # the copy is as it was; the next try meets the same
+    async def _source_gone(self, segment: Segment, state: SourceState, cause: str) -> None:
+        self._tell_if_lost(await self._marking.source_gone(segment.id, state, cause), cause)
+
+    async def _disk_away(self, segment: Segment) -> None:
+        """All that wait for this disk wait a while: asked once, not by each of a hundred thousand."""
+        root, device = segment.source.root, segment.source.identity.device
+        now = self._clock.monotonic()
+        if self._away_until.get((root, device), 0.0) > now:
+            return
+        self._away_until = {disk: until for disk, until in self._away_until.items() if until > now}
+        self._away_until[root, device] = now + AWAY_PAUSE.total_seconds() / 2
+        error = f"{root} or its disk is not there; its segments wait for it"
+        log.warning("%s", error)
+        await self._marking.postpone_disk(root, device, error, AWAY_PAUSE)
+
+    async def _postpone(self, segment: Segment, error: str, delay: timedelta, *, counts: bool = True) -> None:
+        await self._marking.postpone(segment.id, error, self._looking_again_in(delay), counts=counts)
+
+    def _looking_again_in(self, delay: timedelta) -> timedelta:
+        self._look_at = min(self._look_at, self._clock.monotonic() + delay.total_seconds())
+        return delay
+
+    # Telling
 
     def _tell_verified(self, segment: Segment) -> None:
-        metrics, now = self._context.metrics, self._context.clock.now()
+        metrics, now = self._context.metrics, self._clock.now()
         metrics.segments_stored.labels(self.name, self._settings.mode).inc()
         waited_s = (now - closed_at(segment.source.identity)).total_seconds()
         metrics.delivery_seconds.labels(self.name).observe(max(0.0, waited_s))
@@ -379,6 +474,11 @@ class Delivery:
         )
         self._context.delivered(segment)
 
+    def _tell_if_lost(self, lost: Segment | None, cause: str = "copy_failed_without_source") -> None:
+        if lost is not None:
+            now = self._clock.now()
+            tell_loss(self._context.metrics, self._context.hub, lost, lost.span, cause, now)
+
     def _fields(self, segment: Segment) -> dict[str, str]:
         return {
             "camera_id": str(segment.camera_id),
@@ -388,22 +488,5 @@ class Delivery:
 
     def _alert(self, text: str) -> None:
         log.warning("%s", text, extra={"backend": self.name})
-        now = self._context.clock.now()
+        now = self._clock.now()
         self._context.hub.publish(Event(kind=EventKind.ALERT, at=now, backend=self.name, detail=text))
-
-
-def source_is_gone(segment: Segment) -> bool:
-    """Whether the file is truly not there: its root is, on the disk it was on, and the name is free.
-
-    An unmounted root makes every file vanish; that is no loss, and nothing is to be marked for it.
-    """
-    source = segment.source
-    try:
-        if os.stat(source.root).st_dev != source.identity.device:
-            return False
-        os.lstat(os.path.join(source.root, source.path))
-    except FileNotFoundError:
-        return os.path.isdir(source.root)
-    except OSError:
-        return False
-    return False

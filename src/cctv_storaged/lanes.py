@@ -3,12 +3,13 @@
 Fresh segments come straight from ingest and need no query. The backlog is taken oldest first, because
 the oldest source is the first that a full disk endangers, but for a share that is taken newest first, so
 that the centre is current while an outage of hours drains. Claims live here, in memory: after a restart
-every undelivered copy is free.
+every undelivered copy is free. Whatever waits, a bounded number of segments is kept.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from cctv_storaged.clock import Clock
@@ -17,11 +18,14 @@ from cctv_storaged.model import Segment
 
 FRESH = 256
 """Fresh segments kept in memory; in an outage the oldest of them go back to being backlog."""
-BATCH = 64
+BATCH = 256
+"""Segments asked of the journal at once: a question waits for the commit under way."""
+
+Lane = OrderedDict[UUID, Segment]
 
 
 class Lanes:
-    """The next segment for a backend's workers; used on the event loop only."""
+    """The next segment for a backend's workers. On the event loop only, and taken from by one task only."""
 
     def __init__(self, backend: str, copies: Copies, clock: Clock, newest_share: float) -> None:
         self._backend = backend
@@ -29,12 +33,14 @@ class Lanes:
         self._clock = clock
         self.newest_share = newest_share
         self._credit = 0.0
-        self._fresh: deque[Segment] = deque()
-        self._queues: dict[Order, deque[Segment]] = {Order.OLDEST: deque(), Order.NEWEST: deque()}
-        self._urgent: deque[Segment] = deque()
-        self._urgent_may_wait = True
-        self._claimed: set[UUID] = set()
+        self._urgent: Lane = OrderedDict()
+        self._fresh: Lane = OrderedDict()
+        self._backlog: dict[Order, Lane] = {Order.OLDEST: OrderedDict(), Order.NEWEST: OrderedDict()}
+        self._lanes = (self._urgent, self._fresh, *self._backlog.values())
         self._in_hand: set[UUID] = set()
+        self._withheld: set[UUID] = set()
+        self._urgent_may_wait = True
+        self._reopened = 0
         self.idle = asyncio.Event()
         """Set while no worker has a segment."""
         self.idle.set()
@@ -46,55 +52,75 @@ class Lanes:
         """Segments given to workers and not released."""
         return len(self._in_hand)
 
+    @property
+    def waiting(self) -> int:
+        """Segments kept in memory for workers to come."""
+        return sum(len(lane) for lane in self._lanes)
+
     def offer(self, segment: Segment) -> None:
         """A segment that was registered this moment."""
-        if segment.id in self._claimed:
+        if self._is_claimed(segment.id):
             return
-        self._claimed.add(segment.id)
-        self._fresh.append(segment)
+        self._fresh[segment.id] = segment
         if len(self._fresh) > FRESH:
-            self._claimed.discard(self._fresh.popleft().id)
-            self.exhausted = False
+            self._fresh.popitem(last=False)
+            self._more_may_be_due()
 
     def reopen(self) -> None:
         """Something in the journal came due or became urgent, or may have."""
-        self.exhausted = False
         self._urgent_may_wait = True
+        self._more_may_be_due()
 
     def release(self, segment: Segment) -> None:
         """The worker is done with it, however that ended."""
         self._in_hand.discard(segment.id)
-        self._claimed.discard(segment.id)
         if not self._in_hand:
             self.idle.set()
 
+    @contextmanager
+    def withheld(self, segment_id: UUID) -> Iterator[bool]:
+        """Nobody is given the segment while the block lasts. False: a worker has it already."""
+        if segment_id in self._in_hand:
+            yield False
+            return
+        for lane in self._lanes:
+            lane.pop(segment_id, None)
+        self._withheld.add(segment_id)
+        try:
+            yield True
+        finally:
+            self._withheld.discard(segment_id)
+            self._more_may_be_due()
+
     async def take(self) -> Segment | None:
         """The next segment, claimed for the caller; None with nothing due."""
-        segment = await self._choose()
-        if segment is not None:
-            self._in_hand.add(segment.id)
-            self.idle.clear()
-        return segment
-
-    async def _choose(self) -> Segment | None:
-        if self._urgent_may_wait:
-            self._urgent_may_wait = False
-            self._claim(self._urgent, await self._due(Order.OLDEST, urgent_only=True))
+        if self._urgent_may_wait and not self._urgent:
+            await self._fetch_urgent()
         if self._urgent:
-            return self._urgent.popleft()
+            return self._handed_out(self._urgent.popitem(last=False)[1])
         if self._fresh:
-            return self._fresh.pop()
-        return None if self.exhausted else await self._from_backlog()
+            return self._handed_out(self._fresh.popitem()[1])
+        if self._backlog_is_empty and self.exhausted:
+            return None
+        return await self._from_backlog()
 
     async def _from_backlog(self) -> Segment | None:
         order = self._order()
-        if not self._queues[order]:
-            self._claim(self._queues[order], await self._due(order))
-        for queue in (self._queues[order], *self._queues.values()):
-            if queue:
-                return queue.popleft()
-        self.exhausted = True
+        if not self._backlog[order]:
+            await self._fetch(order)
+        for lane in (self._backlog[order], *self._lanes):
+            if lane:
+                return self._handed_out(lane.popitem(last=False)[1])
         return None
+
+    def _handed_out(self, segment: Segment) -> Segment:
+        self._in_hand.add(segment.id)
+        self.idle.clear()
+        return segment
+
+    @property
+    def _backlog_is_empty(self) -> bool:
+        return not any(self._backlog.values())
 
     def _order(self) -> Order:
         """Newest for its share of the turns, evenly spread."""
@@ -104,15 +130,46 @@ class Lanes:
             return Order.NEWEST
         return Order.OLDEST
 
-    async def _due(self, order: Order, *, urgent_only: bool = False) -> Sequence[Segment]:
-        limit = BATCH + len(self._claimed)  # those we have already are among the first rows
-        now = self._clock.now()
-        return await self._copies.due(self._backend, order, limit, now, urgent_only=urgent_only)
+    async def _fetch_urgent(self) -> None:
+        """What became urgent may wait in another lane already: then it changes over."""
+        self._urgent_may_wait = False
+        taken = len(self._in_hand) + len(self._withheld)
+        limit = BATCH + taken
+        found = await self._copies.due(
+            self._backend, Order.OLDEST, limit, self._clock.now(), urgent_only=True
+        )
+        for segment in found:
+            if segment.id not in self._in_hand and segment.id not in self._withheld:
+                for lane in self._lanes:
+                    lane.pop(segment.id, None)
+                self._urgent[segment.id] = segment
+        if len(found) == limit:
+            self._urgent_may_wait = True
 
-    def _claim(self, queue: deque[Segment], segments: Sequence[Segment]) -> None:
-        for segment in segments:
-            if len(queue) >= BATCH:
-                return
-            if segment.id not in self._claimed:
-                self._claimed.add(segment.id)
-                queue.append(segment)
+    async def _fetch(self, order: Order) -> None:
+        """Refills one end of the backlog; finds out when there is nothing more."""
+        if self.exhausted:
+            return
+        reopened = self._reopened
+        limit = BATCH + len(self._in_hand) + len(self._withheld)
+        while True:
+            found = await self._copies.due(self._backend, order, limit, self._clock.now())
+            free = [segment for segment in found if not self._is_claimed(segment.id)]
+            if free or len(found) < limit:
+                break
+            limit = BATCH + len(found)  # all of these were in other lanes
+        for segment in free[:BATCH]:
+            self._backlog[order][segment.id] = segment
+        if not free and reopened == self._reopened:
+            self.exhausted = True
+
+    def _is_claimed(self, segment_id: UUID) -> bool:
+        return (
+            segment_id in self._in_hand
+            or segment_id in self._withheld
+            or any(segment_id in lane for lane in self._lanes)
+        )
+
+    def _more_may_be_due(self) -> None:
+        self._reopened += 1
+        self.exhausted = False

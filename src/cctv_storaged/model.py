@@ -197,7 +197,7 @@ def _derived(*facts: str) -> UUID:
 def object_key(prefix: str, segment: Segment) -> str:
     """Where the segment's bytes live in any backend: named by content, so that a second put is harmless.
 
-    `{prefix}{camera}/{YYYY}/{MM}/{DD}/{HH}/{start}_{duration_ms}_{sha256[:12]}.ts`
+    `{prefix}{camera}/{YYYY}/{MM}/{DD}/{HH}/{start}_{duration_ms}_{sha256[:12]}.ts`; see `spare_key` as well.
     """
     if segment.sha256 is None:
         raise ValueError(f"segment {segment.id} has no SHA-256 yet")
@@ -205,3 +205,19 @@ def object_key(prefix: str, segment: Segment) -> str:
     duration_ms = segment.span.duration // timedelta(milliseconds=1)
     name = f"{start:%Y%m%dT%H%M%S.%fZ}_{duration_ms}_{segment.sha256.hex()[:12]}.ts"
     return f"{prefix}{segment.camera_id}/{start:%Y/%m/%d/%H}/{name}"
+
+
+def spare_key(key: str, number: int) -> str:
+    """The name to use instead of `key` where something spoiled stands in its way that nobody may overwrite.
+
+    0 is `key` itself, and the others follow from it: `….ts`, `….1.ts`, `….2.ts`.
+    """
+    return f"{key.removesuffix('.ts')}.{number}.ts" if number else key
+
+
+def key_family(key: str) -> tuple[str, ...]:
+    """The key that a segment's object has at first, and its spare ones up to `key`."""
+    stem, _, number = key.removesuffix(".ts").rpartition(".")
+    if not (stem and number.isascii() and number.isdigit()):
+        return (key,)
+    return tuple(spare_key(f"{stem}.ts", spare) for spare in range(int(number) + 1))

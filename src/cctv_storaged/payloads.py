@@ -9,22 +9,33 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from cctv_storaged.backends.base import Payload
 from cctv_storaged.backends.body import Digests, digest_file
 from cctv_storaged.clock import rfc3339
-from cctv_storaged.errors import SourceChanged
+from cctv_storaged.errors import SegmentError, SourceChanged
 from cctv_storaged.model import FileIdentity, Segment
 from cctv_storaged.recorder.source import OpenSource, identity_of, open_source
+from cctv_storaged.whereabouts import same_version
 
 T = TypeVar("T")
 
 KEPT_BYTES = 8 * 2**20
 """Segments up to this size are put from memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hashed:
+    """An open source and what its bytes were when they were hashed."""
+
+    source: OpenSource
+    digests: Digests
+    data: bytes | None
+    held_open: ExitStack
 
 
 class Payloads:
@@ -36,52 +47,73 @@ class Payloads:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def run(self, work: Callable[[], T]) -> T:
+        """Other blocking work on a recorder's disk; one that hangs must not stop the journal's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     @asynccontextmanager
     async def of(self, segment: Segment) -> AsyncIterator[tuple[Payload, Segment]]:
         """The segment's bytes, open and hashed, and the segment with its SHA-256.
 
-        Raises SourceChanged if the file is not the one that was registered, and OSError.
+        Raises SourceChanged if the file is not the one that was registered, SegmentError if it is and gives
+        other bytes than at its first delivery, and OSError.
         """
-        async with AsyncExitStack() as stack:
-            opening = open_source(segment.source.root, segment.source.path)
-            source = await self._run(lambda: stack.enter_context(opening))
-            _require_same(segment, source.identity)
-            digests, data = await self._run(lambda: _hashed(source))
-            if segment.sha256 is not None and digests.sha256 != segment.sha256:
-                raise SourceChanged(
-                    f"{segment.source.path!r} has other bytes than when it was first delivered"
-                )
-            hashed = replace(segment, sha256=digests.sha256)
+        hashed = await self._hash(segment)
+        try:
+            known = replace(segment, sha256=hashed.digests.sha256)
             yield (
                 Payload(
-                    descriptor=source.descriptor,
+                    descriptor=hashed.source.descriptor,
                     size_bytes=segment.size_bytes,
-                    sha256=digests.sha256,
-                    data=data,
-                    metadata=_metadata(hashed),
-                    identity=source.identity,
-                    part_sha256=digests.part_sha256,
+                    sha256=hashed.digests.sha256,
+                    data=hashed.data,
+                    metadata=_metadata(known),
+                    identity=hashed.source.identity,
+                    part_sha256=hashed.digests.part_sha256,
                 ),
-                hashed,
+                known,
             )
+        finally:
+            hashed.held_open.close()
 
-    @staticmethod
-    def check_unchanged(segment: Segment, payload: Payload) -> None:
-        """Raises SourceChanged if the open file was written to since it was registered."""
-        _require_same(segment, identity_of(os.fstat(payload.descriptor)))
+    async def _hash(self, segment: Segment) -> _Hashed:
+        """A caller that is cancelled leaves the thread to end by itself, and then the file is closed."""
+        work = self._threads.submit(_hashed, segment)
+        try:
+            return await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(_close)
+            raise
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+def _close(work: Future[_Hashed]) -> None:
+    if not work.cancelled() and work.exception() is None:
+        work.result().held_open.close()
 
 
-def _require_same(segment: Segment, identity: FileIdentity) -> None:
+def _hashed(segment: Segment) -> _Hashed:
+    """One reading of the file; it must have been the registered one before and after."""
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(segment.source.root, segment.source.path))
+        _require_registered(segment, source.identity)
+        digests, data = _digested(source)
+        if identity_of(os.fstat(source.descriptor)) != source.identity:
+            raise SourceChanged(f"{segment.source.path!r} was written to while it was hashed")
+        if segment.sha256 is not None and digests.sha256 != segment.sha256:
+            raise SegmentError(
+                f"{segment.source.path!r} gives other bytes than when it was first delivered, though it was"
+                " not written to: its disk may be failing"
+            )
+        return _Hashed(source=source, digests=digests, data=data, held_open=stack.pop_all())
+
+
+def _require_registered(segment: Segment, identity: FileIdentity) -> None:
     """Inode and device may differ after a restore; the hash then tells whether the bytes are the same."""
-    registered = segment.source.identity
-    if (identity.size_bytes, identity.mtime_ns) != (registered.size_bytes, registered.mtime_ns):
+    if not same_version(segment.source.identity, identity):
         raise SourceChanged(f"{segment.source.path!r} was written to after it was registered")
 
 
-def _hashed(source: OpenSource) -> tuple[Digests, bytes | None]:
+def _digested(source: OpenSource) -> tuple[Digests, bytes | None]:
     size_bytes = source.identity.size_bytes
     if size_bytes > KEPT_BYTES:
         return digest_file(source.descriptor, size_bytes), None

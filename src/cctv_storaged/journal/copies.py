@@ -4,6 +4,7 @@ Claims are not here: they live in the memory of whoever delivers, so that after 
 undelivered copy is free.
 """
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from cctv_storaged.journal.rows import (
     one_segment,
     segment_by_no,
     segments_from,
+    signed,
     text,
 )
 from cctv_storaged.journal.store import Store
@@ -28,6 +30,9 @@ from cctv_storaged.model import CopyState, Segment, SegmentFlag, SourceState, Ti
 
 UNDELIVERED = "copy.state IN ('pending', 'stored')"
 """Word for word the condition of the partial index copy_undelivered, or SQLite will not use it."""
+
+SLICE = 20_000
+"""Rows changed in one commit by what may concern all of them: others wait that long for the journal."""
 
 
 class Order(StrEnum):
@@ -110,6 +115,13 @@ class Copies:
     ) -> None:
         """Try again at `due`; `counts` where the failure was this object's own."""
         await self._store.write(lambda db: _postpone(db, segment_id, backend, error, due, counts))
+
+    async def postpone_disk(self, backend: str, root: str, device: int, error: str, due: datetime) -> int:
+        """Nothing pending whose source lies on this disk below this root is tried before `due`.
+
+        Returns how many were put off now, at most SLICE: call again until it is 0.
+        """
+        return await self._store.write(lambda db: _postpone_disk(db, backend, root, device, error, due))
 
     async def put_again(self, segment_id: UUID, backend: str, error: str, due: datetime) -> Segment | None:
         """What was stored is not what it should be: deliver it anew.
@@ -266,6 +278,20 @@ def _postpone(
              WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
         (text(error), to_us(due), int(counts), _key(db, segment_id), backend),
     )
+
+
+def _postpone_disk(
+    db: sqlite3.Connection, backend: str, root: str, device: int, error: str, due: datetime
+) -> int:
+    due_us = to_us(due)
+    return db.execute(
+        f"""UPDATE copy SET error = ?1, due_us = ?2 WHERE backend = ?3 AND segment_no IN (
+             SELECT copy.segment_no FROM copy
+               JOIN segment s ON s.no = copy.segment_no JOIN folder f ON f.no = s.folder_no
+              WHERE copy.backend = ?3 AND {UNDELIVERED} AND copy.state = 'pending' AND copy.due_us < ?2
+                AND f.root = ?4 AND s.device = ?5 LIMIT ?6)""",
+        (text(error), due_us, backend, os.fsencode(root), signed(device), SLICE),
+    ).rowcount
 
 
 def _put_again(
