@@ -333,6 +333,19 @@ def test_no_contradiction_is_told_at_a_wrong_place_of_a_broken_list(tmp_path: Pa
     assert [fault.where for fault in faults_of(tmp_path, text)] == ["config.yaml:2: recorders[0].path"]
 
 
+def test_a_default_that_stands_in_for_a_broken_list_is_not_blamed(tmp_path: Path) -> None:
+    text = "data_dir: /d\nfilesystem: {path: /d/recordings/s}\nrecorders: [{path: /r}, 5]\n"
+    assert only_fault(tmp_path, text).where == "config.yaml:3: recorders[1]"
+
+
+def test_a_missing_key_does_not_hide_a_contradiction_elsewhere(tmp_path: Path) -> None:
+    text = "postgres: {user: cctv}\napi: {tls_cert: /c}\n"
+    assert [fault.where for fault in faults_of(tmp_path, text)] == [
+        "config.yaml:1: postgres.host",
+        "config.yaml:2: api.tls_key",
+    ]
+
+
 def test_a_fault_is_not_followed_by_what_only_follows_from_it(tmp_path: Path) -> None:
     text = "backend: MINIO\nminio: {endpoint: 5, access_key: a, secret_key: b}\napi: {auth: no, host: '::'}"
     assert [fault.where for fault in faults_of(tmp_path, text)] == [
