@@ -195,9 +195,13 @@ def _run(argv: list[str], zone: str = "UTC") -> None:
 def _session_folder() -> Path:
     """Shared by the session's processes, each of which holds a lock on it until it ends."""
     session = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
-    folder = Path(tempfile.gettempdir()) / f"cctv-footage-{os.getuid()}-{session}"
+    name = f"cctv-footage-{os.getuid()}-"
+    folder = Path(tempfile.gettempdir()) / (name + session)
     lock = _joined(folder)
     atexit.register(_leave, folder, lock)
+    for other in folder.parent.glob(name + "*"):
+        if other != folder:
+            _swept(other)  # a session that was killed could not tidy up
     return folder
 
 
@@ -211,9 +215,18 @@ def _joined(folder: Path) -> int:
         os.close(lock)  # the last of the others removed it in the meantime
 
 
+def _swept(folder: Path) -> None:
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return  # its own session was quicker
+    _leave(folder, lock)
+    os.close(lock)
+
+
 def _leave(folder: Path, lock: int) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return  # somebody still reads
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # two sessions may sweep the same remains
