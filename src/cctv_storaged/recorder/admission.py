@@ -22,7 +22,7 @@ from cctv_storaged.model import (
     camera_id_for,
 )
 from cctv_storaged.recorder.layout import Layout, PathMatch, resolve_start
-from cctv_storaged.recorder.mpegts import StreamFacts, probe_by
+from cctv_storaged.recorder.mpegts import StreamFacts, TimeBase, probe_by
 from cctv_storaged.recorder.source import OpenSource, Writer, identity_of, open_source
 
 LONGEST_GUESS = timedelta(hours=6)
@@ -120,7 +120,6 @@ def whole(root: Root, found: Found) -> NewSegment:
         start = resolve_start(found.match, closed_at=closed, duration=timedelta(0))
         guess = closed - start.start
         duration = guess if SHORTEST <= guess <= LONGEST_GUESS else SHORTEST
-        flags |= {SegmentFlag.DURATION_ESTIMATED}
     return NewSegment(
         camera=root.cameras.of(found.match),
         span=_span(start.start, duration, found.source),
@@ -171,6 +170,8 @@ def stream_flags(facts: StreamFacts) -> frozenset[SegmentFlag]:
         flags.add(SegmentFlag.PARTIAL)
     if facts.starts_with_keyframe is False:
         flags.add(SegmentFlag.NO_KEYFRAME)
+    if facts.time_base in (None, TimeBase.PCR):  # ffprobe's sum, or a clock that lacks the last frame
+        flags.add(SegmentFlag.DURATION_ESTIMATED)
     return frozenset(flags)
 
 
