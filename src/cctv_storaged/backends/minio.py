@@ -5,7 +5,6 @@ memory, hashes every body again and retries by itself, so its one method that ex
 replaced (`_LeanMinio`); how requests are formed and answers read stays the library's.
 """
 
-import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from xml.etree import ElementTree
 import urllib3
 from minio import Minio
 from minio.datatypes import Upload as LibraryUpload
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from minio.error import MinioException, S3Error
 from minio.helpers import DictType
 from urllib3.response import BaseHTTPResponse
 
@@ -46,6 +45,7 @@ from cctv_storaged.clock import Clock, SystemClock
 from cctv_storaged.errors import BackendUnavailable, ObjectMissing, ObjectRejected
 
 _META = "x-amz-meta-"
+_ERROR_MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,10 +209,6 @@ class MinioClient:
             yield
         except S3Error as exc:
             raise failure(doing, self._refusal(exc)) from exc
-        except ServerError as exc:
-            raise failure(doing, Refusal(status=exc.status_code)) from exc
-        except InvalidResponseError as exc:
-            raise failure(doing, Refusal(status=_status_of(exc))) from exc
         except (MinioException, ElementTree.ParseError) as exc:
             raise BackendUnavailable(f"{doing}: the answer makes no sense", reason="server") from exc
         except (urllib3.exceptions.HTTPError, OSError) as exc:
@@ -284,7 +280,7 @@ class _LeanMinio(Minio):
         )
         code, message = parse_error(answer.data)
         if code:  # S3 may say 200 first and fail afterwards (CompleteMultipartUpload, API reference)
-            raise _s3_error(cast("Answer", answer), code, message)
+            raise _s3_error(answer, code, message)
         root = ElementTree.fromstring(answer.data)
         found = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
         return found.get("ETag", "").strip('"')
@@ -320,18 +316,6 @@ class _LeanMinio(Minio):
         preload_content: bool = True,
         no_body_trace: bool = False,
     ) -> BaseHTTPResponse:
-        if not preload_content:  # a read, answered in blocks
-            return super()._url_open(
-                method,
-                region,
-                bucket_name,
-                object_name,
-                body,
-                headers,
-                query_params,
-                preload_content,
-                no_body_trace,
-            )
         url = self._base_url.build(
             method=method,
             region=region,
@@ -345,11 +329,28 @@ class _LeanMinio(Minio):
         }
         plain["user-agent"] = self._user_agent
         request = S3Request(method=method, url=url, region=region, headers=plain, body=body)
-        answer = self._requester.send(request, self._credentials)
+        answer = self._requester.send(request, self._credentials) if preload_content else self._begin(request)
         if answer.status not in (200, 204, 206):
             code, message = parse_error(answer.data)
             raise _s3_error(answer, code or _code_without_body(answer.status, object_name), message)
         return cast("BaseHTTPResponse", answer)  # `status`, `headers` and `data` are all the library reads
+
+    def _begin(self, request: S3Request) -> BaseHTTPResponse | Answer:
+        """A read, whose blocks are still to come; an answer that is an error is read whole."""
+        response = self._http.urlopen(
+            request.method,
+            request.url.geturl(),
+            headers=self._requester.signed_headers(request, self._credentials),
+            preload_content=False,
+        )
+        if response.status in (200, 206):
+            return response
+        try:
+            headers = {name.lower(): text for name, text in response.headers.items()}
+            return Answer(status=response.status, headers=headers, data=response.read(_ERROR_MAX_BYTES))
+        finally:
+            response.close()
+            response.release_conn()
 
 
 def _pool(target: MinioTarget, connections: int, tls: ssl.SSLContext) -> urllib3.PoolManager:
@@ -363,7 +364,7 @@ def _pool(target: MinioTarget, connections: int, tls: ssl.SSLContext) -> urllib3
     )
 
 
-def _s3_error(answer: Answer, code: str, message: str) -> S3Error:
+def _s3_error(answer: Answer | BaseHTTPResponse, code: str, message: str) -> S3Error:
     return S3Error(cast("BaseHTTPResponse", answer), code, message, None, None, None)
 
 
@@ -372,11 +373,6 @@ def _code_without_body(status: int, object_name: str | None) -> str:
     if status != 404:
         return ""
     return "NoSuchKey" if object_name else "NoSuchBucket"
-
-
-def _status_of(error: InvalidResponseError) -> int:
-    found = re.search(r"Response code: (\d{3})", str(error))  # the library keeps it nowhere else in public
-    return int(found[1]) if found else 500
 
 
 def _metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ class Requester:
         url, body = request.url, request.body
         target = f"{url.path}?{url.query}" if url.query else url.path or "/"
         deadline = body.deadline if isinstance(body, Body) else None
-        headers = self._headers(request, credentials)
+        headers = self.signed_headers(request, credentials)
         return self._wire(url).exchange(request.method, target, headers, body, deadline)
 
     def close(self) -> None:
@@ -65,7 +65,8 @@ class Requester:
         for wire in wires:
             wire.close()
 
-    def _headers(self, request: S3Request, credentials: Credentials) -> dict[str, str]:
+    def signed_headers(self, request: S3Request, credentials: Credentials) -> dict[str, str]:
+        """What to send with the request, wherever it is sent from."""
         given = {name.lower(): value for name, value in request.headers.items()}
         signed = {name: value for name, value in given.items() if name not in _UNSIGNED}
         signed["host"] = request.url.netloc
