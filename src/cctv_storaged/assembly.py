@@ -146,8 +146,9 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     roots = {watch.root.path: watch.root for watch in watches}
     context = _delivery_context(foundation, budget, _look_again(ingest, roots), cataloguing)
     deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in backends]
-    pruner = Pruner(journal, backends, clock, metrics, prune_rules(settings, foundation.backend_names))
-    remover = Remover(journal, backends, clock, metrics, foundation.hub)
+    rules = prune_rules(settings, foundation.backend_names)
+    pruner = Pruner(journal, backends, clock, metrics, rules, foundation.hub)
+    remover = Remover(journal, backends, clock, metrics, foundation.hub, deliveries)
     health = Health(journal, watches, deliveries, cataloguing)
     services = Services(
         settings=settings,

@@ -5,16 +5,17 @@ logged and passed over, so that it does not hold up the others.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
+from dataclasses import replace
 from uuid import UUID
 
 from cctv_storaged.catalog.base import Catalog, CatalogCopy, CatalogRow, whole_seconds
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import CatalogUnavailable, JournalFull
+from cctv_storaged.errors import CatalogUnavailable, JournalError, JournalFull
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.journal.journal import Journal
-from cctv_storaged.journal.outbox import News
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import CopyState, Segment
 
@@ -25,6 +26,8 @@ IDLE_S = 5.0
 GATHER_S = 0.5
 """After word of something new, so long for more of it: one batch instead of many."""
 RETRY_CAP_S = 60.0
+IDENTITY_S = 30.0
+"""How often the catalog is asked whether it still is the one that was told."""
 
 
 class Cataloguing:
@@ -40,7 +43,7 @@ class Cataloguing:
         self._metrics = metrics
         self._hub = hub
         self._wake = asyncio.Event()
-        self._addressed = False
+        self._ask_at = 0.0  # when the catalog is asked who it is, monotonic
         self.trouble: str | None = None
         """Why the catalog takes nothing right now; None while it does."""
 
@@ -52,46 +55,60 @@ class Cataloguing:
         """Tells the news as it comes."""
         failures = 0
         while True:
+            self._wake.clear()  # before looking: what comes from here on is not missed
             try:
-                if not self._addressed:
-                    await self._journal.outbox.address(await self._catalog.identity())
-                    self._addressed = True
+                await self._ask_who_listens()
                 more = await self._tell_once()
-                failures = 0
                 self._is_back()
+                failures = 0
             except CatalogUnavailable as exc:
                 failures += 1
-                self._addressed = False  # what comes back may be another database, told nothing yet
                 self._is_away(str(exc))
                 await asyncio.sleep(random.uniform(0.5, min(RETRY_CAP_S, 2.0 ** min(failures, 10))))
-                continue
             except JournalFull:
-                more = False
-            if not more:
-                await self._wait()
+                await asyncio.sleep(IDLE_S)
+            except JournalError:
+                raise  # the process must end
+            except Exception as exc:  # the item boundary: an odd row must not end the daemon
+                failures += 1
+                log.exception("telling the catalog")
+                self._is_away(f"{type(exc).__name__}: {exc}")
+                await asyncio.sleep(RETRY_CAP_S)
+            else:
+                if not more:
+                    await self._wait()
+
+    async def _ask_who_listens(self) -> None:
+        """A database that was made anew has been told nothing, and looks the same until it is asked."""
+        now = self._clock.monotonic()
+        if now >= self._ask_at:
+            await self._journal.outbox.address(await self._catalog.identity())
+            self._ask_at = now + IDENTITY_S
 
     async def _wait(self) -> None:
-        self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), IDLE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await self._wake.wait()
             await asyncio.sleep(GATHER_S)
-        except TimeoutError:
-            return
 
     async def _tell_once(self) -> bool:
+        """Whether there is more to tell. What is deleted goes first: a segment may have come back since."""
         news = await self._journal.outbox.news(BATCH)
         self._metrics.catalog_lag.set(await self._journal.outbox.lag())
         if news.empty:
             return False
+        if news.forgotten:
+            await self._catalog.remove(news.forgotten)
+            if len(news.forgotten) >= BATCH:
+                await self._journal.outbox.told(replace(news, changed=()))
+                return True
         rows = [row for segment in news.changed if (row := catalog_row(segment, self._host_id)) is not None]
         if rows:
             result = await self._catalog.upsert(rows)
             for refused in result.refused:
                 self._refused(refused.id, refused.reason)
-        if news.forgotten:
-            await self._catalog.remove(news.forgotten)
         await self._journal.outbox.told(news)
-        return _full(news)
+        return len(news.changed) >= BATCH
 
     def _refused(self, segment_id: UUID, reason: str) -> None:
         self._metrics.errors.labels("catalog", "POSTGRES").inc()
@@ -100,6 +117,7 @@ class Cataloguing:
     def _is_away(self, reason: str) -> None:
         if self.trouble is None:
             self._alert(f"catalog is away: {reason}")
+        self._ask_at = 0.0  # what comes back may be another database
         self.trouble = reason
         self._metrics.catalog_up.set(0)
 
@@ -149,7 +167,3 @@ def catalog_row(segment: Segment, host_id: str) -> CatalogRow | None:
             for copy in segment.copies
         ),
     )
-
-
-def _full(news: News) -> bool:
-    return len(news.changed) >= BATCH or len(news.forgotten) >= BATCH

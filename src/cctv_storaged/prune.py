@@ -1,36 +1,47 @@
 """Unlinking sources, under invariant 2 only.
 
 1. The journal offers segments whose copies were all verified long enough ago.
-2. The backends are asked once more whether they hold them (a store may have forgotten what it acknowledged).
-3. Tombstone in the journal, which checks in the same commit that every required copy is verified and
+2. The source is looked for: what is gone already is marked as such, what cannot be reached is left alone.
+3. The backends are asked once more whether they hold them (a store may have forgotten what it acknowledged).
+4. Tombstone in the journal, which checks in the same commit that every required copy is verified and
    nothing holds the segment.
-4. The file is opened: it must be the very file that was registered (device, inode, size, mtime).
-5. unlink, fsync of the folder, then the tombstone becomes a fact.
+5. The file is opened: it must be the very file that was registered (device, inode, size, mtime).
+6. unlink, fsync of the folder, then the tombstone becomes a fact.
 
-A kill between 3 and 5 leaves a tombstone. Start-up goes back to the check with it, never straight to the
+A kill between 4 and 6 leaves a tombstone. The next pass goes back to the check with it, never straight to the
 unlink. Any doubt leaves the file where it is.
 """
 
 import asyncio
+import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from uuid import UUID
 
 from cctv_storaged.backends.base import Backend, StoredObject
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import BackendError, BackendUnavailable, NotASegment, SourceChanged
+from cctv_storaged.errors import BackendError, BackendUnavailable, JournalFull, SegmentError, SourceChanged
+from cctv_storaged.events import EventHub
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import CopyState, FileIdentity, Segment, SourceState
 from cctv_storaged.recorder.source import identity_of, open_folder, open_source
+from cctv_storaged.whereabouts import Whereabouts, whereabouts
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
+AT_ONCE = 8
+"""Sources looked after at the same time: a commit and a question to a backend cost waiting, not work."""
+WHOLE_S = 3600.0
+"""How often sources that were left alone are considered again."""
+VANISHED = "source_vanished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,60 +76,133 @@ def _long_verified(segment: Segment, backend: str, moment: datetime) -> bool:
     )
 
 
+class _Fate(Enum):
+    """What came of considering a source."""
+
+    PRUNED = "pruned"
+    STAYS = "stays"
+    UNDECIDED = "undecided"  # a backend could not be asked, or the journal has no room
+
+
 class Pruner:
     """Prunes sources, some at a time; readers can pin a segment meanwhile."""
 
     def __init__(
-        self, journal: Journal, backends: Sequence[Backend], clock: Clock, metrics: Metrics, rules: PruneRules
+        self,
+        journal: Journal,
+        backends: Sequence[Backend],
+        clock: Clock,
+        metrics: Metrics,
+        rules: PruneRules,
+        hub: EventHub,
     ) -> None:
         self._journal = journal
         self._backends = {backend.name: backend for backend in backends}
         self._clock = clock
         self._metrics = metrics
+        self._hub = hub
         self.rules = rules
         self.pinned: Counter[UUID] = Counter()
         """Segments whose source somebody is reading, and how many do."""
+        self._considered: datetime | None = None  # all that had settled by then were, in this hour
+        self._whole_at = -WHOLE_S  # when the last pass began that considered all
+        self._barred: set[str] = set()  # folders in which nothing can be removed, in this hour
 
     async def recover(self) -> None:
-        """Decides anew about every tombstone the last process left."""
+        """Decides anew about every tombstone that a pass before this one left."""
         for segment in await self._journal.sources.unfinished():
-            if await asyncio.to_thread(_is_gone, segment):
+            where = await asyncio.to_thread(whereabouts, segment)
+            if where is Whereabouts.GONE:
                 await self._journal.sources.pruned(segment, self._clock.now())
-            else:
+            elif where in (Whereabouts.HERE, Whereabouts.ANOTHER):
                 await self._journal.sources.keep(segment.id)
+            # else nobody can tell today: the tombstone keeps everybody else away from it
 
     async def run_once(self) -> int:
-        """One pass over everything that may go now; how many sources went."""
-        pruned, after = 0, None
+        """One pass over what may go now; how many sources went."""
+        await self.recover()
+        self._begin_anew_at_times()
+        pruned = 0
         while self.rules.enabled:
-            now = self._clock.now()
-            candidates = await self._journal.sources.settled_before(now - self.rules.grace, BATCH, after)
-            if not candidates:
+            # What `keep` protects is not even read: nothing has settled before it was recorded.
+            moment = self._clock.now() - max(self.rules.grace, self.rules.keep)
+            candidates = await self._journal.sources.settled_before(moment, BATCH, self._considered)
+            fates = await self._consider_all(candidates)
+            pruned += fates.count(_Fate.PRUNED)
+            if not candidates or _Fate.UNDECIDED in fates:
                 break
-            for segment in candidates:
-                if not self.pinned[segment.id] and may_prune(segment, self.rules, now):
-                    pruned += await self._prune(segment)
-            after = _last_settled(candidates)
+            self._considered = _settled_at(candidates[-1])
         if pruned:
             log.info("%d sources pruned", pruned)
         return pruned
 
-    async def _prune(self, segment: Segment) -> bool:
-        if not await self._still_held_everywhere(segment):
-            return False
-        if not await self._journal.sources.begin_pruning(segment.id, self.rules.required):
-            return False
+    def _begin_anew_at_times(self) -> None:
+        """What was left alone is not read again with every pass: it may be a million segments."""
+        now = self._clock.monotonic()
+        if now - self._whole_at >= WHOLE_S:
+            self._whole_at, self._considered = now, None
+            self._barred.clear()
+
+    async def _consider_all(self, candidates: Sequence[Segment]) -> list[_Fate]:
+        fates: list[_Fate] = []
+        for first in range(0, len(candidates), AT_ONCE):
+            async with asyncio.TaskGroup() as tasks:
+                some = candidates[first : first + AT_ONCE]
+                tries = [tasks.create_task(self._fate_of(segment)) for segment in some]
+            fates += [each.result() for each in tries]
+            if _Fate.UNDECIDED in fates:
+                break  # the next would wait for the same backend
+        return fates
+
+    async def _fate_of(self, segment: Segment) -> _Fate:
         try:
-            await asyncio.to_thread(unlink_source, segment)
-        except (SourceChanged, NotASegment, OSError) as exc:
+            return await self._consider(segment)
+        except JournalFull:
+            return _Fate.UNDECIDED  # a tombstone that stays behind is decided about in the next pass
+
+    async def _consider(self, segment: Segment) -> _Fate:
+        folder = _folder_of(segment)
+        if folder in self._barred or not self._may_go(segment):
+            return _Fate.STAYS
+        where = await asyncio.to_thread(whereabouts, segment)
+        if where is Whereabouts.GONE:
+            await self._vanished(segment)
+        if where is not Whereabouts.HERE:
+            return _Fate.STAYS  # another version is registered by the scan
+        held = await self._still_held_everywhere(segment)
+        if held is None:
+            return _Fate.UNDECIDED
+        return await self._prune(segment) if held and self._may_go(segment) else _Fate.STAYS
+
+    def _may_go(self, segment: Segment) -> bool:
+        return not self.pinned[segment.id] and may_prune(segment, self.rules, self._clock.now())
+
+    async def _vanished(self, segment: Segment) -> None:
+        """Somebody else removed it, the recorder's own clean-up for one."""
+        now = self._clock.now()
+        gone = self._journal.copies.source_gone
+        self._tell_if_lost(await gone(segment.id, SourceState.MISSING, VANISHED, now), VANISHED)
+
+    async def _prune(self, segment: Segment) -> _Fate:
+        if not await self._journal.sources.begin_pruning(segment.id, self.rules.required):
+            return _Fate.STAYS
+        try:
+            await asyncio.to_thread(unlink_source, segment, is_the_very_file)
+        except (SegmentError, OSError) as exc:
+            self._bar_where_it_is_no_use(segment, exc)
             log.warning("source of %s stays: %s", segment.id, exc, extra={"segment_id": str(segment.id)})
             await self._journal.sources.keep(segment.id)
-            return False
+            return _Fate.STAYS
         await self._journal.sources.pruned(segment, self._clock.now())
         self._metrics.sources_pruned.inc()
-        return True
+        return _Fate.PRUNED
 
-    async def _still_held_everywhere(self, segment: Segment) -> bool:
+    def _bar_where_it_is_no_use(self, segment: Segment, error: Exception) -> None:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            self._barred.add(_folder_of(segment))
+
+    async def _still_held_everywhere(self, segment: Segment) -> bool | None:
+        """None: a backend cannot be asked now."""
         assert segment.sha256 is not None
         for name in self.rules.required:
             copy, backend = segment.copy_at(name), self._backends.get(name)
@@ -129,8 +213,9 @@ class Pruner:
             )
             try:
                 await backend.verify(held)
-            except BackendUnavailable:
-                return False
+            except BackendUnavailable as exc:
+                log.warning("no source is pruned while %s cannot be asked: %s", name, exc)
+                return None
             except BackendError as exc:
                 await self._forgotten(segment, name, str(exc))
                 return False
@@ -142,44 +227,62 @@ class Pruner:
             "%s has lost segment %s: %s", backend, segment.id, error, extra={"segment_id": str(segment.id)}
         )
         self._metrics.errors.labels("verify", backend).inc()
-        await self._journal.copies.redeliver(segment.id, backend, error)
+        lost = await self._journal.copies.redeliver(segment.id, backend, error)
+        self._tell_if_lost(lost, "copy_failed_without_source")
+
+    def _tell_if_lost(self, lost: Segment | None, cause: str) -> None:
+        if lost is not None:
+            tell_loss(self._metrics, self._hub, lost, lost.span, cause, self._clock.now())
 
 
-def unlink_source(segment: Segment) -> None:
+def is_the_very_file(registered: FileIdentity, found: FileIdentity) -> bool:
+    """Device, inode, size and mtime: no other file may be taken for one that is safe elsewhere."""
+    return registered == found
+
+
+def unlink_source(segment: Segment, is_it: Callable[[FileIdentity, FileIdentity], bool]) -> None:
     """Removes the source of a segment; the only unlink(2) of a recorder's file in this program.
 
-    Raises SourceChanged unless it is the very file that was registered, and OSError.
+    Raises SourceChanged unless what is there is the file that was registered, by `is_it`, NotASegment with
+    a link on the way, and OSError.
     """
     folder, name = os.path.split(segment.source.path)
     with (
         open_source(segment.source.root, segment.source.path) as opened,
         open_folder(segment.source.root, folder) as parent,
     ):
-        _require_same(segment.source.identity, opened.identity)
-        _require_same(opened.identity, identity_of(os.stat(name, dir_fd=parent, follow_symlinks=False)))
+        if not is_it(segment.source.identity, opened.identity):
+            raise SourceChanged(
+                f"the file is not the one that was registered ({segment.source.identity} is now"
+                f" {opened.identity})"
+            )
+        if identity_of(os.stat(name, dir_fd=parent, follow_symlinks=False)) != opened.identity:
+            raise SourceChanged("the file was replaced this moment")
         os.unlink(name, dir_fd=parent)
-    _sync_folder(os.path.join(segment.source.root, folder))
+        _sync(parent)
 
 
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(folder: int) -> None:
+    """Makes the unlink durable. One that a power cut takes back is seen by the scan: no harm is done."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        log.warning("a folder could not be synchronised after an unlink: %s", exc)
 
 
-def _require_same(expected: FileIdentity, found: FileIdentity) -> None:
-    if expected != found:
-        raise SourceChanged(f"the file is not the one that was registered ({expected} is now {found})")
+def _folder_of(segment: Segment) -> str:
+    return os.path.join(segment.source.root, os.path.dirname(segment.source.path))
 
 
-def _is_gone(segment: Segment) -> bool:
-    source = segment.source
-    return os.path.isdir(source.root) and not os.path.lexists(os.path.join(source.root, source.path))
-
-
-def _last_settled(candidates: Sequence[Segment]) -> datetime:
-    """Where the next batch begins: the latest moment at which one of these became verified everywhere."""
-    moments = [copy.verified_at for copy in candidates[-1].copies if copy.verified_at is not None]
+def _settled_at(segment: Segment) -> datetime:
+    """When the last of its copies was verified: the journal's order of candidates."""
+    moments = [
+        copy.verified_at
+        for copy in segment.copies
+        if copy.verified_at is not None and copy.state is not CopyState.GONE
+    ]
     return max(moments)

@@ -12,13 +12,15 @@ from cctv_storaged.errors import BackendError, NotASegment, NotFound, SourceChan
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, CopyState, Segment, SourceState
 from cctv_storaged.recorder.source import OpenSource, open_source
+from cctv_storaged.whereabouts import same_version
 
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 256 * 1024
 SOURCE = "SOURCE"
 """Where bytes came from, when no backend was needed."""
-READABLE = frozenset({CopyState.STORED, CopyState.VERIFIED})
+READABLE = (CopyState.VERIFIED, CopyState.STORED)
+"""Copies to read from, the proven ones first."""
 
 
 class Reader:
@@ -55,7 +57,7 @@ class Reader:
         except (SourceChanged, NotASegment, OSError) as exc:
             log.info("source of %s is not readable, a copy is taken: %s", segment.id, exc)
             return None
-        if not _is_registered(segment, source):
+        if not same_version(segment.source.identity, source.identity):
             return None
         self._metrics.segments_retrieved.labels(SOURCE).inc()
         return _blocks(source, start, end)
@@ -64,12 +66,9 @@ class Reader:
         self, stack: AsyncExitStack, segment: Segment, start: int, end: int
     ) -> AsyncIterator[bytes]:
         failure: BackendError | None = None
-        for backend in self._nearest_first:
-            copy = segment.copy_at(backend.name)
-            if copy is None or copy.path is None or copy.state not in READABLE:
-                continue
+        for backend, path in self._readable(segment):
             try:
-                blocks = await stack.enter_async_context(backend.open(copy.path, start, end - start))
+                blocks = await stack.enter_async_context(backend.open(path, start, end - start))
             except BackendError as exc:
                 log.warning("copy of %s at %s is not readable: %s", segment.id, backend.name, exc)
                 failure = exc
@@ -77,6 +76,13 @@ class Reader:
                 self._metrics.segments_retrieved.labels(backend.name).inc()
                 return blocks
         raise failure or NotFound(f"segment {segment.id} has no bytes left to read")
+
+    def _readable(self, segment: Segment) -> Iterator[tuple[Backend, str]]:
+        for state in READABLE:
+            for backend in self._nearest_first:
+                copy = segment.copy_at(backend.name)
+                if copy is not None and copy.state is state and copy.path is not None:
+                    yield backend, copy.path
 
     @contextmanager
     def _pin(self, segment: Segment) -> Iterator[None]:
@@ -90,14 +96,12 @@ class Reader:
                 del self._pinned[segment.id]
 
 
-def _is_registered(segment: Segment, source: OpenSource) -> bool:
-    registered, found = segment.source.identity, source.identity
-    return (registered.size_bytes, registered.mtime_ns) == (found.size_bytes, found.mtime_ns)
-
-
 async def _blocks(source: OpenSource, start: int, end: int) -> AsyncIterator[bytes]:
+    """The bytes as they were registered: a file written to meanwhile ends in SourceChanged."""
     for offset in range(start, end, BLOCK_BYTES):
         block = await asyncio.to_thread(source.read, offset, min(BLOCK_BYTES, end - offset))
         if not block:
             raise SourceChanged("the source became shorter while it was read")
+        if offset + BLOCK_BYTES >= end and not source.unchanged():
+            raise SourceChanged("the source was written to while it was read")
         yield block

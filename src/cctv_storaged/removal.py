@@ -1,63 +1,97 @@
-"""Deleting a segment on request: tombstone → bytes everywhere → row. Resumed until it is done."""
+"""Deleting a segment on request: tombstone → bytes everywhere → source → row. Resumed until it is done.
 
-import asyncio
+"Everywhere" is also where a put had begun and nobody wrote it down: the object's name follows from the bytes,
+so it is found from the source while that is there. The source goes last for that reason.
+"""
+
 import logging
+from asyncio import to_thread
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
+from cctv_storaged.backends.body import digest_file
 from cctv_storaged.breaker import retry_delay
 from cctv_storaged.clock import Clock
+from cctv_storaged.delivery import Delivery
 from cctv_storaged.errors import BackendError, NotASegment, SourceChanged
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import Segment, SourceState
+from cctv_storaged.model import Copy, CopyState, Segment, SourceState
 from cctv_storaged.prune import unlink_source
+from cctv_storaged.recorder.source import open_source
+from cctv_storaged.whereabouts import Whereabouts, same_version, whereabouts
 
 log = logging.getLogger(__name__)
 
 BATCH = 100
+BEING_PUT = timedelta(seconds=2)
+HAS_SOURCE = (SourceState.PRESENT, SourceState.PRUNING)
 
 
 class Remover:
     """Carries out deletions; one that a backend cannot do now is tried again."""
 
     def __init__(
-        self, journal: Journal, backends: Sequence[Backend], clock: Clock, metrics: Metrics, hub: EventHub
+        self,
+        journal: Journal,
+        backends: Sequence[Backend],
+        clock: Clock,
+        metrics: Metrics,
+        hub: EventHub,
+        deliveries: Sequence[Delivery],
     ) -> None:
         self._journal = journal
         self._backends = {backend.name: backend for backend in backends}
+        self._deliveries = {delivery.name: delivery for delivery in deliveries}
         self._clock = clock
         self._metrics = metrics
         self._hub = hub
-        self._at_work = asyncio.Lock()
+        self._under_way: set[UUID] = set()
 
     async def delete(self, segment_id: UUID) -> None:
         """From here on the segment is gone for everybody; its bytes follow, at once where possible.
 
-        Raises NotFound, and Conflict while it is held.
+        Raises NotFound, and Conflict while it is held. Who is cancelled may be sure of the deletion as soon
+        as the tombstone is there.
         """
-        segment = await self._journal.deletions.begin(segment_id)
-        async with self._at_work:
-            await self._finish(segment)
+        await self._go_on(await self._journal.deletions.begin(segment_id))
 
     async def run_once(self) -> None:
         """Goes on with every tombstone that is due, those of an earlier process among them."""
-        async with self._at_work:
-            for segment in await self._journal.deletions.unfinished(BATCH, self._clock.now()):
-                await self._finish(segment)
+        for segment in await self._journal.deletions.unfinished(BATCH, self._clock.now()):
+            await self._go_on(segment)
 
-    async def _finish(self, segment: Segment) -> None:
+    async def _go_on(self, segment: Segment) -> None:
+        if segment.id in self._under_way:
+            return
+        self._under_way.add(segment.id)
         try:
+            with ExitStack() as stack:
+                withheld = [
+                    stack.enter_context(delivery.withheld(segment.id))
+                    for delivery in self._deliveries.values()
+                ]
+                if all(withheld):
+                    await self._try(segment)
+                else:
+                    await self._postpone(segment, "it is being put right now", BEING_PUT)
+        finally:
+            self._under_way.discard(segment.id)
+
+    async def _try(self, segment: Segment) -> None:
+        try:
+            known = await to_thread(_with_hash, segment)
             for copy in segment.copies:
-                if copy.path is not None:
-                    await self._delete_copy(segment, copy.backend, copy.path)
-            await asyncio.to_thread(_unlink_if_there, segment)
-        except (BackendError, OSError) as exc:
+                await self._delete_copy(known, copy)
+            await to_thread(_unlink_if_there, segment)
+        except (BackendError, SourceChanged, OSError) as exc:
             log.warning("segment %s not deleted yet: %s", segment.id, exc)
-            due = self._clock.now() + retry_delay(4)
-            await self._journal.deletions.postpone(segment.id, str(exc), due)
+            await self._postpone(segment, str(exc), retry_delay(4))
             return
         now = self._clock.now()
         await self._journal.deletions.done(segment, "deleted_on_request", now)
@@ -66,20 +100,59 @@ class Remover:
             Event(kind=EventKind.DELETED, at=now, camera_id=segment.camera_id, segment_id=segment.id)
         )
 
-    async def _delete_copy(self, segment: Segment, name: str, path: str) -> None:
-        backend = self._backends.get(name)
-        if backend is None:
-            raise BackendError(f"backend {name} is not configured, its copy cannot be deleted")
-        if await self._journal.deletions.shared(segment.id, name, path):
-            return  # a twin with the same bytes stands on this very object
-        await backend.delete(path)
-        self._metrics.segments_deleted.labels(name).inc()
+    async def _postpone(self, segment: Segment, error: str, delay: timedelta) -> None:
+        await self._journal.deletions.postpone(segment.id, error, self._clock.now() + delay)
+
+    async def _delete_copy(self, segment: Segment, copy: Copy) -> None:
+        delivery, backend = self._deliveries.get(copy.backend), self._backends.get(copy.backend)
+        if delivery is None or backend is None:
+            if copy.path is None:
+                return  # nothing was ever put there
+            raise BackendError(f"backend {copy.backend} is not configured, its copy cannot be deleted")
+        if copy.path is None and segment.sha256 is None:
+            return  # no source to tell from where it might be
+        keys = delivery.possible_keys(segment)
+        async with delivery.exclusive(keys[0]):
+            for key in keys:
+                if not await self._journal.deletions.shared(segment.id, copy.backend, key):
+                    await backend.delete(key)
+                # else a twin with the same bytes stands on this very object
+        if copy.path is not None and copy.state is not CopyState.GONE:
+            self._metrics.segments_deleted.labels(copy.backend).inc()
+
+
+def _with_hash(segment: Segment) -> Segment:
+    """The segment with its SHA-256, from the source if nobody wrote it down; without where that cannot be.
+
+    Raises OSError where the source cannot be read, and SourceChanged where its disk is not there.
+    """
+    if segment.sha256 is not None or segment.source_state not in HAS_SOURCE:
+        return segment
+    try:
+        with open_source(segment.source.root, segment.source.path) as opened:
+            if not same_version(segment.source.identity, opened.identity):
+                return segment
+            return replace(segment, sha256=digest_file(opened.descriptor, segment.size_bytes).sha256)
+    except NotASegment:
+        return segment
+    except SourceChanged:
+        _require_decided(segment)
+        return segment
 
 
 def _unlink_if_there(segment: Segment) -> None:
-    if segment.source_state not in (SourceState.PRESENT, SourceState.PRUNING):
+    if segment.source_state not in HAS_SOURCE:
         return
     try:
-        unlink_source(segment)
-    except (SourceChanged, NotASegment):
-        return  # what is there now is not this segment; the scan registers it as what it is
+        unlink_source(segment, same_version)  # as its id does: a restored file is the same segment
+    except NotASegment:
+        return  # a link is in the way; what it leads to is another path
+    except SourceChanged:
+        _require_decided(segment)  # what is there is not this segment; the scan registers it as what it is
+
+
+def _require_decided(segment: Segment) -> None:
+    """On a disk that is not there the file may be waiting, and would be registered anew when it is back."""
+    where = whereabouts(segment)
+    if where not in (Whereabouts.GONE, Whereabouts.ANOTHER):
+        raise SourceChanged(f"{segment.source.path!r} cannot be removed now ({where})")
