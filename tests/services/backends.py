@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cctv_storaged.backends.base import Capabilities
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
@@ -20,6 +20,7 @@ SHORT = Timeouts(connect_s=2.0, read_s=2.0, object_base_s=5.0)
 """Short enough to wait for in a test, long enough for a busy machine."""
 
 AnyBackend = FilesystemBackend | ObjectStore
+B = TypeVar("B", bound=AnyBackend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ def knowing(backend: ObjectStore) -> ObjectStore:
 
 
 @asynccontextmanager
-async def closing(backend: AnyBackend) -> AsyncIterator[AnyBackend]:
+async def closing(backend: B) -> AsyncIterator[B]:
     try:
         yield backend
     finally:
