@@ -49,14 +49,21 @@ def name_if_free(inside: int, temporary: str, name: str) -> bool:
     return True
 
 
-def _rename_if_free(inside: int, temporary: str, name: str) -> bool:
-    """For file systems without links (FAT, some network ones), where nobody else writes between the two."""
+def is_taken(inside: int, name: str) -> bool:
+    """Whether anything, be it a link to nowhere, has the name."""
     try:
         os.stat(name, dir_fd=inside, follow_symlinks=False)
     except FileNotFoundError:
-        os.rename(temporary, name, src_dir_fd=inside, dst_dir_fd=inside)
-        return True
-    return False
+        return False
+    return True
+
+
+def _rename_if_free(inside: int, temporary: str, name: str) -> bool:
+    """For file systems without links (FAT, some network ones), where nobody else writes between the two."""
+    if is_taken(inside, name):
+        return False
+    os.rename(temporary, name, src_dir_fd=inside, dst_dir_fd=inside)
+    return True
 
 
 def open_object(inside: int, name: str) -> int:

@@ -36,6 +36,7 @@ from cctv_storaged.backends.files import (
     TEMPORARY,
     describe,
     description,
+    is_taken,
     name_if_free,
     open_object,
     opened_object,
@@ -178,6 +179,8 @@ class FilesystemBackend:
                 return mark
             if mark := self._place_link(inside, put):
                 return mark
+        if is_taken(inside, put.name):  # rather than copy for nothing
+            return self._compare(inside, put)
         return self._place_copy(inside, put)
 
     def _place_clone(self, inside: int, put: _Put) -> str | None:
