@@ -34,7 +34,8 @@ async def events(request: web.Request, services: Services) -> web.StreamResponse
         await response.prepare(request)
         await _write(response, f"retry: {RETRY_MS}\n\n")
         await _follow(request, response, Stream(listener, query.camera_id))
-    await response.write_eof()
+    if request.transport is not None:
+        await response.write_eof()
     return response
 
 

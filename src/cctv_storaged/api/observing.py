@@ -18,8 +18,10 @@ log = logging.getLogger(__name__)
 
 ID_HEADER = "X-Request-Id"
 REQUEST_ID = web.RequestKey("request_id", str)
-BEGUN_AT = web.RequestKey("begun_at", float)
-"""Monotonic time at which the status of a streamed answer went out."""
+BEGUN = web.RequestKey("begun", tuple[int, float])
+"""The status of a streamed answer, and the monotonic time at which it went out."""
+CLIENT_LEFT = 499
+"""Counted where a client left before it was answered, as nginx does."""
 UNMATCHED = "unmatched"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -37,11 +39,14 @@ class Observer:
     async def counting(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get(ID_HEADER, "")
         request[REQUEST_ID] = given if _ID.fullmatch(given) else secrets.token_hex(8)
-        started = self._clock.monotonic()
-        response = await handler(request)
-        elapsed_s = request.get(BEGUN_AT, self._clock.monotonic()) - started
-        self._count(request, response.status, elapsed_s)
-        return response
+        started, status = self._clock.monotonic(), CLIENT_LEFT
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        finally:
+            status, ended = request.get(BEGUN, (status, self._clock.monotonic()))
+            self._count(request, status, ended - started)
 
     @web.middleware
     async def telling(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -60,7 +65,7 @@ class Observer:
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Just before a status goes out, streamed or not."""
-        request[BEGUN_AT] = self._clock.monotonic()
+        request[BEGUN] = response.status, self._clock.monotonic()
         response.headers[ID_HEADER] = request.get(REQUEST_ID, "")
         brand(response)
 

@@ -16,7 +16,7 @@ from cctv_storaged.errors import (
     CatalogUnavailable,
     Conflict,
     Fault,
-    JournalBroken,
+    JournalError,
     JournalFull,
     NotFound,
     RequestError,
@@ -28,6 +28,8 @@ MEDIA_TYPE = "application/problem+json"
 URN = "urn:cctv-storaged:problem:"
 """The stable part of every problem's `type`; what follows is the kind's word."""
 LONGEST_TEXT = 500
+MOST_FAULTS = 20
+"""A body of nonsense could have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ _TABLE: Sequence[_Row] = (
         retry_after_s=30,
     ),
     _Row(
-        error=JournalBroken,
+        error=JournalError,
         kind=JOURNAL_BROKEN,
         detail="the daemon restarts and checks it; nothing was confirmed",
         retry_after_s=10,
@@ -159,7 +161,8 @@ def rendered(problem: Problem) -> bytes:
     }
     if problem.faults:
         document["errors"] = [
-            {"field": fit(fault.where), "message": fit(fault.message)} for fault in problem.faults
+            {"field": fit(fault.where), "message": fit(fault.message)}
+            for fault in problem.faults[:MOST_FAULTS]
         ]
     return json.dumps(document, ensure_ascii=False).encode()
 

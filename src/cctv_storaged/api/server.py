@@ -38,6 +38,11 @@ class ApiServer:
         self._connections: set[_Connection] = set()
 
     @property
+    def app(self) -> web.Application:
+        """The application it serves."""
+        return self._runner.app
+
+    @property
     def port(self) -> int:
         """The port it listens on; the one of the settings before it does."""
         if self._listening is None or not self._listening.sockets:
@@ -119,14 +124,14 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is no HTTP, and what failed outside the application."""
+        """What is no HTTP, and what failed outside the application. A client that has left is neither."""
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            raise ConnectionError("nobody is there to be answered, or an answer was begun")
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             problem = Problem(kind=BAD_REQUEST, detail="the request is not HTTP that is understood here")
         else:
             self.log_exception("request failed outside the application", exc_info=exc)
             problem = Problem(kind=INTERNAL, detail="the log says more")
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer was begun already")
         response = response_to(problem)
         response.force_close()
         brand(response)

@@ -1,0 +1,243 @@
+"""The server: started, stopped in a bounded time whoever still listens, never taken by one client (T-38)."""
+
+import asyncio
+import os
+import resource
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from cctv_storaged.api.limits import Places
+from cctv_storaged.api.problems import Refusal
+from cctv_storaged.errors import ConfigError
+from tests.integration.api.harness import API, Host, description, path_of, running, until
+
+STOP_S = 5.0
+
+
+async def stopped_within(host: Host) -> float:
+    started = time.monotonic()
+    await host.parts.api.stop()
+    return time.monotonic() - started
+
+
+async def big_segment(host: Host, copies: int = 200) -> dict[str, object]:
+    path = host.file("gate/big.ts")
+    once = path.read_bytes()
+    with path.open("ab") as file:
+        for _ in range(copies):
+            file.write(once)
+    return dict((await host.post("/segments", description(path))).json)
+
+
+# Start and stop
+
+
+async def test_an_idle_server_stops_at_once(host: Host) -> None:
+    assert (await host.get("/health")).status == 200
+    assert await stopped_within(host) < 2
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await host.get("/health")
+    await host.parts.api.stop()  # twice is once
+
+
+async def test_listeners_are_let_go_with_a_whole_answer(host: Host) -> None:
+    async with aiohttp.ClientSession() as session:
+        streams = [await session.get(f"{host.url}{API}/events") for _ in range(10)]
+        assert await stopped_within(host) < STOP_S
+        for stream in streams:
+            assert (await stream.read()).startswith(b"retry:")  # no ClientPayloadError: it ended as it should
+
+
+async def test_a_download_that_nobody_takes_holds_nothing_up(host: Host) -> None:
+    segment = await big_segment(host)
+    response = await host.session.get(f"{host.url}{API}{path_of(segment)}/content")
+    await response.content.readexactly(1)
+    assert await stopped_within(host) < STOP_S
+    with pytest.raises(aiohttp.ClientError):
+        await response.read()
+
+
+async def test_half_a_request_holds_nothing_up(host: Host) -> None:
+    connections = [await asyncio.open_connection("127.0.0.1", host.parts.api.port) for _ in range(5)]
+    for number, (_, writer) in enumerate(connections):
+        writer.write(
+            [b"", b"GET /hea", b"GET /health HTTP/1.1\r\nHost: localhost\r\n", b"\x16\x03", b"POST "][number]
+        )
+    posting, poster = await asyncio.open_connection("127.0.0.1", host.parts.api.port)
+    poster.write(
+        f"POST {API}/segments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Content-Length: 10\r\n\r\n{".encode()
+    )
+    await asyncio.sleep(0.05)
+    assert await stopped_within(host) < STOP_S
+    for _, writer in [*connections, (posting, poster)]:
+        writer.close()
+
+
+async def test_an_answer_under_way_is_finished(host: Host) -> None:
+    segment = await big_segment(host, copies=20)
+    response = await host.session.get(f"{host.url}{API}{path_of(segment)}/content")
+    stopping = asyncio.create_task(host.parts.api.stop())
+    assert len(await response.read()) == segment["size_bytes"]
+    await stopping
+
+
+async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError) as caught:
+            async with running(tmp_path, {"api": {"port": port}}):
+                pass
+    assert caught.value.faults[0].where == "api.port"
+    assert str(port) in caught.value.faults[0].message
+
+
+async def test_it_listens_on_ipv6(tmp_path: Path) -> None:
+    async with running(tmp_path, {"api": {"host": "::1"}}) as host:
+        assert host.url.startswith("http://[::1]:")
+        assert (await host.get("/cameras")).status == 200
+
+
+# TLS
+
+
+def certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    subprocess.run(
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+            ),
+            *("-keyout", str(key), "-out", str(cert), "-days", "1", "-subj", f"/CN={name}"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
+async def test_it_speaks_tls(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=str(cert))
+    async with running(tmp_path, {"api": {"tls_cert": str(cert), "tls_key": str(key)}}) as host:
+        assert host.url.startswith("https://")
+        async with host.session.get(f"{host.url}{API}/cameras", ssl=trust) as response:
+            assert response.status == 200
+        segment_path = host.file()
+        async with host.session.post(
+            f"{host.url}{API}/segments", json=description(segment_path), ssl=trust
+        ) as response:
+            segment = await response.json()
+        async with host.session.get(f"{host.url}{API}{path_of(segment)}/content", ssl=trust) as response:
+            assert await response.read() == segment_path.read_bytes()
+        old = ssl.create_default_context(cafile=str(cert))
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        async with host.session.get(f"{host.url}/health", ssl=old) as response:
+            assert response.status == 200
+        answer = await asyncio.open_connection("127.0.0.1", host.parts.api.port)
+        answer[1].write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await asyncio.wait_for(answer[0].read(), 10) == b""
+        answer[1].close()
+
+
+async def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
+    cert, _ = certificate(tmp_path)
+    _, other = certificate(tmp_path, "other")
+    with pytest.raises(ConfigError) as caught:
+        async with running(tmp_path, {"api": {"tls_cert": str(cert), "tls_key": str(other)}}):
+            pass
+    assert caught.value.faults[0].where == "api.tls_cert"
+
+
+# Many and slow clients
+
+
+async def test_five_hundred_slow_clients_keep_nobody_else_out(host: Host) -> None:
+    """T-38: requests that trickle, downloads that nobody takes; probes and lists are answered as ever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    segment = await big_segment(host)
+    slow = [await asyncio.open_connection("127.0.0.1", host.parts.api.port) for _ in range(500)]
+    for number, (_, writer) in enumerate(slow):
+        path = f"{API}{path_of(segment)}/content" if number % 2 else "/health"
+        ending = "\r\n\r\n" if number % 2 else "\r\nX-Slow: "
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost{ending}".encode())
+    resident = _resident_bytes()
+    waits = []
+    for _ in range(100):
+        started = time.monotonic()
+        assert (await host.get("/health")).status == 200
+        assert (await host.get(f"/segments/{segment['camera_id']}")).status == 200
+        waits.append(time.monotonic() - started)
+    assert sorted(waits)[98] < 0.5 * 2  # two requests, each below half a second
+    assert _resident_bytes() - resident < 100 * 2**20
+    refusals = [reader for reader, _ in slow[1::2] if reader._buffer.startswith(b"HTTP/1.1 429 ")]  # type: ignore[attr-defined]
+    assert len(refusals) >= 250 - 64
+    for _, writer in slow:
+        writer.transport.abort()
+
+    async def released() -> bool:
+        return not host.parts.pruner.pinned
+
+    await until(released)
+    assert (await host.request("GET", f"{path_of(segment)}/content")).status == 200
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_a_client_that_takes_nothing_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cctv_storaged.api.content.STALL_S", 0.3)
+    segment = await big_segment(host)
+    response = await host.session.get(f"{host.url}{API}{path_of(segment)}/content")
+    await response.content.readexactly(1)
+
+    async def given_up() -> bool:
+        return not host.parts.pruner.pinned
+
+    await until(given_up)
+    with pytest.raises(aiohttp.ClientError):
+        await response.read()
+
+
+def test_places_are_given_back_and_counted_by_client() -> None:
+    places = Places(total=3, per_client=2)
+    with places.taken_by("a"), places.taken_by("a"):
+        with pytest.raises(Refusal), places.taken_by("a"):
+            pass
+        with places.taken_by("b"), pytest.raises(Refusal), places.taken_by("c"):
+            pass
+    with places.taken_by("a"), places.taken_by("a"), places.taken_by("c"):
+        pass
+
+
+async def test_a_span_of_ten_years_costs_no_more_than_its_rows(host: Host) -> None:
+    await host.registered(start=datetime.now(UTC) - timedelta(days=5))
+    camera = (await host.get("/cameras")).json["cameras"][0]["id"]
+    started = time.monotonic()
+    reply = await host.get(
+        f"/segments/{camera}", start="2016-01-01T00:00:00Z", end="2026-12-31T00:00:00Z", limit="1000"
+    )
+    assert reply.status == 200
+    assert time.monotonic() - started < 1
+    assert shutil.disk_usage(host.folder).free > 0
