@@ -22,6 +22,7 @@ BATCH = 256
 """Segments asked of the journal at once: a question waits for the commit under way."""
 
 Lane = OrderedDict[UUID, Segment]
+_OTHER_END = {Order.OLDEST: Order.NEWEST, Order.NEWEST: Order.OLDEST}
 
 
 class Lanes:
@@ -106,11 +107,13 @@ class Lanes:
 
     async def _from_backlog(self) -> Segment | None:
         order = self._order()
-        if not self._backlog[order]:
+        lane, other = self._backlog[order], self._backlog[_OTHER_END[order]]
+        if not lane:
             await self._fetch(order)
-        for lane in (self._backlog[order], *self._lanes):
-            if lane:
-                return self._handed_out(lane.popitem(last=False)[1])
+        if lane:
+            return self._handed_out(lane.popitem(last=False)[1])
+        if other:  # all that is due was fetched from the other end: there our end comes last
+            return self._handed_out(other.popitem()[1])
         return None
 
     def _handed_out(self, segment: Segment) -> Segment:
@@ -125,7 +128,7 @@ class Lanes:
     def _order(self) -> Order:
         """Newest for its share of the turns, evenly spread."""
         self._credit += self.newest_share
-        if self._credit >= 1.0:
+        if self._credit >= 1.0 - 1e-9:  # ten times 0.3 is a little less than three
             self._credit -= 1.0
             return Order.NEWEST
         return Order.OLDEST
