@@ -20,6 +20,7 @@ from cctv_storaged.journal.copies import Copies
 from cctv_storaged.journal.deletions import Deletions
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
+from cctv_storaged.journal.listing import Listing
 from cctv_storaged.journal.opening import Opening, prepare
 from cctv_storaged.journal.outbox import Outbox
 from cctv_storaged.journal.segments import Segments
@@ -38,6 +39,7 @@ class Journal:
         self._lock: int | None = lock
         self.opening = opening
         self.segments = Segments(store, host_id)
+        self.listing = Listing(store)
         self.cameras = Cameras(store)
         self.copies = Copies(store)
         self.sources = Sources(store)

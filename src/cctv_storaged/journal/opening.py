@@ -24,7 +24,7 @@ from cctv_storaged.errors import JournalBroken, JournalFull
 from cctv_storaged.journal.connection import PAGE_BYTES, configure, connect, log_path
 from cctv_storaged.journal.faults import concerns_the_journal, is_damage, translated
 from cctv_storaged.journal.salvage import recover
-from cctv_storaged.journal.schema import create, damage_in, sync_folder
+from cctv_storaged.journal.schema import closed_cleanly, create, damage_in, sync_folder
 from cctv_storaged.journal.wal import read_log
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def _checked(path: Path, now: datetime) -> tuple[sqlite3.Connection, Opening]:
     try:
         damage = _damage_outside_sqlite(path) or _damage_to_sqlite(connection, path)
         if damage is None:
-            unclean = not _closed_cleanly(connection)
+            unclean = not closed_cleanly(connection)
             forgot = "it was not closed and its write-ahead log is gone" if unclean and not has_log else None
             if forgot:
                 log.warning("journal %s: %s; what it forgot the scan finds", path, forgot)
@@ -146,17 +146,12 @@ def _damage_to_sqlite(connection: sqlite3.Connection, path: Path) -> str | None:
     """Both a bad answer and an error count."""
     try:
         configure(connection)
-        whole = not _closed_cleanly(connection) or path.stat().st_size <= FULL_CHECK_BYTES
+        whole = not closed_cleanly(connection) or path.stat().st_size <= FULL_CHECK_BYTES
         return damage_in(connection, whole=whole)
     except sqlite3.DatabaseError as exc:
         if is_damage(exc) or not concerns_the_journal(exc):
             return str(exc)
         raise
-
-
-def _closed_cleanly(connection: sqlite3.Connection) -> bool:
-    row = connection.execute("SELECT value FROM meta WHERE key = 'closed_cleanly'").fetchone()
-    return row is not None and row[0] == "1"
 
 
 # Moving

@@ -1,8 +1,8 @@
 """Rows read straight from the pages of a database file, where its trees no longer lead to them.
 
 It knows SQLite's page and record format (https://www.sqlite.org/fileformat2.html), not our tables: every
-page that looks like a leaf gives up whatever records it holds. They may be out of date or belong to any
-table or index, so whoever asks has to judge them.
+page that looks as if it held records gives them up. They may be out of date or belong to any table or
+index, so whoever asks has to judge them.
 """
 
 import os
@@ -10,7 +10,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-TABLE_LEAF, INDEX_LEAF = 0x0D, 0x0A
+TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR = 0x0D, 0x0A, 0x02
+_HEADER_BYTES = {TABLE_LEAF: 8, INDEX_LEAF: 8, INDEX_INTERIOR: 12}  # of a page, in front of its cell pointers
+_CHILD_BYTES = {TABLE_LEAF: 0, INDEX_LEAF: 0, INDEX_INTERIOR: 4}  # in front of a cell: the page below it
 _INTEGER_BYTES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # by serial type
 _FILE_HEADER_BYTES = 100
 
@@ -19,7 +21,7 @@ Value = int | float | str | bytes | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One row of a leaf page; `rowid` is None in an index or a table without rowids."""
+    """One row of a page; `rowid` is None in an index or a table without rowids."""
 
     rowid: int | None
     values: tuple[Value, ...]
@@ -29,39 +31,46 @@ class DamagedRecord(Exception):
     """What stands there is no record."""
 
 
-def records(descriptor: int, page_bytes: int) -> Iterator[Record]:
-    """Every record on any leaf page of the file, in the order of the pages."""
+def records(descriptor: int, page_bytes: int, columns: int, *, of_table: bool) -> Iterator[Record]:
+    """Every record of so many columns on any page of the file, in the order of the pages.
+
+    `of_table`: those of tables with rowids; else those of indexes and of tables without.
+    """
+    kinds = (TABLE_LEAF,) if of_table else (INDEX_LEAF, INDEX_INTERIOR)
     for number in range(1, os.fstat(descriptor).st_size // page_bytes + 1):
         page = os.pread(descriptor, page_bytes, (number - 1) * page_bytes)
         start = _FILE_HEADER_BYTES if number == 1 else 0
-        if page[start] in (TABLE_LEAF, INDEX_LEAF):
-            yield from _of_page(descriptor, page, start)
+        if page[start] in kinds:
+            yield from _of_page(descriptor, page, start, columns)
 
 
-def _of_page(descriptor: int, page: bytes, start: int) -> Iterator[Record]:
-    is_table = page[start] == TABLE_LEAF
-    cells = int.from_bytes(page[start + 3 : start + 5], "big")
-    pointers = page[start + 8 : start + 8 + 2 * cells]
+def _of_page(descriptor: int, page: bytes, start: int, columns: int) -> Iterator[Record]:
+    kind, cells = page[start], int.from_bytes(page[start + 3 : start + 5], "big")
+    first = start + _HEADER_BYTES[kind]
+    pointers = page[first : first + 2 * cells]
     for place in range(0, len(pointers) - 1, 2):
-        at = int.from_bytes(pointers[place : place + 2], "big")
+        at = int.from_bytes(pointers[place : place + 2], "big") + _CHILD_BYTES[kind]
         try:
-            yield _record(descriptor, page, at, is_table=is_table)
+            record = _record(descriptor, page, at, columns, of_table=kind == TABLE_LEAF)
         except (DamagedRecord, IndexError, struct.error, UnicodeDecodeError):
             continue  # the page is damaged, or never was a leaf
+        if record is not None:
+            yield record
 
 
-def _record(descriptor: int, page: bytes, at: int, *, is_table: bool) -> Record:
+def _record(descriptor: int, page: bytes, at: int, columns: int, *, of_table: bool) -> Record | None:
     size, at = _varint(page, at)
     rowid = None
-    if is_table:
+    if of_table:
         rowid, at = _varint(page, at)
-    local = _local_bytes(size, len(page), is_table=is_table)
+    local = _local_bytes(size, len(page), is_table=of_table)
     if at + local > len(page):
         raise DamagedRecord
     payload = page[at : at + local]
     if local < size:
         payload += _overflow(descriptor, page[at + local : at + local + 4], size - local, len(page))
-    return Record(rowid=rowid, values=tuple(_values(payload)))
+    kinds, body = _kinds(payload)
+    return Record(rowid=rowid, values=_values(payload, kinds, body)) if len(kinds) == columns else None
 
 
 def _local_bytes(size: int, page_bytes: int, *, is_table: bool) -> int:
@@ -87,15 +96,24 @@ def _overflow(descriptor: int, pointer: bytes, size: int, page_bytes: int) -> by
     return content[:size]
 
 
-def _values(payload: bytes) -> Iterator[Value]:
+def _kinds(payload: bytes) -> tuple[list[int], int]:
+    """The serial types of a record's columns, and where its values begin."""
     header_bytes, at = _varint(payload, 0)
-    body = header_bytes
+    kinds = []
     while at < header_bytes:
         kind, at = _varint(payload, at)
-        value, body = _value(payload, kind, body)
-        yield value
-    if body > len(payload):
+        kinds.append(kind)
+    return kinds, header_bytes
+
+
+def _values(payload: bytes, kinds: list[int], at: int) -> tuple[Value, ...]:
+    values = []
+    for kind in kinds:
+        value, at = _value(payload, kind, at)
+        values.append(value)
+    if at > len(payload):
         raise DamagedRecord
+    return tuple(values)
 
 
 def _value(payload: bytes, kind: int, at: int) -> tuple[Value, int]:

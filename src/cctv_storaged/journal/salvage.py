@@ -23,7 +23,7 @@ from uuid import UUID
 
 from cctv_storaged.journal.connection import PAGE_BYTES, log_path
 from cctv_storaged.journal.pages import Record, Value, records
-from cctv_storaged.journal.schema import SCHEMA_VERSION, create, damage_in, remove
+from cctv_storaged.journal.schema import SCHEMA_VERSION, create, damage_in, remove, say_closed
 from cctv_storaged.journal.wal import read_log
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,7 @@ def _adopt(path: Path) -> int:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         _recount(connection)
+        say_closed(connection)
         return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES)
 
 
@@ -129,6 +130,7 @@ def _carry_over(image: Path, draft: Path) -> int:
         fresh.execute("PRAGMA foreign_keys = ON")
         rows = sum(_carry_table(table, old, image, fresh) for table in TABLES)
         _forget_deleted(fresh)
+        _owe_missing_copies(fresh)
         _recount(fresh)
         fresh.execute("PRAGMA journal_mode = WAL")
     return rows
@@ -188,9 +190,8 @@ def _nameless_cameras(old: sqlite3.Connection) -> Iterator[tuple[Value, ...]]:
 def _from_bare_pages(image: Path, columns: int, *, has_rowid: bool) -> Iterator[tuple[Value, ...]]:
     """Records with as many columns as the table has; the insert judges the rest."""
     with image.open("rb") as file:
-        for record in records(file.fileno(), PAGE_BYTES):
-            if len(record.values) == columns and (record.rowid is not None) == has_rowid:
-                yield _with_rowid(record)
+        for record in records(file.fileno(), PAGE_BYTES, columns, of_table=has_rowid):
+            yield _with_rowid(record)
 
 
 def _with_rowid(record: Record) -> tuple[Value, ...]:
@@ -206,6 +207,19 @@ def _forget_deleted(fresh: sqlite3.Connection) -> None:
     fresh.execute(
         """DELETE FROM segment WHERE id IN (
                SELECT segment_id FROM ledger WHERE kind IN ('deleted', 'replaced'))"""
+    )
+
+
+def _owe_missing_copies(fresh: sqlite3.Connection) -> None:
+    """A segment whose copies were lost would wait for ever: those the newest segment has are owed to all.
+
+    Putting what a backend has already is harmless. Without a source there is nothing to put.
+    """
+    fresh.execute(
+        """INSERT OR IGNORE INTO copy (segment_no, backend, start_us, size_bytes)
+           SELECT no, backend, segment.start_us, segment.size_bytes FROM segment JOIN (
+               SELECT backend FROM copy WHERE segment_no = (SELECT max(segment_no) FROM copy))
+            WHERE source_state = 'present'"""
     )
 
 

@@ -19,7 +19,24 @@ def create(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.executescript(f"BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
+        say_closed(connection)
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def say_open(connection: sqlite3.Connection) -> None:
+    """The file says that a process is at work on it, so that its unclean end is noticed."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('closed_cleanly', '0')")
+
+
+def say_closed(connection: sqlite3.Connection) -> None:
+    """The file says that whoever worked on it had finished."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('closed_cleanly', '1')")
+
+
+def closed_cleanly(connection: sqlite3.Connection) -> bool:
+    """What the file says of its last process."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'closed_cleanly'").fetchone()
+    return row is not None and row[0] == "1"
 
 
 def remove(path: Path) -> None:

@@ -357,21 +357,33 @@ def _one(db: sqlite3.Connection, where: str, *parameters: object) -> Segment | N
 def _page(
     db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, limit: int, after: tuple[datetime, UUID] | None
 ) -> Page:
-    camera = db.execute("SELECT no, longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
-    if camera is None:
-        return Page(segments=(), next=None)
-    lowest = (to_us(span.start) - camera[1], LAST_NO)  # what starts there is over when the span begins
-    start, no = lowest if after is None else max(lowest, _keyset(db, after))
-    rows: list[Row] = db.execute(
-        f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
-             WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?) AND s.start_us < ? AND s.end_us > ?
-               AND {HAS_BYTES}
-             ORDER BY s.start_us, s.no LIMIT ?""",
-        (camera[0], start, no, to_us(span.end), to_us(span.start), limit + 1),
-    ).fetchall()
+    rows = overlapping(db, f"{SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}", camera_id, span, limit + 1, after)
     segments = segments_from(db, rows[:limit])
     following = (segments[-1].span.start, segments[-1].id) if len(rows) > limit else None
     return Page(segments=tuple(segments), next=following)
+
+
+def overlapping(
+    db: sqlite3.Connection,
+    columns_from: str,  # what stands between SELECT and WHERE; the table segment is `s` there
+    camera_id: UUID,
+    span: TimeSpan,
+    limit: int,
+    after: tuple[datetime, UUID] | None,
+) -> list[Row]:
+    """Rows of a camera's segments that overlap the span and have bytes somewhere, oldest first."""
+    camera = db.execute("SELECT no, longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
+    if camera is None:
+        return []
+    lowest = (to_us(span.start) - camera[1], LAST_NO)  # what starts there is over when the span begins
+    start, no = lowest if after is None else max(lowest, _keyset(db, after))
+    return db.execute(
+        f"""SELECT {columns_from}
+             WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?) AND s.start_us < ? AND s.end_us > ?
+               AND {HAS_BYTES}
+             ORDER BY s.start_us, s.no LIMIT ?""",
+        (camera[0], start, no, to_us(span.end), to_us(span.start), limit),
+    ).fetchall()
 
 
 def _keyset(db: sqlite3.Connection, after: tuple[datetime, UUID]) -> tuple[int, int]:

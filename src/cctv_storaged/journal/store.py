@@ -7,6 +7,7 @@ the disk fails them all. An operation may be run twice, so it does nothing but S
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
@@ -18,7 +19,8 @@ from typing import Any, TypeVar
 from cctv_storaged.errors import JournalBroken, JournalError, JournalFull
 from cctv_storaged.journal.ballast import Ballast
 from cctv_storaged.journal.connection import Connection, log_path, to_the_end
-from cctv_storaged.journal.faults import concerns_the_journal, translated
+from cctv_storaged.journal.faults import concerns_the_journal, is_no_room, translated
+from cctv_storaged.journal.schema import say_closed, say_open
 
 log = logging.getLogger(__name__)
 
@@ -147,42 +149,51 @@ class Store:
                 _refuse(pending, error)
 
     async def _attempt(self, operations: list[Operation[Any]]) -> list[_Outcome]:
-        """One transaction; a second one if only the ballast was in the way of the first."""
+        """One transaction, and more of them as long as something can still make room for it."""
         if self._error is not None:
             raise JournalBroken(str(self._error))
-        first = [] if self._said_open else [_say_open]
-        try:
-            outcomes = await self._connection.run(lambda db: _transaction(db, [*first, *operations]))
-        except sqlite3.Error as exc:
-            if not isinstance(translated(exc), JournalFull) or not self._ballast.release():
-                raise
-            outcomes = await self._connection.run(lambda db: _transaction(db, [*first, *operations]))
+        first = [] if self._said_open else [say_open]
+        remedies = [self._fold, self._give_up_ballast]
+        while True:
+            try:
+                outcomes = await self._connection.run(lambda db: _transaction(db, [*first, *operations]))
+                break
+            except sqlite3.Error as exc:
+                if not is_no_room(exc) or not remedies:
+                    raise
+                await remedies.pop(0)()
         self.commits += 1
         if self._full:
             log.info("journal has room again")
             self._full = False
         return outcomes[len(first) :]
 
+    async def _give_up_ballast(self) -> None:
+        if self._ballast.release():
+            await self._fold()
+
     async def _keep_house(self) -> None:
         """After the answers: a long log is folded in, and the ballast laid down where there is room."""
         if self._error is not None or self._full:
             return
         if not self._said_open or self._log_bytes() > LOG_BYTES:
-            await self._fold()
             self._said_open = True
+            with contextlib.suppress(JournalBroken):  # the next caller is told, and whoever waits for it
+                await self._fold()
         if self._ballast.wanted:
             await asyncio.to_thread(self._ballast.restore)
 
     async def _fold(self) -> None:
-        """Its errors matter though every commit stands: what missed the disk may be gone from memory."""
+        """Takes the log into the file and gives its room back.
+
+        Its errors matter though every commit stands: what missed the disk may be gone from memory.
+        """
         try:
             await self._connection.run(_checkpoint)
         except sqlite3.Error as exc:
-            error = translated(exc)
-            if not isinstance(error, JournalFull):
-                self._failed(error)
-            elif not self._ballast.release():
-                log.warning("the write-ahead log stays long: %s", error)
+            if not is_no_room(exc):
+                raise self._failed(translated(exc)) from exc
+            log.debug("the write-ahead log stays long: %s", exc)
 
     def _log_bytes(self) -> int:
         try:
@@ -211,14 +222,23 @@ class Store:
 
     async def _finish(self) -> None:
         await asyncio.wait([self._writer])
+        in_order = False
         try:
             if self._error is None:
-                await self._connection.run(_say_closed)
+                await self._connection.run(_close_in_order)
+                in_order = True
         except sqlite3.Error as exc:
             log.warning("journal closed without a checkpoint, the next start checks it: %s", exc)
         finally:
             await self._connection.close()
+            if not in_order:
+                self._leave_a_log()
             self._ended.set()
+
+    def _leave_a_log(self) -> None:
+        """SQLite has taken the log in and removed it; the next start would think that somebody else had."""
+        with contextlib.suppress(OSError):
+            self._log.touch()
 
 
 def _transaction(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[_Outcome]:
@@ -262,13 +282,8 @@ def _refuse(pending: _Pending, error: JournalError) -> None:
         pending.answer.set_exception(type(error)(str(error)))
 
 
-def _say_open(connection: sqlite3.Connection) -> None:
-    """From the first commit until `close` the file says so: an unclean end is checked more thoroughly."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('closed_cleanly', '0')")
-
-
-def _say_closed(connection: sqlite3.Connection) -> None:
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('closed_cleanly', '1')")
+def _close_in_order(connection: sqlite3.Connection) -> None:
+    say_closed(connection)
     _checkpoint(connection)
 
 
