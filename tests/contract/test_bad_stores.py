@@ -215,6 +215,20 @@ async def test_a_rewritten_file_never_becomes_a_whole_object(
             assert stub.uploads == {}
 
 
+async def test_an_object_that_cannot_be_read_back_is_its_own_fault_while_the_store_answers(
+    kind: str, stub: S3Stub, source: Path
+) -> None:
+    async with closing(store(kind, stub.endpoint, stub.bucket, readback_share=1.0)) as backend:
+        stored = await put(knowing(backend), source)
+        stub.next(Mishap(status=500, code="InternalError"), method="GET", times=2)
+        with pytest.raises(ObjectRejected):
+            await backend.verify(stored)
+        stub.next(Mishap(status=500), method="HEAD", fits=lambda seen: not seen.key)
+        with pytest.raises(BackendUnavailable):
+            await backend.verify(stored)
+        await backend.verify(stored)
+
+
 # Conditions (T-24)
 
 

@@ -14,7 +14,7 @@ from cctv_storaged.backends.base import StoredObject
 from cctv_storaged.backends.body import MIB, PART_BYTES
 from cctv_storaged.backends.objectstore import ObjectStore
 from cctv_storaged.backends.wire import Timeouts
-from cctv_storaged.errors import BackendUnavailable, ObjectMissing
+from cctv_storaged.errors import BackendUnavailable, ObjectMismatch, ObjectMissing, ObjectRejected
 from cctv_storaged.pacing import ByteBudget
 from tests.fakes.cutproxy import CutProxy, Line
 from tests.services.backends import SHORT, STORES, AnyBackend, closing, knowing, store
@@ -265,6 +265,23 @@ async def test_a_sample_is_read_back_in_full(
             before = proxy.down_bytes
             await backend.verify(stored)
             assert at_least <= proxy.down_bytes - before <= at_most
+
+
+async def test_a_bit_that_rots_on_the_stores_disk_is_found_by_reading_and_is_this_objects_fault(
+    seaweed_bucket: Bucket, source: Path
+) -> None:
+    """A head does not show it, which is why a sample is read. The store itself is well.
+
+    With one client only: the server tries for ten seconds before it admits that it cannot read.
+    """
+    server = seaweed_bucket.server
+    data = some_bytes(SIZE, seed=77)
+    async with closing(store("s3", server.endpoint, seaweed_bucket.name, readback_share=1.0)) as backend:
+        await backend.probe()
+        stored = await put(backend, write_source(source, data))
+        assert server.rot(data[1000:1100]) == 1
+        with pytest.raises((ObjectRejected, ObjectMismatch)):
+            await backend.verify(stored)
 
 
 async def test_an_object_deleted_behind_our_back_is_missing(

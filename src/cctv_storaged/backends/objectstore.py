@@ -209,6 +209,20 @@ class ObjectStore:
             self._read_back(expected)
 
     def _read_back(self, expected: StoredObject) -> None:
+        try:
+            size_bytes, sha256 = self._hash_held(expected)
+        except BackendUnavailable as exc:
+            if exc.reason != "server":
+                raise
+            self._client.require_bucket()  # a store that answers this is not away: the object is rotten
+            raise ObjectRejected(f"{self.location}/{expected.path} cannot be read back: {exc}") from exc
+        if size_bytes != expected.size_bytes or sha256 != expected.sha256:
+            raise ObjectMismatch(
+                f"{self.location}/{expected.path} gives back {size_bytes} bytes with SHA-256"
+                f" {sha256.hex()}, {expected.size_bytes} with {expected.sha256.hex()} were expected"
+            )
+
+    def _hash_held(self, expected: StoredObject) -> tuple[int, bytes]:
         deadline = Deadline.for_bytes(expected.size_bytes, self._settings.object_base_s)
         digest, size_bytes = hashlib.sha256(), 0
         with self._client.read(expected.path, 0, None) as blocks:
@@ -216,11 +230,7 @@ class ObjectStore:
                 deadline.remaining_s()
                 digest.update(block)
                 size_bytes += len(block)
-        if size_bytes != expected.size_bytes or digest.digest() != expected.sha256:
-            raise ObjectMismatch(
-                f"{self.location}/{expected.path} gives back {size_bytes} bytes with SHA-256"
-                f" {digest.hexdigest()}, {expected.size_bytes} with {expected.sha256.hex()} were expected"
-            )
+        return size_bytes, digest.digest()
 
     def _head(self, path: str) -> ObjectHead:
         """Like the client's; a HEAD cannot say whether the object or the bucket is missing, so ask."""
