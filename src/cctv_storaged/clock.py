@@ -5,6 +5,7 @@ Wall time names footage. Waiting, deadlines and back-off use `monotonic`, which 
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,6 +40,20 @@ def to_us(moment: datetime) -> int:
 def from_us(microseconds: int) -> datetime:
     """The aware UTC moment `microseconds` after 1970-01-01T00:00Z."""
     return EPOCH + timedelta(microseconds=microseconds)
+
+
+def rfc3339_us(microseconds: int) -> str:
+    """As `rfc3339(from_us(microseconds))`, in a quarter of the time: for lists."""
+    minute, rest = divmod(microseconds, 60_000_000)
+    second, fraction = divmod(rest, 1_000_000)
+    if fraction:
+        return f"{_minute(minute)}:{second:02d}.{fraction:06d}Z"
+    return f"{_minute(minute)}:{second:02d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _minute(minute: int) -> str:
+    return (EPOCH + timedelta(minutes=minute)).isoformat()[:16]
 
 
 def rfc3339(moment: datetime) -> str:

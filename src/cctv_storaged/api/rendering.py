@@ -5,15 +5,17 @@ The models of models.py say the same; a test compares the two.
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from aiohttp import web
+from pydantic_core import PydanticSerializationError, to_json
 
 from cctv_storaged.api.problems import plain
 from cctv_storaged.catalog.base import CatalogCopy, CatalogRow
-from cctv_storaged.clock import MICROSECOND, rfc3339
+from cctv_storaged.clock import MICROSECOND, rfc3339, rfc3339_us
 from cctv_storaged.events import Event
-from cctv_storaged.model import BackendKind, Copy, CopyState, Segment
+from cctv_storaged.journal.listing import ListedCopy, ListedSegment, listed
+from cctv_storaged.model import BackendKind, CopyState, Segment
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -26,7 +28,7 @@ def answer(document: Json, *, status: int = 200, headers: Mapping[str, str] | No
     """A JSON answer that no cache keeps."""
     return web.Response(
         status=status,
-        body=_encode(document).encode(),
+        body=_body(document),
         content_type="application/json",
         headers={"Cache-Control": "no-store", **(headers or {})},
     )
@@ -34,20 +36,24 @@ def answer(document: Json, *, status: int = 200, headers: Mapping[str, str] | No
 
 def segment_json(segment: Segment) -> dict[str, Json]:
     """A segment of this host."""
-    main = main_copy(segment)
-    span = segment.span
+    return listed_json(listed(segment))
+
+
+def listed_json(segment: ListedSegment) -> dict[str, Json]:
+    """A segment of this host, as a page of the journal has it."""
+    main = main_copy(segment.copies)
     return {
-        "id": str(segment.id),
-        "camera_id": str(segment.camera_id),
-        "start_time": rfc3339(span.start),
-        "end_time": rfc3339(span.end),
-        "duration_seconds": seconds(span.duration),
-        "size_bytes": segment.source.identity.size_bytes,
+        "id": segment.id,
+        "camera_id": segment.camera_id,
+        "start_time": rfc3339_us(segment.start_us),
+        "end_time": rfc3339_us(segment.end_us),
+        "duration_seconds": seconds(segment.end_us - segment.start_us),
+        "size_bytes": segment.size_bytes,
         "checksum": None if segment.sha256 is None else segment.sha256.hex(),
         "storage_backend": None if main is None else main.backend,
         "storage_path": None if main is None else main.path,
-        "created_at": rfc3339(segment.created_at),
-        "flags": sorted(segment.flags),
+        "created_at": rfc3339_us(segment.created_us),
+        "flags": segment.flags,
         "held": segment.held,
         "copies": [_copy_json(copy) for copy in segment.copies],
     }
@@ -60,7 +66,7 @@ def fleet_segment_json(row: CatalogRow) -> dict[str, Json]:
         "camera_id": str(row.camera_id),
         "start_time": rfc3339(row.start_time),
         "end_time": rfc3339(row.end_time),
-        "duration_seconds": seconds(row.end_time - row.start_time),
+        "duration_seconds": seconds((row.end_time - row.start_time) // MICROSECOND),
         "size_bytes": row.size_bytes,
         "checksum": row.checksum,
         "storage_backend": row.storage_backend,
@@ -91,33 +97,39 @@ def encoded(document: Json) -> str:
     return _encode(document)
 
 
-def main_copy(segment: Segment) -> Copy | None:
+def _body(document: Json) -> bytes:
+    try:
+        return to_json(document)  # three times as fast
+    except PydanticSerializationError:  # a lone surrogate that nobody escaped: ASCII can tell it
+        return _encode(document).encode()
+
+
+def main_copy(copies: Sequence[ListedCopy]) -> ListedCopy | None:
     """The copy that answers for the bytes: verified before stored, an object store before Milestone."""
-    kept = [copy for copy in segment.copies if copy.state in KEPT and copy.path is not None]
+    kept = [copy for copy in copies if copy.state in KEPT and copy.path is not None]
     if len(kept) < 2:
         return kept[0] if kept else None
     return min(
         kept,
-        key=lambda copy: (copy.backend == BackendKind.MILESTONE, copy.state is not CopyState.VERIFIED),
+        key=lambda copy: (copy.backend == BackendKind.MILESTONE, copy.state != CopyState.VERIFIED),
     )
 
 
-def seconds(duration: timedelta) -> int | float:
-    """A duration as a number, whole where it is whole."""
-    microseconds = duration // MICROSECOND
+def seconds(microseconds: int) -> int | float:
+    """A duration in seconds, whole where it is whole."""
     whole, rest = divmod(microseconds, 1_000_000)
     return microseconds / 1_000_000 if rest else whole
 
 
-def _copy_json(copy: Copy) -> dict[str, Json]:
+def _copy_json(copy: ListedCopy) -> dict[str, Json]:
     return {
         "backend": copy.backend,
         "path": copy.path,
         "state": copy.state,
         "attempts": copy.attempts,
         "error": copy.error,
-        "stored_at": _moment(copy.stored_at),
-        "verified_at": _moment(copy.verified_at),
+        "stored_at": None if copy.stored_us is None else rfc3339_us(copy.stored_us),
+        "verified_at": None if copy.verified_us is None else rfc3339_us(copy.verified_us),
     }
 
 

@@ -17,7 +17,7 @@ from cctv_storaged.api.registering import (
     require_same,
     stream_duration,
 )
-from cctv_storaged.api.rendering import Json, answer, fleet_segment_json, segment_json
+from cctv_storaged.api.rendering import Json, answer, fleet_segment_json, listed_json, segment_json
 from cctv_storaged.api.routing import PREFIX
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.spans import Position, asked_span, cursor_of, position_of
@@ -98,10 +98,10 @@ async def list_segments(request: web.Request, services: Services) -> web.StreamR
 async def _list_host(
     services: Services, camera_id: UUID, span: TimeSpan, limit: int, after: Position | None
 ) -> web.StreamResponse:
-    page = await services.journal.segments.page(camera_id, span, limit, after)
+    page = await services.journal.listing.page(camera_id, span, limit, after)
     if not page.segments:
         await require_camera(services, camera_id)
-    return _page_answer([segment_json(segment) for segment in page.segments], page.next)
+    return _page_answer([listed_json(segment) for segment in page.segments], page.next)
 
 
 async def _list_fleet(

@@ -1,7 +1,6 @@
 """The span and the page that a request asks for, with what it leaves out filled in. Pure."""
 
 import base64
-import binascii
 import struct
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -54,7 +53,7 @@ def position_of(cursor: str) -> Position:
     try:
         start_us, id_bytes = _CURSOR.unpack(base64.b64decode(cursor, altchars=b"-_", validate=True))
         position = from_us(start_us), UUID(bytes=id_bytes)
-    except (binascii.Error, struct.error, OverflowError) as exc:
+    except (ValueError, struct.error, OverflowError) as exc:
         raise Unprocessable([Fault("cursor", "is none that an answer gave")]) from exc
     return position
 
