@@ -86,6 +86,12 @@ def test_a_broken_file_is_told_with_its_line(
     assert words in str(fault)
 
 
+def test_a_key_given_again_and_again_is_told_with_its_first_line(tmp_path: Path) -> None:
+    faults = faults_of(tmp_path, "mode: LOCAL\nmode: LOCAL\nmode: LOCAL\n")
+    assert [fault.where for fault in faults] == ["config.yaml:2: mode", "config.yaml:3: mode"]
+    assert {fault.message for fault in faults} == {"is given twice, first on line 1"}
+
+
 @pytest.mark.parametrize(
     "value",
     [
