@@ -1,0 +1,202 @@
+"""What a call costs must not grow with the journal: rows are looked up by an index, never searched for.
+
+The statements are those that SQLite is really given; their plans do not depend on what is in the tables,
+because the journal keeps no statistics.
+"""
+
+import asyncio
+import os
+import re
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from cctv_storaged.clock import to_us
+from cctv_storaged.journal.copies import Order
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.model import SourceState
+from tests.unit.journal.samples import (
+    GATE,
+    NOW,
+    ROOT,
+    START,
+    YARD,
+    new,
+    open_journal,
+    proof,
+    record,
+    span,
+)
+
+Call = Callable[[Journal], Awaitable[object]]
+ROWS = int(os.environ.get("JOURNAL_ROWS", "5000"))
+SOMEBODY = UUID(int=77)
+
+
+async def verify(journal: Journal) -> bool:
+    segment = await record(journal, new(4))
+    return await journal.copies.verified(segment.id, "S3", proof(segment), NOW)
+
+
+async def tell(journal: Journal) -> None:
+    await journal.outbox.told(await journal.outbox.news(500))
+
+
+CALLS: dict[str, tuple[Call, set[str]]] = {
+    "due, newest": (lambda j: j.copies.due("S3", Order.NEWEST, 64, NOW), {"copy_undelivered"}),
+    "due, oldest": (lambda j: j.copies.due("S3", Order.OLDEST, 64, NOW), {"copy_undelivered"}),
+    "due, urgent": (lambda j: j.copies.due("S3", Order.OLDEST, 64, NOW, urgent_only=True), {"copy_urgent"}),
+    "next_due": (lambda j: j.copies.next_due("S3"), {"copy_undelivered"}),
+    "backlog": (lambda j: j.copies.backlog("S3"), {"copy_undelivered"}),
+    "failures": (lambda j: j.copies.failures(100), {"copy_failed"}),
+    "postpone": (lambda j: j.copies.postpone(SOMEBODY, "S3", "503", NOW), set()),
+    "failed": (lambda j: j.copies.failed(SOMEBODY, "S3", "503"), set()),
+    "retry_failed": (lambda j: j.copies.retry_failed("S3"), {"copy_failed"}),
+    "urge": (lambda j: j.copies.urge(GATE.id, span(5), "S3"), {"segment_by_time"}),
+    "source_gone": (lambda j: j.copies.source_gone(SOMEBODY, SourceState.MISSING, "x", NOW), set()),
+    "require": (lambda j: j.copies.require(["MINIO"]), {"copy_undelivered", "copy_failed"}),
+    "page": (lambda j: j.segments.page(GATE.id, span(5), 100), {"segment_by_time"}),
+    "page, later": (lambda j: j.segments.page(GATE.id, span(5), 100, (START, SOMEBODY)), {"segment_by_time"}),
+    "spans": (lambda j: j.segments.spans(GATE.id, span(5), 100, START), {"segment_by_time"}),
+    "known_in": (lambda j: j.segments.known_in(ROOT, "gate/2026-01-23"), {"segment_at_source"}),
+    "by_id": (lambda j: j.segments.by_id(SOMEBODY), set()),
+    "by_source": (lambda j: j.segments.by_source(new(1).source), set()),
+    "record, known": (lambda j: record(j, new(1)), set()),
+    "record, new": (lambda j: record(j, new(2)), set()),
+    "verified": (verify, {"segment_by_content"}),
+    "set_aside": (lambda j: j.segments.set_aside(new(3).source, "empty", "", NOW), set()),
+    "settled_before": (lambda j: j.sources.settled_before(NOW, 200, START), {"segment_to_prune"}),
+    "newest": (lambda j: j.sources.newest(GATE.id, 5), {"segment_by_time"}),
+    "begin_pruning": (lambda j: j.sources.begin_pruning(SOMEBODY, ["S3"]), set()),
+    "pruning unfinished": (lambda j: j.sources.unfinished(), {"segment_pruning"}),
+    "deletions unfinished": (lambda j: j.deletions.unfinished(100, NOW), {"segment_deleting"}),
+    "shared": (lambda j: j.deletions.shared(SOMEBODY, "S3", "a/b"), {"copy_by_path"}),
+    "news": (lambda j: j.outbox.news(500), {"segment_to_catalogue"}),
+    "told": (tell, set()),
+    "lag": (lambda j: j.outbox.lag(), {"segment_to_catalogue"}),
+    "ledger": (lambda j: j.ledger.of_camera(GATE.id, span(5)), {"ledger_by_camera"}),
+    "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
+    "cameras": (lambda j: j.cameras.all(), {"segment_by_time"}),
+    "camera": (lambda j: j.cameras.by_id(GATE.id), {"segment_by_time"}),
+}
+
+LARGE = re.compile(r"^SCAN (s|segment|copy|mine|other|f|folder|ledger)\b(?! USING)")
+"""A whole large table read from end to end."""
+PARTIAL = re.compile(r"^SCAN .* USING (COVERING )?INDEX (\w+)")
+SMALL_INDEXES = frozenset(
+    {"segment_to_catalogue", "segment_pruning", "copy_failed", "ledger_losses", "copy_undelivered"}
+)
+"""Partial indexes that may be read from end to end: they hold what is still to be done, or went wrong."""
+
+
+@asynccontextmanager
+async def statements(journal: Journal) -> AsyncIterator[list[str]]:
+    """What SQLite is given meanwhile."""
+    seen: list[str] = []
+    await journal._store.read(lambda db: db.set_trace_callback(seen.append))
+    yield seen
+    await journal._store.read(lambda db: db.set_trace_callback(None))
+
+
+async def plan(journal: Journal, statement: str) -> list[str]:
+    def explain(db: sqlite3.Connection) -> list[str]:
+        db.execute("CREATE TEMP TABLE IF NOT EXISTS owed (segment_no INTEGER PRIMARY KEY)")  # of `require`
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        db.execute("DROP TABLE owed")
+        return plan
+
+    return await journal._store.read(explain)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_no_call_reads_a_large_table_from_end_to_end(journal: Journal, name: str) -> None:
+    call, expected = CALLS[name]
+    await record(journal, new(1))
+    async with statements(journal) as seen:
+        await call(journal)
+    plans: list[str] = []
+    for statement in seen:
+        if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)", statement):
+            plans += await plan(journal, statement)
+    text = "\n".join(plans)
+
+    assert not [line for line in plans if LARGE.match(line)], text
+    whole = {match[2] for line in plans if (match := PARTIAL.match(line))}
+    assert whole <= SMALL_INDEXES, text
+    used = set(re.findall(r"INDEX (\w+)", text))
+    assert expected <= used, text
+
+
+@pytest.mark.parametrize(
+    "name", ["due, newest", "due, oldest", "due, urgent", "page", "page, later", "spans", "news"]
+)
+async def test_lists_come_in_order_from_their_index_without_sorting(journal: Journal, name: str) -> None:
+    await record(journal, new(1))
+    async with statements(journal) as seen:
+        await CALLS[name][0](journal)
+    for statement in seen:
+        if "LIMIT" in statement and "ORDER BY" in statement and "SELECT" in statement:
+            assert not [line for line in await plan(journal, statement) if "TEMP B-TREE" in line], statement
+
+
+# How long it takes
+
+
+def make_large(path: Path, rows: int) -> None:
+    """Two cameras, a segment each ten seconds: nine tenths delivered and pruned, the rest still due."""
+    with sqlite3.connect(path) as db:
+        for number, camera in enumerate((GATE, YARD), start=1):
+            db.execute(
+                "INSERT INTO camera (no, id, name, folder) VALUES (?, ?, ?, ?)",
+                (number, camera.id.bytes, camera.name, camera.folder.encode()),
+            )
+        db.execute("INSERT INTO folder VALUES (1, ?, ?)", (ROOT.encode(), b"flat"))
+        db.execute(
+            """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+               INSERT INTO segment (id, camera_no, start_us, end_us, folder_no, name, device, inode,
+                                    size_bytes, mtime_ns, source_state, sha256, created_us, catalogued)
+               SELECT randomblob(16), 1 + i % 2, ?2 + i * 5000000, ?2 + i * 5000000 + 10000000, 1,
+                      CAST(printf('%08d.ts', i) AS BLOB), 1, i, 5000000, i,
+                      iif(i < ?1 * 0.9, 'pruned', 'present'), iif(i < ?1 * 0.9, randomblob(32), NULL), ?2, 1
+                 FROM n""",
+            (rows, to_us(START)),
+        )
+        db.execute(
+            """INSERT INTO copy (segment_no, backend, state, path, start_us, size_bytes, verified_us)
+               SELECT no, 'S3', iif(sha256 IS NULL, 'pending', 'verified'),
+                      iif(sha256 IS NULL, NULL, hex(id)),
+                      start_us, size_bytes, iif(sha256 IS NULL, NULL, start_us) FROM segment"""
+        )
+    db.close()
+
+
+@pytest.mark.heavy
+async def test_the_time_each_call_takes_on_a_large_journal(tmp_path: Path) -> None:
+    """JOURNAL_ROWS=300000 pytest -rP -k large_journal prints the figures; they are told, not judged."""
+    async with await open_journal(tmp_path) as journal:
+        pass
+    await asyncio.to_thread(make_large, tmp_path / "journal.db", ROWS)
+    opened = time.perf_counter()
+    async with await open_journal(tmp_path) as journal:
+        told = [f"{'open':22} {(time.perf_counter() - opened) * 1000:9.2f} ms for {ROWS} segments"]
+        middle = START + timedelta(seconds=5 * ROWS // 2)
+        calls = {name: call for name, (call, _) in CALLS.items()} | {
+            "page in the middle": lambda j: j.segments.page(
+                GATE.id, span(ROWS // 4), 100, (middle, SOMEBODY)
+            ),
+            "known_in, flat folder": lambda j: j.segments.known_in(ROOT, "flat"),
+        }
+        for name, call in calls.items():
+            times = []
+            for _ in range(5):
+                before = time.perf_counter()
+                await call(journal)
+                times.append((time.perf_counter() - before) * 1000)
+            told.append(f"{name:22} {sorted(times)[2]:9.2f} ms median of 5")
+    print("\n".join(told))
