@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,11 @@ async def subject(
     stores[kind][0].empty()
 
 
+def own_subject(kind: str, bucket: Bucket, tmp_path: Path) -> Subject:
+    """For tests whose threads outlive them, or that close it."""
+    return store_subject(kind, bucket) if kind in STORES else files_subject(kind, tmp_path / "store")
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return tmp_path / "recorder" / "12-00-00.ts"
@@ -71,7 +77,7 @@ async def read(subject: Subject, path: str, start: int = 0, length: int | None =
         return b"".join([block async for block in blocks])
 
 
-@pytest.mark.parametrize("size_bytes", [1, 188, SMALL, STREAMED])
+@pytest.mark.parametrize("size_bytes", [0, 1, 188, SMALL, STREAMED])
 async def test_what_was_put_is_proven_read_and_removed(
     subject: Subject, source: Path, size_bytes: int
 ) -> None:
@@ -354,18 +360,37 @@ async def test_puts_and_deletes_in_one_folder_do_not_trip_over_each_other(
     assert subject.paths() == set()
 
 
-async def test_a_cancelled_put_can_be_put_again(subject: Subject, source: Path) -> None:
-    """Its caller closes the file at once, and the thread may still be reading."""
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "filesystem-link"])  # which sends nothing
+async def test_a_put_cancelled_half_way_reads_no_other_file_and_can_be_put_again(
+    kind: str, seaweed_bucket: Bucket, source: Path, tmp_path: Path
+) -> None:
+    """Its caller closes the file at once, and the thread, which nobody can stop, reads on."""
     write_source(source, some_bytes(STREAMED))
+    other = write_source(tmp_path / "other.ts", some_bytes(STREAMED, seed=2))
+    subject = own_subject(kind, seaweed_bucket, tmp_path)
+    await subject.backend.probe()
+    gate = _Gate()
     with payload_of(source) as payload:
-        slow = asyncio.create_task(subject.backend.put(PATH, payload, ByteBudget(4_000_000)))
-        await asyncio.sleep(0)
-        slow.cancel()
+        under_way = asyncio.create_task(subject.backend.put(PATH, payload, gate))
+        assert await asyncio.to_thread(gate.reached.wait, 20)
+        under_way.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await slow
-    stored = await put(subject, source)
-    await subject.backend.verify(stored)
-    assert hashlib.sha256(await read(subject, PATH)).digest() == stored.sha256
+            await under_way
+    takers = [os.open(other, os.O_RDONLY) for _ in range(64)]
+    assert payload.descriptor in takers, "the number was to be taken by another file"
+    gate.open.set()
+    await _until(lambda: subject.paths() == {PATH})
+    assert subject.read(PATH) == some_bytes(STREAMED)
+    for taker in takers:
+        os.close(taker)
+    await subject.backend.verify(await put(subject, source))
+    await subject.backend.close()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not await asyncio.to_thread(condition):
+            await asyncio.sleep(0.02)
 
 
 async def test_a_sweep_without_leftovers_removes_nothing(subject: Subject, source: Path) -> None:
@@ -375,15 +400,29 @@ async def test_a_sweep_without_leftovers_removes_nothing(subject: Subject, sourc
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_closed_backend_says_so(kind: str, seaweed_bucket: Bucket, source: Path) -> None:
+async def test_a_closed_backend_says_so(
+    kind: str, seaweed_bucket: Bucket, source: Path, tmp_path: Path
+) -> None:
     write_source(source, some_bytes(STREAMED))
-    is_store = kind in STORES
-    subject = store_subject(kind, seaweed_bucket) if is_store else files_subject(kind, source.parent)
+    subject = own_subject(kind, seaweed_bucket, tmp_path)
     await subject.backend.close()
     with pytest.raises(BackendUnavailable):
         await put(subject, source)
     with pytest.raises(BackendUnavailable):
         await subject.backend.probe()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_closing_a_backend_in_the_middle_of_a_read_ends_the_read(
+    kind: str, seaweed_bucket: Bucket, source: Path, tmp_path: Path
+) -> None:
+    write_source(source, some_bytes(STREAMED))
+    subject = own_subject(kind, seaweed_bucket, tmp_path)
+    await put(subject, source)
+    with pytest.raises(BackendUnavailable):
+        async with subject.backend.open(PATH) as blocks:
+            async for _ in blocks:
+                await subject.backend.close()
 
 
 async def test_a_probe_leaves_nothing_behind(subject: Subject) -> None:
@@ -397,6 +436,18 @@ async def test_making_the_bucket_again_keeps_what_is_in_it(subject: Subject, sou
     assert isinstance(subject.backend.name, str)
     await subject.backend.ensure_bucket()
     await subject.backend.verify(stored)
+
+
+class _Gate(ByteBudget):
+    """Holds whoever draws until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def draw(self, size_bytes: int) -> None:
+        self.reached.set()
+        self.open.wait(60)
 
 
 class _Counted(ByteBudget):

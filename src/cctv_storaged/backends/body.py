@@ -179,6 +179,9 @@ class Body:
     def __len__(self) -> int:
         return self.stretch.size_bytes
 
+    def __bool__(self) -> bool:
+        return True  # an empty body is a body
+
     def __iter__(self) -> Iterator[memoryview]:
         block_bytes = PACED_BLOCK_BYTES if self._budget.limited else BLOCK_BYTES
         blocks = self.stretch.blocks(block_bytes)

@@ -23,8 +23,15 @@ from cctv_storaged.backends.proof import (
     is_sampled,
     judge,
 )
-from cctv_storaged.backends.s3errors import AlreadyThere, WrongDigest
-from cctv_storaged.backends.storeclient import Completion, Part, PartRequest, PutRequest, StoreClient
+from cctv_storaged.backends.s3errors import AlreadyThere, UploadGone, WrongDigest
+from cctv_storaged.backends.storeclient import (
+    Completion,
+    Part,
+    PartRequest,
+    PutRequest,
+    StoreClient,
+    Upload,
+)
 from cctv_storaged.backends.storeprobe import probe_store
 from cctv_storaged.backends.workers import Workers
 from cctv_storaged.clock import Clock, SystemClock
@@ -255,9 +262,14 @@ class ObjectStore:
         now = self._clock.now() + timedelta(seconds=self._capabilities.clock_skew_s or 0.0)
         limit = now - timedelta(seconds=older_than_s)
         old = [upload for upload in self._client.uploads(self._settings.prefix) if upload.begun_at <= limit]
-        for upload in old:
+        return sum(self._abort_old(upload) for upload in old)
+
+    def _abort_old(self, upload: Upload) -> bool:
+        try:
             self._client.abort_upload(upload.key, upload.id)
-        return len(old)
+        except UploadGone:  # ended meanwhile, by whoever began it
+            return False
+        return True
 
 
 @contextmanager

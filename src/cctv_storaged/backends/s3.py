@@ -38,7 +38,7 @@ from cctv_storaged.backends.s3errors import (
     parse_error,
     retry_after_s,
 )
-from cctv_storaged.backends.s3request import Requester, S3Request, tls_context
+from cctv_storaged.backends.s3request import Requester, S3Request, ca_bundle, tls_context
 from cctv_storaged.backends.sigv4 import Credentials
 from cctv_storaged.backends.storeclient import (
     BucketFacts,
@@ -101,7 +101,7 @@ class S3Client:
             self._boto = session.client(
                 "s3",
                 endpoint_url=target.endpoint_url,
-                verify=(target.ca_file or True) if target.verify_tls else False,
+                verify=ca_bundle(target.ca_file) if target.verify_tls else False,
                 config=_config(target, connections),
             )
         except (BotoCoreError, ValueError) as exc:

@@ -5,6 +5,7 @@ keeps what is its own: how requests are formed, what answers mean, where credent
 """
 
 import hashlib
+import os
 import ssl
 import threading
 from collections.abc import Mapping
@@ -38,6 +39,14 @@ def tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def ca_bundle(ca_file: str | None) -> str | bool:
+    """The same trust as a file, for libraries that take no context; True where the host has no such file."""
+    if ca_file is not None:
+        return ca_file
+    known = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
+    return next((path for path in known if path is not None and os.path.exists(path)), True)
 
 
 class Requester:

@@ -54,7 +54,10 @@ class Workers:
             await self.run(reader.begin)
             yield self._blocks(reader)
         finally:
-            await asyncio.shield(self.run(reader.end))
+            try:
+                await asyncio.shield(self.run(reader.end))
+            except BackendUnavailable:  # closed meanwhile: no thread is left to do it
+                reader.end_soon()
 
     async def _blocks(self, reader: "_Reader") -> AsyncIterator[bytes]:
         while block := await self.run(reader.block):
@@ -91,11 +94,26 @@ class _Reader:
     def block(self) -> bytes:
         """The next block, empty at the end."""
         with self._lock:
-            return next(self._blocks, b"")
+            block = next(self._blocks, b"")
+            if self._ended:
+                self._leave()
+            return block
 
     def end(self) -> None:
         with self._lock:
             self._ended = True
-            manager, self._manager = self._manager, None
-            if manager is not None:
-                manager.__exit__(None, None, None)
+            self._leave()
+
+    def end_soon(self) -> None:
+        """End without waiting: now, or by the thread that is in the middle of a block."""
+        self._ended = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._leave()
+            finally:
+                self._lock.release()
+
+    def _leave(self) -> None:
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            manager.__exit__(None, None, None)
