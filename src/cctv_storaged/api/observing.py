@@ -23,6 +23,7 @@ BEGUN = web.RequestKey("begun", tuple[int, float])
 CLIENT_LEFT = 499
 """Counted where a client left before it was answered, as nginx does."""
 UNMATCHED = "unmatched"
+REFUSED_AT_THE_DOOR = frozenset({401, 403, 421, 429})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -74,7 +75,8 @@ class Observer:
         template = UNMATCHED if route is None else route.path
         method = request.method if request.method in METHODS else "other"
         self._metrics.http_requests.labels(template, method, str(status)).observe(max(0.0, elapsed_s))
-        level = logging.DEBUG if request.method in ("GET", "HEAD") and status < 500 else logging.INFO
+        quiet = method in ("GET", "HEAD") and status < 500 and status not in REFUSED_AT_THE_DOOR
+        level = logging.DEBUG if quiet else logging.INFO
         if log.isEnabledFor(level):
             log.log(
                 level,

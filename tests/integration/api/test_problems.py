@@ -113,9 +113,11 @@ async def test_metrics_are_prometheus_text(host: Host) -> None:
     assert count in reply.body.decode()
 
 
-async def test_a_stream_counts_until_its_answer_begins(host: Host) -> None:
+async def test_a_stream_counts_until_its_answer_begins(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cctv_storaged.api.events.HEARTBEAT_S", 1.0)
     response = await host.session.get(f"{host.url}/api/v1/storage/events")
-    await asyncio.sleep(1.2)
+    while await response.content.readline() != b": still here\n":
+        pass  # it has lasted a second by now
     response.close()
     name = 'storage_http_request_seconds_sum{method="GET",route="/api/v1/storage/events",status="200"} '
 
