@@ -146,9 +146,10 @@ class Suspects:
         self._failed.pop(segment_id, None)
 
     def failed(self, segment_id: UUID) -> int:
-        """How often this one failed again after others had been taken since its last failure; 0: not yet."""
+        """How often this one failed since it failed although others were taken; 0: it may be the backend."""
         before, own = self._failed.pop(segment_id, (self._successes, 0))
-        own += before < self._successes
+        if own or before < self._successes:
+            own += 1
         self._failed[segment_id] = (self._successes, own)
         while len(self._failed) > self.most:
             del self._failed[next(iter(self._failed))]

@@ -1,0 +1,98 @@
+"""An event loop whose waits are short: where nothing is left to do, its clock jumps to the next timer.
+
+Retries after minutes and grace of a day are tried in moments, with real threads, files and journals beneath.
+Waits get shorter, never longer, so a test must not depend on one thing being slower than another.
+"""
+
+import asyncio
+import functools
+import selectors
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, ParamSpec
+
+P = ParamSpec("P")
+
+PATIENCE_S = 0.01
+"""Real time for threads to report something before the clock jumps."""
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """Its `time()` runs ahead of the monotonic clock by all the waits that were cut short."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    def __init__(self, loop: JumpingLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout <= PATIENCE_S:
+            return super().select(timeout)
+        found = super().select(PATIENCE_S)
+        if not found:
+            self._loop.ahead_s += timeout - PATIENCE_S
+        return found
+
+
+class LoopClock:
+    """The project's clock by the running loop's time; the wall clock can be set besides."""
+
+    def __init__(self, start: datetime) -> None:
+        self._start = start
+        self._origin: float | None = None
+        self._set_by = timedelta(0)
+
+    def now(self) -> datetime:
+        return self._start + self._set_by + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if self._origin is None:
+            self._origin = now
+        return now - self._origin
+
+    def advance(self, by: timedelta) -> None:
+        """The wall clock alone is set forward, or back."""
+        self._set_by += by
+
+
+def jumping(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A test that runs on a JumpingLoop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+            runner.run(test(*args, **kwargs))
+
+    return run
+
+
+async def eventually(
+    condition: Callable[[], bool] | Callable[[], Awaitable[bool]], what: str, timeout_s: float = 60.0
+) -> None:
+    """Waits for a condition, at most so long in real time; the loop's clock runs on, ever faster."""
+    deadline, step_s = time.monotonic() + timeout_s, 0.25
+    while True:
+        found = condition()
+        if found if isinstance(found, bool) else await found:
+            return
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        await asyncio.sleep(step_s)
+        step_s = min(30.0, step_s * 1.1)
+
+
+async def passing(duration: timedelta) -> None:
+    """Lets so much of the loop's time pass."""
+    await asyncio.sleep(duration.total_seconds())
+
+
+MIDNIGHT = datetime(2026, 11, 1, tzinfo=UTC)
