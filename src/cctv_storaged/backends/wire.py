@@ -191,9 +191,7 @@ class _Connection:
 
     def _send(self, head: bytes, body: Body | bytes | None, deadline: Deadline) -> bool:
         """False where the peer answered, or hung up, before it had everything: then its word is read."""
-        blocks: Iterable[bytes | memoryview] = (
-            (body,) if isinstance(body, bytes) else body if body is not None else ()
-        )
+        blocks: Iterable[bytes | memoryview] = (body,) if isinstance(body, bytes) else body or ()
         try:
             self._set_timeout(deadline)
             self._socket.sendall(head)
