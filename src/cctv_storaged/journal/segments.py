@@ -341,10 +341,10 @@ def _known_in(db: sqlite3.Connection, root: str, folder: str) -> dict[str, Known
 
 
 def _renumber_device(db: sqlite3.Connection, root: str, folder: str, old: int, new: int) -> None:
-    for table in ("segment", "set_aside"):
+    for rows in (f"segment SET device = ?1 WHERE {AT_SOURCE} AND", "set_aside SET device = ?1 WHERE"):
         db.execute(
-            f"""UPDATE {table} SET device = ? WHERE device = ? AND folder_no =
-                (SELECT no FROM folder WHERE root = ? AND path = ?)""",
+            f"""UPDATE {rows} device = ?2
+                 AND folder_no = (SELECT no FROM folder WHERE root = ?3 AND path = ?4)""",
             (signed(new), signed(old), os.fsencode(root), os.fsencode(folder)),
         )
 

@@ -65,6 +65,10 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "page, later": (lambda j: j.segments.page(GATE.id, span(5), 100, (START, SOMEBODY)), {"segment_by_time"}),
     "spans": (lambda j: j.segments.spans(GATE.id, span(5), 100, START), {"segment_by_time"}),
     "known_in": (lambda j: j.segments.known_in(ROOT, "gate/2026-01-23"), {"segment_at_source"}),
+    "renumber_device": (
+        lambda j: j.segments.renumber_device(ROOT, "gate/2026-01-23", 7, 8),
+        {"segment_at_source"},
+    ),
     "by_id": (lambda j: j.segments.by_id(SOMEBODY), set()),
     "by_source": (lambda j: j.segments.by_source(new(1).source), set()),
     "record, known": (lambda j: record(j, new(1)), set()),
