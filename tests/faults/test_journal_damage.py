@@ -1,6 +1,7 @@
 """Torn and damaged journals (T-18): the next start works, keeps the damaged files, saves what can be read."""
 
 import asyncio
+import errno
 import os
 import random
 import shutil
@@ -384,7 +385,7 @@ async def test_a_recovery_without_room_says_so_and_the_next_start_goes_on(
     cut(log_of(path), 0)  # it has a newer first page, which would heal the file
 
     def no_room(*_: object) -> int:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
         patched.setattr(opening_module, "recover", no_room)
@@ -393,3 +394,25 @@ async def test_a_recovery_without_room_says_so_and_the_next_start_goes_on(
     opening, known = await reopened(path)
     assert opening.damage == "an earlier recovery was interrupted"
     assert known <= small.known and len(known) == 200
+
+
+async def test_the_reserve_makes_room_for_a_recovery(
+    small: Past, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small.left_in(tmp_path / "data")
+    overwrite(path, 0, bytes(PAGE_BYTES))
+    cut(log_of(path), 0)
+    reserve = path.parent / "journal.reserve"
+    reserve.write_bytes(bytes(100_000))
+    recover = opening_module.recover
+
+    def recover_without_reserve(damaged: Path, draft: Path) -> int:
+        if reserve.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return recover(damaged, draft)
+
+    monkeypatch.setattr(opening_module, "recover", recover_without_reserve)
+    async with await open_journal(path.parent, reserve_bytes=100_000) as journal:
+        assert journal.opening.recovered_from is not None
+        assert len(await ids(journal)) == 200
+    assert reserve.exists()

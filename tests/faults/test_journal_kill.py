@@ -127,13 +127,26 @@ async def test_an_error_while_a_new_journal_is_made_leaves_none_or_a_whole_one(t
     assert place > 3
 
 
-async def test_a_write_that_finds_no_room_fails_alone(tmp_path: Path) -> None:
-    """ENOSPC on some write: whoever was told so lost nothing, everybody else has what was acknowledged."""
-    refused = 0
-    for place in every(5):
+async def test_one_write_that_finds_no_room_is_noticed_by_nobody(tmp_path: Path) -> None:
+    """ENOSPC once: the log is folded in, which makes room, and the commit is tried again."""
+    for place in every(11):
         folder = tmp_path / f"write{place}"
         assert run(folder, 0, 4).code == 0
         child = run_injected(folder, 4, 12, WRITES, f"error=ENOSPC:when={place}")
+        opening, known = await left_behind(folder)
+        assert (child.code, child.full, len(child.acknowledged)) == (0, 0, 12), child.errors
+        assert child.acknowledged <= known and opening.damage is None
+        if not child.injected:
+            break
+
+
+async def test_while_no_write_finds_room_callers_are_told_and_nothing_else_happens(tmp_path: Path) -> None:
+    """ENOSPC for good, from every some write on: the process goes on and ends in order."""
+    refused = 0
+    for place in every(11):
+        folder = tmp_path / f"write{place}"
+        assert run(folder, 0, 4).code == 0
+        child = run_injected(folder, 4, 12, WRITES, f"error=ENOSPC:when={place}+")
         opening, known = await left_behind(folder)
         assert child.code == 0, child.errors
         assert child.acknowledged <= known and opening.damage is None

@@ -66,7 +66,7 @@ class Journal:
         lock = _lock(folder)
         try:
             path = folder / FILE_NAME
-            ballast = Ballast(folder / "journal.reserve", reserve_bytes)
+            ballast = _ballast(folder, reserve_bytes)
             opened, opening = await asyncio.to_thread(_prepared, path, now, ballast)
             connection = Connection(opened)
             await connection
@@ -104,14 +104,24 @@ class Journal:
         await self.close()
 
 
+def _ballast(folder: Path, size_bytes: int) -> Ballast:
+    try:
+        return Ballast(folder / "journal.reserve", size_bytes)
+    except OSError as exc:
+        raise JournalBroken(f"data_dir {folder}: {exc}; check its permissions") from exc
+
+
 def _prepared(path: Path, now: datetime, ballast: Ballast) -> tuple[sqlite3.Connection, Opening]:
     """Blocking. The ballast makes room where a new file has to be made on a full disk."""
     try:
-        prepared = prepare(path, now)
-    except JournalFull as exc:
-        if not ballast.release():
-            raise JournalBroken(str(exc)) from exc
-        prepared = prepare(path, now)
+        try:
+            prepared = prepare(path, now)
+        except JournalFull:
+            if not ballast.release():
+                raise
+            prepared = prepare(path, now)
+    except JournalFull as exc:  # before there is a journal nobody can wait for room
+        raise JournalBroken(str(exc)) from exc
     ballast.restore()
     return prepared
 
