@@ -20,6 +20,7 @@ from cctv_storaged.journal import store as store_module
 from cctv_storaged.journal.connection import PAGE_BYTES
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.opening import Opening
+from cctv_storaged.journal.salvage import recover
 from cctv_storaged.journal.tokens import Token
 from cctv_storaged.model import CopyState, SourceState
 from tests.faults.journal_processes import ids
@@ -404,7 +405,6 @@ async def test_the_reserve_makes_room_for_a_recovery(
     cut(log_of(path), 0)
     reserve = path.parent / "journal.reserve"
     reserve.write_bytes(bytes(100_000))
-    recover = opening_module.recover
 
     def recover_without_reserve(damaged: Path, draft: Path) -> int:
         if reserve.exists():
