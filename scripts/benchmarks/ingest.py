@@ -45,7 +45,7 @@ def tables(measured: Sequence[Measured]) -> tuple[Table, ...]:
     rows.append(latency_row("all", every, f"{mean_share:.0%}"))
     return (
         Table(
-            title=f"closed → journalled at {RATE:g} segments/s",
+            title=f"closed → journalled at {RATE:g} segments/s (aim: 20/100 ms)",
             columns=(*LATENCY_COLUMNS, "CPU of one core"),
             rows=tuple(rows),
         ),

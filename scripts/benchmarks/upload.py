@@ -40,6 +40,7 @@ ABOUT = (
     "The others run from process start to exit. `s5cmd` and `aws` put only; `rclone` also asks for each"
     " object after the put. All leave their defaults but for the four at a time, and `s5cmd`, `rclone`: one"
     " part of a large file at a time, as the daemon does. Memory is the peak of resident memory.",
+    "Aims: wall at most 1.0 × the fastest peer, CPU at most 0.5 × s5cmd's, at most 120 MB.",
 )
 
 Run = Callable[[Path, Store, str, FileSet], Taken]
