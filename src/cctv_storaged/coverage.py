@@ -1,8 +1,9 @@
 """Where footage of a camera exists, and where not and why. The decisions are pure."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from cctv_storaged.journal.journal import Journal
@@ -12,7 +13,7 @@ from cctv_storaged.model import TimeSpan
 TOLERANCE = timedelta(seconds=1)
 """Recorders cut at whole seconds in the name and at key frames in the stream: less than this is no gap."""
 STEP = 5000
-"""Spans fetched at a time, so that a year's coverage does not hold up the journal's other users."""
+"""Segments looked at in one go, so that a year's coverage does not hold up the journal's other users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +35,11 @@ class Coverage:
 async def coverage_of(journal: Journal, camera_id: UUID, span: TimeSpan) -> Coverage:
     """Coverage of a camera over a span, from the journal."""
     merged: list[TimeSpan] = []
-    after = None
-    while True:
-        spans = await journal.segments.spans(camera_id, span, STEP, after)
-        merge_into(merged, spans)
-        if len(spans) < STEP or spans[-1].start == after:
-            break
-        after = spans[-1].start
+    after, more = None, True
+    while more:
+        footage = await journal.segments.footage(camera_id, span, TOLERANCE, STEP, after)
+        merge_into(merged, footage.spans)
+        after, more = footage.next, footage.next is not None
     entries = await journal.ledger.of_camera(camera_id, span)
     return covered(merged, entries, span)
 
@@ -59,19 +58,28 @@ def covered(merged: Sequence[TimeSpan], entries: Sequence[Entry], span: TimeSpan
     """Footage clipped to the span, and what is missing of it with its cause from the ledger."""
     footage = tuple(clipped for each in merged if (clipped := each.clipped_to(span)) is not None)
     gaps: list[Gap] = []
-    cursor = span.start
-    for each in footage:
-        gaps.extend(_explained(cursor, each.start, entries))
-        cursor = each.end
-    gaps.extend(_explained(cursor, span.end, entries))
+    coming, near = deque(entries), deque[Entry]()
+    for gap in _between(footage, span):
+        while coming and coming[0].span.start < gap.end:
+            near.append(coming.popleft())
+        near = deque(entry for entry in near if entry.span.end > gap.start)
+        gaps.extend(_explained(gap, near))
     return Coverage(spans=footage, gaps=tuple(gaps))
 
 
-def _explained(start: datetime, end: datetime, entries: Sequence[Entry]) -> list[Gap]:
-    """The gap `[start, end)`, cut where the ledger says why: its parts are known or unknown."""
-    if end <= start:
-        return []
-    gap = TimeSpan(start, end)
+def _between(footage: Sequence[TimeSpan], span: TimeSpan) -> Iterator[TimeSpan]:
+    """What of the span is not footage."""
+    cursor = span.start
+    for each in footage:
+        if each.start > cursor:
+            yield TimeSpan(cursor, each.start)
+        cursor = each.end
+    if span.end > cursor:
+        yield TimeSpan(cursor, span.end)
+
+
+def _explained(gap: TimeSpan, entries: Iterable[Entry]) -> list[Gap]:
+    """The gap, cut where the ledger says why: its parts are known or unknown. Entries by their start."""
     known: list[tuple[TimeSpan, str]] = []
     for entry in entries:
         part = entry.span.clipped_to(gap)

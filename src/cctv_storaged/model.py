@@ -3,6 +3,7 @@
 See docs/design/architecture.md for the glossary these names come from.
 """
 
+import re
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,11 @@ from cctv_storaged.clock import rfc3339
 
 NAMESPACE = UUID("6f1c0f5e-4f0a-5f0e-9a53-1d3c7f6f2b10")
 """Root of every UUIDv5 (RFC 9562) this program derives."""
+
+
+_KEY = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{4}/\d\d/\d\d/\d\d/\d{8}T\d{6}\.\d{6}Z_\d+_[0-9a-f]{12}\.ts"
+)
 
 
 class Mode(StrEnum):
@@ -192,6 +198,11 @@ def segment_id_for(host_id: str, source: SourceFile) -> UUID:
 def _derived(*facts: str) -> UUID:
     """UUIDv5 over facts that may hold any bytes, as file names do."""
     return uuid.uuid5(NAMESPACE, "\0".join(facts).encode(errors="surrogateescape").hex())
+
+
+def is_object_key(prefix: str, key: str) -> bool:
+    """Whether `object_key` with this prefix could have made the key; of any camera and host."""
+    return key.startswith(prefix) and _KEY.fullmatch(key, len(prefix)) is not None
 
 
 def object_key(prefix: str, segment: Segment) -> str:

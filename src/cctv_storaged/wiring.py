@@ -1,6 +1,7 @@
 """Settings into the values that each room asks for. No I/O but what opening a room itself does."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ from cctv_storaged.catalog.connections import PostgresTarget, SslMode
 from cctv_storaged.config import Recorder, Settings
 from cctv_storaged.delivery import DeliverySettings
 from cctv_storaged.errors import ConfigError, Fault
-from cctv_storaged.model import BackendKind, Camera, camera_id_for
+from cctv_storaged.model import BackendKind, Camera, camera_id_for, is_object_key
 from cctv_storaged.prune import PruneRules
 from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.recorder.layout import Layout
@@ -100,6 +101,7 @@ def _minio(settings: Settings, threads: int) -> Backend:
         prefix=block.prefix,
         threads=threads,
         readback_share=block.readback_share,
+        ours=partial(is_object_key, block.prefix),
     )
     return MinioBackend(target, store)
 
@@ -122,6 +124,7 @@ def _s3(settings: Settings, threads: int) -> Backend:
         prefix=block.prefix,
         threads=threads,
         readback_share=block.readback_share,
+        ours=partial(is_object_key, block.prefix),
     )
     return S3Backend(target, store)
 

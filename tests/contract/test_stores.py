@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from cctv_storaged.backends.body import MIB, PART_BYTES
 from cctv_storaged.backends.objectstore import ObjectStore
 from cctv_storaged.backends.wire import Timeouts
 from cctv_storaged.errors import BackendUnavailable, ObjectMismatch, ObjectMissing, ObjectRejected
+from cctv_storaged.model import is_object_key
 from cctv_storaged.pacing import ByteBudget
 from tests.fakes.cutproxy import CutProxy, Line
 from tests.services.backends import SHORT, STORES, AnyBackend, closing, knowing, store
@@ -252,6 +254,19 @@ async def test_a_sweep_leaves_other_prefixes_alone(kind: str, seaweed_bucket: Bu
         async with closing(store(kind, endpoint, name, prefix="ours/")) as ours:
             assert await ours.sweep(0) == 0
         assert await theirs.sweep(0) == 1
+
+
+async def test_a_sweep_of_a_shared_bucket_leaves_what_is_not_ours_alone(
+    kind: str, seaweed_bucket: Bucket
+) -> None:
+    endpoint, name = seaweed_bucket.server.endpoint, seaweed_bucket.name
+    own = "123e4567-e89b-12d3-a456-426614174000/2026/11/01/00/20261101T000000.000000Z_2000_abababababab.ts"
+    async with closing(store(kind, endpoint, name, ours=partial(is_object_key, ""))) as backend:
+        assert isinstance(backend, ObjectStore)
+        for key in ("backup/of/somebody.tar", own):
+            backend._client.begin_upload(key, {})
+        assert await backend.sweep(0) == 1
+        assert [upload.key for upload in backend._client.uploads("")] == ["backup/of/somebody.tar"]
 
 
 async def test_a_sample_is_read_back_in_full(

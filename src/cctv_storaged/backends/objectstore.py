@@ -7,7 +7,7 @@ libraries block; a cancelled caller leaves its thread to the socket timeouts and
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -57,6 +57,7 @@ class StoreSettings:
     threads: int = 8
     object_base_s: float = 30.0
     readback_share: float = 0.01
+    ours: Callable[[str], bool] | None = None  # which keys may be swept: others may share the bucket
 
 
 class ObjectStore:
@@ -261,8 +262,12 @@ class ObjectStore:
     def _sweep(self, older_than_s: float) -> int:
         now = self._clock.now() + timedelta(seconds=self._capabilities.clock_skew_s or 0.0)
         limit = now - timedelta(seconds=older_than_s)
-        old = [upload for upload in self._client.uploads(self._settings.prefix) if upload.begun_at <= limit]
+        begun = list(self._client.uploads(self._settings.prefix))
+        old = [upload for upload in begun if upload.begun_at <= limit and self._is_ours(upload.key)]
         return sum(self._abort_old(upload) for upload in old)
+
+    def _is_ours(self, key: str) -> bool:
+        return self._settings.ours is None or self._settings.ours(key)
 
     def _abort_old(self, upload: Upload) -> bool:
         try:

@@ -4,10 +4,10 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.clock import MICROSECOND, from_us, to_us
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import doubt, give_up_pending
 from cctv_storaged.journal.rows import (
@@ -78,6 +78,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Footage:
+    """When there is footage, in order of time, and where to ask on (None: that was all)."""
+
+    spans: tuple[TimeSpan, ...]
+    next: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFile:
     """A file the journal has dealt with, as the scan compares it with what it finds."""
 
@@ -141,11 +149,14 @@ class Segments:
         """Segments of a camera that overlap the span and have bytes somewhere, oldest first, by keyset."""
         return await self._store.read(lambda db: _page(db, camera_id, span, limit, after))
 
-    async def spans(
-        self, camera_id: UUID, span: TimeSpan, limit: int, after: datetime | None
-    ) -> list[TimeSpan]:
-        """The bare spans of `page`, at most `limit`, those that start at or after `after`, oldest first."""
-        return await self._store.read(lambda db: _spans(db, camera_id, span, limit, after))
+    async def footage(
+        self, camera_id: UUID, span: TimeSpan, tolerance: timedelta, limit: int, after: datetime | None
+    ) -> Footage:
+        """When there is footage of a camera within the span: `limit` segments' worth, from `after` on.
+
+        Joined where less than `tolerance` is missing: a year of ten-second segments is three million rows.
+        """
+        return await self._store.read(lambda db: _footage(db, camera_id, span, tolerance, limit, after))
 
 
 def _record(
@@ -395,12 +406,17 @@ def _keyset(db: sqlite3.Connection, after: tuple[datetime, UUID]) -> tuple[int, 
     return to_us(after[0]), row[0] if row else 0
 
 
-def _spans(
-    db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, limit: int, after: datetime | None
-) -> list[TimeSpan]:
+def _footage(
+    db: sqlite3.Connection,
+    camera_id: UUID,
+    span: TimeSpan,
+    tolerance: timedelta,
+    limit: int,
+    after: datetime | None,
+) -> Footage:
     camera = db.execute("SELECT no, longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
     if camera is None:
-        return []
+        return Footage(spans=(), next=None)
     lowest = to_us(span.start) - camera[1]
     rows = db.execute(
         f"""SELECT s.start_us, s.end_us FROM segment s
@@ -413,8 +429,26 @@ def _spans(
             to_us(span.start),
             limit,
         ),
+    ).fetchall()
+    last = rows[-1][0] if len(rows) == limit else None
+    if last is not None and last == rows[0][0]:
+        last += 1  # thousands with one start: the next call would be the same again
+    return Footage(
+        spans=tuple(TimeSpan(from_us(start), from_us(end)) for start, end in _joined(rows, tolerance)),
+        next=None if last is None else from_us(last),
     )
-    return [TimeSpan(from_us(start), from_us(end)) for start, end in rows]
+
+
+def _joined(rows: Sequence[tuple[int, int]], tolerance: timedelta) -> list[tuple[int, int]]:
+    """Spans in order of their start, in microseconds, as few as they can be."""
+    slack_us = tolerance // MICROSECOND
+    joined: list[tuple[int, int]] = []
+    for start, end in rows:
+        if joined and start <= joined[-1][1] + slack_us:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def ensure_folder(db: sqlite3.Connection, root: bytes, path: bytes) -> int:

@@ -36,6 +36,29 @@ async def pages(journal: Journal, asked: TimeSpan = ALWAYS, limit: int = 3) -> l
         after = page.next
 
 
+async def when(
+    journal: Journal,
+    camera_id: UUID,
+    asked: TimeSpan,
+    *,
+    tolerance: timedelta = timedelta(0),
+    limit: int = 10,
+) -> list[TimeSpan]:
+    """When there is footage, look by look; a look begins with what the one before ended with."""
+    found: list[TimeSpan] = []
+    after = None
+    while True:
+        footage = await journal.segments.footage(camera_id, asked, tolerance, limit, after)
+        for each in footage.spans:
+            if found and each.start <= found[-1].end:
+                found[-1] = TimeSpan(found[-1].start, max(found[-1].end, each.end))
+            else:
+                found.append(each)
+        if footage.next is None:
+            return found
+        after = footage.next
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 9, 10, 11])
 async def test_pages_together_are_the_whole_in_order_whatever_their_size(
     journal: Journal, limit: int
@@ -86,7 +109,7 @@ async def test_a_very_long_segment_is_found_by_a_span_deep_inside_it(journal: Jo
     asked = TimeSpan(START + timedelta(hours=29), START + timedelta(hours=29, seconds=1))
 
     assert [segment.id for segment in await pages(journal, asked)] == [long.id]
-    assert await journal.segments.spans(GATE.id, asked, 10, None) == [long.span]
+    assert await when(journal, GATE.id, asked) == [long.span]
 
 
 async def test_overlap_is_half_open_at_both_ends(journal: Journal) -> None:
@@ -97,7 +120,7 @@ async def test_overlap_is_half_open_at_both_ends(journal: Journal) -> None:
 
     assert [segment.span for segment in await pages(journal, exactly)] == [span(2)]
     assert [segment.span for segment in await pages(journal, touching)] == [span(1), span(2), span(3)]
-    assert await journal.segments.spans(GATE.id, exactly, 10, None) == [span(2)]
+    assert await when(journal, GATE.id, exactly) == [span(2)]
 
 
 async def test_segments_being_deleted_are_in_no_list(journal: Journal) -> None:
@@ -107,7 +130,7 @@ async def test_segments_being_deleted_are_in_no_list(journal: Journal) -> None:
         await journal.deletions.begin(segment.id)
 
     assert [segment.id for segment in await pages(journal)] == [stays.id]
-    assert await journal.segments.spans(GATE.id, ALWAYS, 10, None) == [stays.span]
+    assert await when(journal, GATE.id, ALWAYS) == [stays.span]
 
 
 async def test_a_segment_without_bytes_is_in_no_list_and_one_with_a_copy_is(journal: Journal) -> None:
@@ -124,21 +147,30 @@ async def test_a_segment_without_bytes_is_in_no_list_and_one_with_a_copy_is(jour
 async def test_an_unknown_camera_has_an_empty_page(journal: Journal) -> None:
     page = await journal.segments.page(UUID(int=5), ALWAYS, 10)
     assert (page.segments, page.next) == ((), None)
-    assert await journal.segments.spans(UUID(int=5), ALWAYS, 10, None) == []
+    assert await when(journal, UUID(int=5), ALWAYS) == []
 
 
-async def test_spans_go_on_at_the_start_they_ended_with(journal: Journal) -> None:
+@pytest.mark.parametrize("limit", [4, 5, 100])  # more than begin at one time
+async def test_footage_is_the_same_however_many_segments_are_looked_at_in_one_go(
+    journal: Journal, limit: int
+) -> None:
     for number in range(9):
         await record(
-            journal, replace(new(number), span=span(number // 3, LENGTH + timedelta(seconds=number)))
+            journal, replace(new(number), span=span(3 * (number // 3), LENGTH + timedelta(seconds=number)))
         )
-    everything = await journal.segments.spans(GATE.id, ALWAYS, 100, None)
-    first = await journal.segments.spans(GATE.id, ALWAYS, 4, None)
-    rest = await journal.segments.spans(GATE.id, ALWAYS, 100, first[-1].start)
+    found = await when(journal, GATE.id, ALWAYS, limit=limit)
 
-    assert len(everything) == 9
-    assert set(first) | set(rest) == set(everything)
-    assert [found.start for found in everything] == sorted(found.start for found in everything)
+    assert [each.start for each in found] == [span(0).start, span(3).start, span(6).start]
+    assert [each.duration - LENGTH for each in found] == [timedelta(seconds=number) for number in (2, 5, 8)]
+
+
+async def test_footage_is_joined_where_less_than_the_tolerance_is_missing(journal: Journal) -> None:
+    for number in (0, 1, 3):
+        await record(journal, new(number))
+    gap = timedelta(LENGTH.total_seconds() / 86400)
+
+    assert len(await when(journal, GATE.id, ALWAYS)) == 2
+    assert await when(journal, GATE.id, ALWAYS, tolerance=gap) == [TimeSpan(span(0).start, span(3).end)]
 
 
 async def test_the_list_of_cameras_counts_what_is_there(journal: Journal) -> None:

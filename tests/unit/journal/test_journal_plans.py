@@ -63,7 +63,10 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "require": (lambda j: j.copies.require(["MINIO"]), {"copy_undelivered", "copy_failed"}),
     "page": (lambda j: j.segments.page(GATE.id, span(5), 100), {"segment_by_time"}),
     "page, later": (lambda j: j.segments.page(GATE.id, span(5), 100, (START, SOMEBODY)), {"segment_by_time"}),
-    "spans": (lambda j: j.segments.spans(GATE.id, span(5), 100, START), {"segment_by_time"}),
+    "footage": (
+        lambda j: j.segments.footage(GATE.id, span(5), timedelta(seconds=1), 100, START),
+        {"segment_by_time"},
+    ),
     "known_in": (lambda j: j.segments.known_in(ROOT, "gate/2026-01-23"), {"segment_at_source"}),
     "renumber_device": (
         lambda j: j.segments.renumber_device(ROOT, "gate/2026-01-23", 7, 8),
@@ -138,7 +141,7 @@ async def test_no_call_reads_a_large_table_from_end_to_end(journal: Journal, nam
 
 
 @pytest.mark.parametrize(
-    "name", ["due, newest", "due, oldest", "due, urgent", "page", "page, later", "spans", "news"]
+    "name", ["due, newest", "due, oldest", "due, urgent", "page", "page, later", "footage", "news"]
 )
 async def test_lists_come_in_order_from_their_index_without_sorting(journal: Journal, name: str) -> None:
     await record(journal, new(1))
