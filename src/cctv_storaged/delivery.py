@@ -65,6 +65,8 @@ SPARE_KEYS = 2
 """Names to try besides the first where spoiled objects stand that may not be overwritten."""
 AWAY_PAUSE = timedelta(seconds=60)
 """When sources on a disk that is not there are tried again."""
+NOT_FOUND = "the source is not there; it is looked for once more"
+SECOND_LOOK = timedelta(seconds=30)
 PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
 """Errors of reading a source that say nothing about the file."""
 
@@ -423,7 +425,7 @@ class Delivery:
             return
         log.warning("%s: %s", segment.id, error, extra=self._fields(segment))
         if where is Whereabouts.GONE:
-            await self._source_gone(segment, SourceState.MISSING, "source_vanished")
+            await self._not_found(segment, copy)
             return
         await self._context.look_again(segment)
         if where is Whereabouts.ANOTHER and copy.attempts + 1 >= ATTEMPTS:
@@ -431,6 +433,13 @@ class Delivery:
             await self._source_gone(segment, SourceState.REPLACED, "overwritten_by_recorder")
         else:
             await self._postpone(segment, error, retry_delay(copy.attempts + 1))
+
+    async def _not_found(self, segment: Segment, copy: Copy) -> None:
+        """Not there twice is gone: once may be the moment in which somebody moves a folder back."""
+        if copy.error == NOT_FOUND:
+            await self._source_gone(segment, SourceState.MISSING, "source_vanished")
+        else:
+            await self._postpone(segment, NOT_FOUND, SECOND_LOOK, counts=False)
 
     async def _source_gone(self, segment: Segment, state: SourceState, cause: str) -> None:
         self._tell_if_lost(await self._marking.source_gone(segment.id, state, cause), cause)

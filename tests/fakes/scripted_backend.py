@@ -18,6 +18,7 @@ from cctv_storaged.errors import (
     ObjectMismatch,
     ObjectMissing,
     ObjectRejected,
+    SourceChanged,
 )
 from cctv_storaged.pacing import ByteBudget
 
@@ -174,6 +175,8 @@ class ScriptedBackend:
     async def _put(self, path: str, payload: Payload) -> StoredObject:
         outcome = await self._befall(Call(Op.PUT, path, payload.metadata["segment-id"]))
         data = payload.data if payload.data is not None else _read(payload)
+        if hashlib.sha256(data).digest() != payload.sha256:
+            raise SourceChanged("the file no longer has the bytes that were hashed")
         if self.objects.get(path, data) != data:
             raise ObjectMismatch(f"{path} holds other bytes")
         if not isinstance(outcome, Forgets):

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,10 @@ class Rig:
     def source(self, segment: Segment) -> Path:
         return Path(segment.source.root, segment.source.path)
 
+    def beside(self, folder: Path) -> "Rig":
+        """The same host's view of a second recorder root."""
+        return replace(self, recordings=folder, root=root_at(folder))
+
     # What became of it
 
     async def segment(self, segment: Segment) -> Segment:
@@ -115,6 +119,11 @@ class Rig:
 
     def alerts(self) -> list[str]:
         return [event.detail or "" for event in self.told(EventKind.ALERT)]
+
+    @property
+    def commits(self) -> int:
+        """Transactions that the journal has brought to the disk so far."""
+        return self.journal._store.commits
 
     def metric(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -192,12 +201,6 @@ async def opened(
     clock = clock or LoopClock(MIDNIGHT + DAY)
     recordings = folder / "recordings"
     recordings.mkdir(exist_ok=True)
-    root = Root(
-        path=str(recordings),
-        layout=Layout.parse(LAYOUT, ZoneInfo("UTC")),
-        cameras=CameraBook(HOST, ()),
-        remote=False,
-    )
     metrics, hub, registered = Metrics(), EventHub(), list[Segment]()
     async with await Journal.open(folder / data, HOST, clock.now(), reserve_bytes=reserve_bytes) as journal:
         names = tuple(backend.name for backend in backends)
@@ -219,7 +222,7 @@ async def opened(
                     metrics=metrics,
                     hub=hub,
                     ingest=ingest,
-                    root=root,
+                    root=root_at(recordings),
                     backends=backends,
                     budget=budget or ByteBudget(None),
                     listener=listener,
@@ -228,3 +231,9 @@ async def opened(
                 )
         finally:
             ingest.close()
+
+
+def root_at(folder: Path) -> Root:
+    """A recorder root as the daemon would have it."""
+    layout = Layout.parse(LAYOUT, ZoneInfo("UTC"))
+    return Root(path=str(folder), layout=layout, cameras=CameraBook(HOST, ()), remote=False)
