@@ -117,7 +117,8 @@ def _asked(options: argparse.Namespace) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures the daemon on this machine.")
-    parser.add_argument("name", nargs="*", choices=list(BENCHMARKS), help="which; without a name all")
+    every = ", ".join(BENCHMARKS)
+    parser.add_argument("name", nargs="*", type=_known, help=f"which of {every}; without a name all")
     parser.add_argument("--quick", action="store_true", help="one repetition and a tenth of the work")
     parser.add_argument("--repetitions", type=int, metavar="N", help="how often each is measured (3)")
     parser.add_argument("--count", type=int, metavar="N", help="known files (scan), rows (api)")
@@ -125,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         "--write", action="store_true", help="write docs/reference/performance.md from the kept results"
     )
     return parser
+
+
+def _known(name: str) -> str:
+    if name not in BENCHMARKS:
+        raise argparse.ArgumentTypeError(f"there is no {name!r}; there are {', '.join(BENCHMARKS)}")
+    return name
 
 
 def _say(text: str) -> None:

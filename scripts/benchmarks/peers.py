@@ -92,7 +92,7 @@ PEERS = (
     ),
     Peer(
         name="aws s3 cp",
-        version=lambda: first_line([str(_VENV / "bin" / "aws"), "--version"]),
+        version=lambda: first_line([str(_VENV / "bin" / "aws"), "--version"]).split()[0],
         command=_aws,
         environ=_aws_environ,
     ),
