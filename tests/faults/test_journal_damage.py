@@ -123,10 +123,15 @@ async def reopened(path: Path) -> tuple[Opening, frozenset[UUID]]:
 
 def recounted(db: sqlite3.Connection) -> list[object]:
     """Counters that differ from a recount."""
-    return db.execute(
+    tallies = db.execute(
         """SELECT backend, state, count(*), sum(size_bytes) FROM copy GROUP BY backend, state EXCEPT
            SELECT backend, state, segments, bytes FROM tally"""
     ).fetchall()
+    cameras = db.execute(
+        """SELECT camera_no, count(*), sum(size_bytes) FROM segment GROUP BY camera_no EXCEPT
+           SELECT no, segments, bytes FROM camera"""
+    ).fetchall()
+    return tallies + cameras
 
 
 def kept_aside(path: Path) -> dict[str, bytes]:
@@ -295,6 +300,18 @@ async def test_an_empty_database_does_not_cost_the_log(small: Past, tmp_path: Pa
     assert opening.damage == "the file is shorter than one page"
     assert kept_aside(path) == {"journal.db": b"", "journal.db-wal": log}
     assert known <= small.known
+
+
+async def test_the_log_of_a_damaged_database_is_kept_and_used(small: Past, tmp_path: Path) -> None:
+    """Closing the damaged file would fold the log into it and remove it."""
+    path = small.left_in(tmp_path / "data")
+    with sqlite_alone(path, tmp_path / "alone") as db:
+        root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'token'").fetchone()[0]
+    overwrite(path, (root - 1) * PAGE_BYTES, bytes(PAGE_BYTES))
+    damaged = {name: (path.parent / name).read_bytes() for name in FILES}
+    opening, known = await reopened(path)
+    assert opening.damage is not None and known == small.known
+    assert kept_aside(path) == damaged
 
 
 async def test_what_never_was_a_journal_is_put_aside(tmp_path: Path) -> None:
