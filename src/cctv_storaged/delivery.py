@@ -103,11 +103,11 @@ class _Turn:
 
     give_back: Callable[["_Turn"], None]
     trial: bool
-    held: bool = True
+    is_over: bool = False
 
     def over(self) -> None:
-        if self.held:
-            self.held = False
+        if not self.is_over:
+            self.is_over = True
             self.give_back(self)
 
 
@@ -214,7 +214,7 @@ class Delivery:
                 self._backend_failed(BackendUnavailable(str(exc), reason=reason), trial=True)
             else:
                 self._backend_works()
-                log.info("backend %s at %s: %s", self.name, self._backend.location, found)
+                log.info("backend %s at %s answers; it can: %s", self.name, self._backend.location, found.told())
                 return
 
     # Handing out
@@ -223,16 +223,15 @@ class Delivery:
         """Gives segment after segment its turn, as window, breaker, pace and workers allow."""
         while True:
             self._wake.clear()  # before looking: what happens from here on is not missed
-            if (wait_s := max(self._not_before_s(), self._crowded_s())) > 0:
+            if (wait_s := max(self._not_before_s(), self._crowded_s(self._lanes.in_hand))) > 0:
                 await self._woken(wait_s)
                 continue
             self._look_again_in_time()
             segment = await self._lanes.take()
             if segment is None:
                 await self._woken(self._look_at - self._clock.monotonic())
-            elif max(self._not_before_s(), self._crowded_s()) > 0:  # meanwhile
-                self._lanes.release(segment)
-                self._lanes.reopen()
+            elif max(self._not_before_s(), self._crowded_s(self._lanes.in_hand - 1)) > 0:  # meanwhile
+                self._lanes.give_back(segment)
             else:
                 tasks.create_task(self._one(segment, self._begun_turn()))
 
@@ -250,12 +249,12 @@ class Delivery:
         today = self._clock.now()
         return 0.0 if window.contains(today) else (window.next_opening(today) - today).total_seconds()
 
-    def _crowded_s(self) -> float:
+    def _crowded_s(self, in_hand: int) -> float:
         """Infinite while no worker is free, or too much waits for the journal."""
         workers = self._pace.limit(self._clock.monotonic())
         if self._journal.full:
-            return math.inf if self._lanes.in_hand else 0.0  # one goes on, and finds out when there is room
-        crowded = self._putting >= workers or self._lanes.in_hand >= workers + MARKING
+            return math.inf if in_hand else 0.0  # one goes on, and finds out when there is room
+        crowded = self._putting >= workers or in_hand >= workers + MARKING
         return math.inf if crowded else 0.0
 
     def _look_again_in_time(self) -> None:
@@ -299,6 +298,7 @@ class Delivery:
         except BackendThrottled as exc:
             self._pace.throttled(self._clock.monotonic(), exc.retry_after_s)
             self._backend_failed(exc, trial=turn.trial)
+            self._lanes.reopen()
         except BackendUnavailable as exc:
             await self._unavailable(segment, exc, turn)
         except ObjectRejected as exc:
@@ -367,11 +367,11 @@ class Delivery:
         if self._breaker.succeeded():
             self._context.metrics.backend_up.labels(self.name).set(1)
             self._alert(f"backend {self.name} works again")
+            self._lanes.start_over()  # those that were tried in vain have lost their places
             self._wake.set()
 
     def _backend_failed(self, error: BackendUnavailable, *, trial: bool) -> None:
         self._context.metrics.errors.labels("put", self.name).inc()
-        self._lanes.reopen()  # the segment is due as before
         if self._breaker.trying and not trial:
             return  # a put from before the trial: the trial's outcome is newer
         if self._breaker.failed(error.reason, self._clock.monotonic()):
@@ -383,10 +383,12 @@ class Delivery:
         own = 0 if error.reason in AT_ONCE else self._suspects.failed(segment.id)
         if not own or self._breaker.reason is not None:
             self._backend_failed(error, trial=turn.trial)
-        if own:
-            log.warning("%s alone fails: %s", segment.id, error, extra=self._fields(segment))
-            turn.over()
-            await self._postpone(segment, str(error), retry_delay(own), counts=False)
+        if not own:
+            self._lanes.reopen()  # it is due as before
+            return
+        log.warning("%s alone fails: %s", segment.id, error, extra=self._fields(segment))
+        turn.over()
+        await self._postpone(segment, str(error), retry_delay(own), counts=False)
 
     async def _segment_failed(self, segment: Segment, copy: Copy, error: str) -> None:
         self._context.metrics.errors.labels("put", self.name).inc()

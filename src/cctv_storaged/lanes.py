@@ -38,7 +38,7 @@ class Lanes:
         self._fresh: Lane = OrderedDict()
         self._backlog: dict[Order, Lane] = {Order.OLDEST: OrderedDict(), Order.NEWEST: OrderedDict()}
         self._lanes = (self._urgent, self._fresh, *self._backlog.values())
-        self._in_hand: set[UUID] = set()
+        self._in_hand: dict[UUID, bool] = {}  # and whether it was fresh
         self._withheld: set[UUID] = set()
         self._urgent_may_wait = True
         self._reopened = 0
@@ -67,6 +67,12 @@ class Lanes:
             self._fresh.popitem(last=False)
             self._more_may_be_due()
 
+    def start_over(self) -> None:
+        """All that waits here is only in the journal from now on, and comes in its order."""
+        for lane in self._lanes:
+            lane.clear()
+        self.reopen()
+
     def reopen(self) -> None:
         """Something in the journal came due or became urgent, or may have."""
         self._urgent_may_wait = True
@@ -74,9 +80,17 @@ class Lanes:
 
     def release(self, segment: Segment) -> None:
         """The worker is done with it, however that ended."""
-        self._in_hand.discard(segment.id)
+        self._in_hand.pop(segment.id, None)
         if not self._in_hand:
             self.idle.set()
+
+    def give_back(self, segment: Segment) -> None:
+        """The worker could not even try: it is as if it had not been taken."""
+        was_fresh = self._in_hand.get(segment.id, False)
+        self.release(segment)
+        self.reopen()
+        if was_fresh:
+            self.offer(segment)
 
     @contextmanager
     def withheld(self, segment_id: UUID) -> Iterator[bool]:
@@ -100,7 +114,7 @@ class Lanes:
         if self._urgent:
             return self._handed_out(self._urgent.popitem(last=False)[1])
         if self._fresh:
-            return self._handed_out(self._fresh.popitem()[1])
+            return self._handed_out(self._fresh.popitem()[1], fresh=True)
         if self._backlog_is_empty and self.exhausted:
             return None
         return await self._from_backlog()
@@ -116,8 +130,8 @@ class Lanes:
             return self._handed_out(other.popitem()[1])
         return None
 
-    def _handed_out(self, segment: Segment) -> Segment:
-        self._in_hand.add(segment.id)
+    def _handed_out(self, segment: Segment, *, fresh: bool = False) -> Segment:
+        self._in_hand[segment.id] = fresh
         self.idle.clear()
         return segment
 
