@@ -233,7 +233,9 @@ def _insert(
         [(segment_no, backend, start_us, identity.size_bytes) for backend in backends],
     )
     segment = segment_by_no(db, segment_no)
-    ledger.tell_if_found(db, segment, now)  # a version that was overwritten, and is there once more
+    # A version that was overwritten may be there once more, under its old id: told lost, to be forgotten.
+    ledger.tell_if_found(db, segment, now)
+    db.execute("DELETE FROM uncatalogue WHERE segment_id = ?", (segment_id.bytes,))
     return segment
 
 

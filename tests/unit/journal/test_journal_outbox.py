@@ -138,3 +138,15 @@ async def test_a_segment_told_to_the_catalog_and_then_overwritten_before_deliver
     assert (await fresh(journal, segment)).sha256 is not None
     await journal.segments.set_aside(new(1, size_bytes=5, version=1).source, "not_mpegts", "", NOW)
     assert (await journal.outbox.news(100)).forgotten == (segment.id,)
+
+
+async def test_a_segment_that_comes_back_after_it_was_forgotten_is_not_removed_from_the_catalog(
+    journal: Journal,
+) -> None:
+    await record(journal, new(1))
+    await record(journal, new(1, version=1))
+    back = await record(journal, new(1))
+    await deliver(journal, back)
+    told = await journal.outbox.news(100)
+    assert back.id in {segment.id for segment in told.changed}
+    assert back.id not in told.forgotten
