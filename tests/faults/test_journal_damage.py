@@ -61,6 +61,9 @@ async def fill(journal: Journal, segments: int) -> None:
         )
     )
     await journal.segments.set_aside(new(segments).source, "empty", "0 bytes", NOW)
+    await journal.outbox.address("a catalog")
+    pin = "INSERT OR REPLACE INTO meta VALUES ('host_id', 'the host of the first start')"
+    await journal._store.write(lambda db: db.execute(pin))
 
 
 async def make_past(folder: Path, segments: int, in_log: int) -> Past:
@@ -281,6 +284,8 @@ async def everything_else_is_there(journal: Journal) -> None:
     (segment,) = (await journal.segments.page(YARD.id, ALWAYS, 1)).segments
     assert segment.copies[0].path == proof(segment).path
     assert {footage.camera for footage in await journal.cameras.all()} == {GATE, YARD}
+    meta = await journal._store.read(lambda db: dict(db.execute("SELECT key, value FROM meta").fetchall()))
+    assert meta["host_id"] == "the host of the first start"
 
 
 async def test_a_database_cut_to_half_keeps_what_is_in_that_half(big: Past, tmp_path: Path) -> None:

@@ -38,8 +38,11 @@ TABLES = {
     "set_aside": "folder_no, name",
     "uncatalogue": "segment_id",
     "idempotency": "route, key",
+    "meta": "key",
 }
-"""Each with its key, in an order in which a row finds what it refers to. `meta` is made anew."""
+"""Each with its key, in an order in which a row finds what it refers to."""
+LASTING = ("host_id",)
+"""Keys of `meta` that are carried over; the others are about the file that was, or better found out anew."""
 
 MAGIC = b"SQLite format 3\0"
 HEADER = struct.Struct(">16sH6B12I20x2I")  # https://www.sqlite.org/fileformat2.html#the_database_header
@@ -129,6 +132,7 @@ def _carry_over(image: Path, draft: Path) -> int:
         fresh.execute("PRAGMA synchronous = OFF")
         fresh.execute("PRAGMA foreign_keys = ON")
         rows = sum(_carry_table(table, old, image, fresh) for table in TABLES)
+        _keep_lasting(fresh)
         _forget_deleted(fresh)
         _owe_missing_copies(fresh)
         _recount(fresh)
@@ -200,6 +204,12 @@ def _with_rowid(record: Record) -> tuple[Value, ...]:
 
 
 # Putting right
+
+
+def _keep_lasting(fresh: sqlite3.Connection) -> None:
+    marks = ", ".join("?" * len(LASTING))
+    fresh.execute(f"DELETE FROM meta WHERE key NOT IN ({marks})", LASTING)
+    say_closed(fresh)
 
 
 def _forget_deleted(fresh: sqlite3.Connection) -> None:
