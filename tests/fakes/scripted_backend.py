@@ -229,13 +229,13 @@ class ScriptedBackend:
 
     async def _befall(self, call: Call) -> Outcome:
         self.calls.append(call)
-        queued = self._queued.get(call.op)
-        outcome = queued.pop(0) if queued else self.rule(call)
         for hold in self._holds:
             if hold.fits(call) and not hold.released.is_set():
                 hold.waiting += 1
                 hold.reached.set()
                 await hold.released.wait()
+        queued = self._queued.get(call.op)
+        outcome = queued.pop(0) if queued else self.rule(call)
         if not self.bucket:
             raise BackendUnavailable("there is no such bucket", reason="bucket")
         _raise(outcome, call)

@@ -23,6 +23,7 @@ from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Copy, Segment, SourceState
 from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.prune import Pruner, PruneRules
+from cctv_storaged.reading import Reader
 from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.recorder.layout import Layout
 from cctv_storaged.removal import Remover
@@ -180,6 +181,13 @@ class Rig:
         facts = {"enabled": True, "required": tuple(each.name for each in self.backends), **rules}
         found = PruneRules(grace=grace, keep=keep, **facts)
         return Pruner(self.journal, self.backends, self.clock, self.metrics, found, self.hub)
+
+    def reader(self, pruner: Pruner) -> Reader:
+        """Its doubts go to the journal, as in the daemon."""
+        return Reader(self.backends, self.metrics, pruner.pinned, self._doubt)
+
+    async def _doubt(self, segment: Segment, backend: str, error: str) -> None:
+        await self.journal.copies.doubt(segment.id, backend, error)
 
     def remover(self) -> Remover:
         """Knows the deliveries made so far."""
