@@ -10,7 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import NotFound
+from cctv_storaged.errors import Conflict, NotFound
 from cctv_storaged.journal.tokens import Token, Tokens, hashed
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,12 @@ class Access:
         return self._by_hash[digest]
 
     async def create(self, name: str, scopes: frozenset[Scope]) -> NewToken:
-        """A new token; its secret is not kept anywhere."""
+        """A new token; its secret is not kept anywhere.
+
+        Raises Conflict for a first token that could not make the next: nobody could administer the host.
+        """
+        if not self._defined and Scope.ADMIN not in scopes:
+            raise Conflict("the first token needs the scope admin: with it every request asks for a token")
         secret = PREFIX + secrets.token_urlsafe(32)
         token = Token(
             id=uuid.uuid4(), name=name, scopes=frozenset(map(str, scopes)), created_at=self._clock.now()
@@ -81,7 +86,10 @@ class Access:
         return await self._tokens.all()
 
     async def revoke(self, token_id: UUID) -> None:
-        """The token opens nothing any more. Raises NotFound."""
+        """The token opens nothing any more. Raises NotFound, and Conflict for the last one with admin."""
+        admins = [token.id for token in await self._tokens.all() if Scope.ADMIN in token.scopes]
+        if admins == [token_id]:
+            raise Conflict(f"token {token_id} is the last with the scope admin; make another one first")
         self._by_hash.clear()
         if not await self._tokens.revoke(token_id):
             raise NotFound(f"no token {token_id}")

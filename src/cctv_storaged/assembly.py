@@ -22,7 +22,7 @@ from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest, IngestContext
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import Segment
+from cctv_storaged.model import BackendKind, Segment
 from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
@@ -99,13 +99,17 @@ async def _foundation(stack: AsyncExitStack, settings: Settings, clock: Clock) -
         settings.data_dir, settings.host_id, clock.now(), reserve_bytes=reserve_bytes
     )
     stack.push_async_callback(journal.close)
+    settings = _with_pinned_host(settings, journal.host_id)
     if journal.opening.recovered_from is not None:
         metrics.journal_recovered.inc()
     backend = open_backend(settings)
     stack.push_async_callback(backend.close)
     target = catalog_target(settings)
     catalog = None if target is None else PostgresCatalog(target, settings.host_id)
-    if catalog is not None:
+    if catalog is None:
+        for metric in (metrics.catalog_up, metrics.catalog_lag):
+            metrics.registry.unregister(metric)  # a catalog nobody wants is not one that is down
+    else:
         await catalog.open()
         stack.push_async_callback(catalog.close)
     return Foundation(
@@ -158,7 +162,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         watches=watches,
         deliveries=tuple(deliveries),
         remover=remover,
-        reader=Reader(backends, metrics, pruner.pinned),
+        reader=Reader(backends, metrics, pruner.pinned, _doubt(foundation, deliveries)),
         catalog=foundation.catalog,
         cataloguing=cataloguing,
         access=await _access(foundation),
@@ -177,9 +181,16 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         pruner=pruner,
         remover=remover,
         health=health,
-        gauges=Gauges(journal, backends, (str(settings.data_dir), *roots), clock, metrics),
+        gauges=Gauges(journal, backends, _disks(settings), clock, metrics),
         api=ApiServer(services),
     )
+
+
+def _disks(settings: Settings) -> tuple[str, ...]:
+    """Folders whose free room is told."""
+    store = (settings.filesystem.path,) if settings.backend is BackendKind.FILESYSTEM else ()
+    paths = (settings.data_dir, *store, *(recorder.path for recorder in settings.recorders))
+    return tuple(dict.fromkeys(map(str, paths)))
 
 
 def _ingest(foundation: Foundation, deliveries: list[Delivery]) -> Ingest:
@@ -272,6 +283,34 @@ async def _access(foundation: Foundation) -> Access:
                 "no API token was defined: the first admin token is in %s (readable by its owner)", made
             )
     return access
+
+
+def _with_pinned_host(settings: Settings, pinned: str) -> Settings:
+    """A changed host name must not stop a recording host, nor give its footage a second identity."""
+    if settings.host_id == pinned:
+        return settings
+    log.error(
+        "host_id is %r now, but this data_dir was begun as %r, which stays in force; set host_id: %r, "
+        "or give the new host a data_dir of its own",
+        settings.host_id,
+        pinned,
+        pinned,
+    )
+    return settings.model_copy(update={"host_id": pinned})
+
+
+def _doubt(
+    foundation: Foundation, deliveries: list[Delivery]
+) -> Callable[[Segment, str, str], Awaitable[None]]:
+    async def doubt(segment: Segment, backend: str, error: str) -> None:
+        try:
+            await foundation.journal.copies.doubt(segment.id, backend, error)
+        except JournalFull:
+            return  # the next reader meets the same
+        for delivery in deliveries:
+            delivery.reopen()
+
+    return doubt
 
 
 def _make_embedded_folders(settings: Settings) -> None:

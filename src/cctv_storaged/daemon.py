@@ -12,6 +12,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -48,6 +49,7 @@ class Daemon:
         self._manager = manager
         self._stop_asked = asyncio.Event()
         self._hurry_asked = asyncio.Event()
+        self._cameras_changed = asyncio.Event()
 
     async def run(self) -> None:
         """Returns after a stop that was asked for; raises what made a part fail."""
@@ -71,6 +73,7 @@ class Daemon:
         yield self._by_the_clock()
         yield self._watchdog()
         yield parts.gauges.run()
+        yield self._name_cameras()
         for watch in parts.watches:
             yield watch.run()
         for delivery in parts.deliveries:
@@ -100,14 +103,14 @@ class Daemon:
     async def _by_the_clock(self) -> None:
         """Pruning, deletions left unfinished, leftovers of interrupted uploads."""
         scheduler = AsyncIOScheduler(timezone="UTC")
-        jobs: tuple[tuple[Callable[[], Awaitable[object]], int], ...] = (
-            (self._parts.pruner.run_once, 60),
-            (self._parts.remover.run_once, 30),
-            (self._sweep, 6 * 3600),
+        jobs: tuple[tuple[str, Callable[[], Awaitable[object]], int], ...] = (
+            ("pruning", self._parts.pruner.run_once, 60),
+            ("deleting", self._parts.remover.run_once, 30),
+            ("removing abandoned uploads", self._sweep, 6 * 3600),
         )
-        for job, seconds in jobs:
+        for name, job, seconds in jobs:
             scheduler.add_job(
-                _passing, "interval", seconds=seconds, args=(job,), max_instances=1, coalesce=True
+                _passing, "interval", seconds=seconds, args=(name, job), max_instances=1, coalesce=True
             )
         scheduler.start()
         try:
@@ -117,13 +120,23 @@ class Daemon:
             scheduler.shutdown(wait=False)
 
     async def _sweep_at_start(self) -> None:
-        await _passing(self._sweep)
+        await _passing("removing abandoned uploads", self._sweep)
 
     async def _sweep(self) -> None:
         for backend in self._parts.foundation.backends:
             removed = await backend.sweep(ABANDONED_S)
             if removed:
                 log.info("%d abandoned uploads removed at %s", removed, backend.name)
+
+    async def _name_cameras(self) -> None:
+        """Cameras named by a reload are told to the journal at once, not with their next segment."""
+        while True:
+            await self._cameras_changed.wait()
+            self._cameras_changed.clear()
+            for camera in configured_cameras(self._settings):
+                await _passing(
+                    "naming cameras", partial(self._parts.foundation.journal.cameras.ensure, camera)
+                )
 
     async def _watchdog(self) -> None:
         """A sign of life only when it is earned; silence makes the service manager restart us."""
@@ -181,6 +194,7 @@ class Daemon:
         self._settings = settings
         set_level(settings.log_level)
         parts.cameras.change(configured_cameras(settings))
+        self._cameras_changed.set()
         parts.budget.change(settings.delivery.rate_limit)
         parts.pruner.rules = prune_rules(settings, parts.pruner.rules.required)
         for delivery in parts.deliveries:
@@ -204,9 +218,9 @@ async def run(settings: Settings, reload_settings: Callable[[], Settings]) -> No
         await Daemon(parts, settings, reload_settings, manager).run()
 
 
-async def _passing(job: Callable[[], Awaitable[object]]) -> None:
+async def _passing(name: str, job: Callable[[], Awaitable[object]]) -> None:
     """A job of the schedule: what is away now is there another time. The journal's end is told elsewhere."""
     try:
         await job()
     except (BackendError, JournalFull, OSError) as exc:
-        log.warning("%s put off: %s", getattr(job, "__qualname__", job), exc)
+        log.info("%s put off: %s", name, exc)

@@ -214,7 +214,9 @@ class Delivery:
                 self._backend_failed(BackendUnavailable(str(exc), reason=reason), trial=True)
             else:
                 self._backend_works()
-                log.info("backend %s at %s answers; it can: %s", self.name, self._backend.location, found.told())
+                log.info(
+                    "backend %s at %s answers; it can: %s", self.name, self._backend.location, found.told()
+                )
                 return
 
     # Handing out

@@ -29,6 +29,7 @@ class Gauges:
         self._disks = tuple(disks)
         self._clock = clock
         self._metrics = metrics
+        self._reasons: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Reads and sets."""
@@ -43,6 +44,7 @@ class Gauges:
             await self._set_backlog(backend.name)
         await self._set_bytes()
         await self._set_cameras()
+        await self._set_quarantined()
         for disk in self._disks:
             free = await asyncio.to_thread(_free_bytes, disk)
             if free is not None:
@@ -64,6 +66,12 @@ class Gauges:
                 kept[tally.backend] += tally.bytes
         for backend in self._backends:
             self._metrics.bytes_used.labels(backend.name, backend.location).set(kept[backend.name])
+
+    async def _set_quarantined(self) -> None:
+        counts = await self._journal.segments.set_aside_counts()
+        for reason in counts.keys() | self._reasons:
+            self._metrics.segments_quarantined.labels(reason).set(counts.get(reason, 0))
+        self._reasons = frozenset(counts.keys() | self._reasons)
 
     async def _set_cameras(self) -> None:
         for footage in await self._journal.cameras.all():

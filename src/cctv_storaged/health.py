@@ -79,4 +79,6 @@ class Health:
 def _watch_trouble(watch: RootWatch) -> str | None:
     if watch.away:
         return "cannot be read"
+    if watch.unreadable:
+        return f"{watch.unreadable} of its folders cannot be read"
     return None if watch.scans else "first scan not finished"

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+MOST_TOLD = 10_000
+"""Postponed files remembered as told; more begin anew, so that memory is bounded."""
+
 
 class Outcome(Enum):
     """What looking at a path came to. FINAL ones need no second look until the file changes."""
@@ -64,6 +67,7 @@ class Ingest:
     ) -> None:
         self._context = context
         self._on_registered = on_registered
+        self._told: set[tuple[str, str]] = set()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="probe")
 
     def close(self) -> None:
@@ -158,7 +162,6 @@ class Ingest:
         context = self._context
         if not await context.journal.segments.set_aside(source, reason, detail, self._now()):
             return  # told already
-        context.metrics.segments_quarantined.labels(reason).inc()
         log.warning("file set aside (%s): %s: %s", reason, source.path, detail)
         context.hub.publish(Event(kind=EventKind.SET_ASIDE, at=self._now(), state=reason, detail=source.path))
 
@@ -170,8 +173,15 @@ class Ingest:
         return Outcome.SET_ASIDE
 
     def _postponed(self, path: str, error: Exception) -> None:
+        """Counted each time, told once for each path and reason: scans repeat."""
         self._context.metrics.errors.labels("ingest", "").inc()
-        log.warning("%s not registered yet: %s; the next scan tries again", path, error)
+        told = (path, str(error))
+        if told in self._told:
+            return
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told.add(told)
+        log.warning("%s not registered yet: %s; every scan tries again", path, error)
 
     def _now(self) -> datetime:
         return self._context.clock.now()

@@ -79,8 +79,8 @@ class Metrics:
             buckets=LATENCY_S,
             registry=registry,
         )
-        self.segments_quarantined = Counter(
-            "storage_segments_quarantined", "Files set aside", ("reason",), registry=registry
+        self.segments_quarantined = Gauge(
+            "storage_segments_quarantined", "Files set aside now", ("reason",), registry=registry
         )
         self.segments_lost = Counter(
             "storage_segments_lost", "Segments lost (each is in the ledger)", ("cause",), registry=registry
@@ -104,6 +104,12 @@ class Metrics:
         )
         self.root_up = Gauge(
             "storage_root_up", "1 while the recorder root can be read", ("root",), registry=registry
+        )
+        self.folders_unreadable = Gauge(
+            "storage_folders_unreadable",
+            "Folders of the root that refuse to be read: their segments are not registered",
+            ("root",),
+            registry=registry,
         )
         self.backend_up = Gauge(
             "storage_backend_up", "1 while the backend takes segments", ("backend",), registry=registry

@@ -195,6 +195,8 @@ class Pruner:
             return _Fate.STAYS
         await self._journal.sources.pruned(segment, self._clock.now())
         self._metrics.sources_pruned.inc()
+        fields = {"segment_id": str(segment.id), "camera_id": str(segment.camera_id)}
+        log.info("source pruned, every copy is verified: %s", segment.source.path, extra=fields)
         return _Fate.PRUNED
 
     def _bar_where_it_is_no_use(self, segment: Segment, error: Exception) -> None:

@@ -1,14 +1,22 @@
 """A segment's bytes for a reader, from the nearest good copy: source, file system, then the object stores."""
 
 import asyncio
+import hashlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
-from cctv_storaged.errors import BackendError, NotASegment, NotFound, SourceChanged
+from cctv_storaged.errors import (
+    BackendError,
+    NotASegment,
+    NotFound,
+    ObjectMismatch,
+    ObjectMissing,
+    SourceChanged,
+)
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, CopyState, Segment, SourceState
 from cctv_storaged.recorder.source import OpenSource, open_source
@@ -26,7 +34,15 @@ READABLE = (CopyState.VERIFIED, CopyState.STORED)
 class Reader:
     """Opens segments for reading, whichever copy is good and near."""
 
-    def __init__(self, backends: Sequence[Backend], metrics: Metrics, pinned: Counter[UUID]) -> None:
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        metrics: Metrics,
+        pinned: Counter[UUID],
+        doubt: Callable[[Segment, str, str], Awaitable[None]],
+    ) -> None:
+        """`doubt(segment, backend, why)` is told of a copy that is not what the journal says."""
+        self._doubt = doubt
         self._nearest_first = sorted(backends, key=lambda backend: backend.name != BackendKind.FILESYSTEM)
         self._metrics = metrics
         self._pinned = pinned
@@ -72,10 +88,31 @@ class Reader:
             except BackendError as exc:
                 log.warning("copy of %s at %s is not readable: %s", segment.id, backend.name, exc)
                 failure = exc
+                if isinstance(exc, ObjectMissing | ObjectMismatch):
+                    await self._doubt(segment, backend.name, str(exc))
             else:
                 self._metrics.segments_retrieved.labels(backend.name).inc()
-                return blocks
+                whole = start == 0 and end == segment.size_bytes
+                return self._proven(blocks, segment, backend.name) if whole else blocks
         raise failure or NotFound(f"segment {segment.id} has no bytes left to read")
+
+    async def _proven(
+        self, blocks: AsyncIterator[bytes], segment: Segment, backend: str
+    ) -> AsyncIterator[bytes]:
+        """The blocks of a whole copy; raises before the last if their SHA-256 is not the journal's."""
+        digest, held_back = hashlib.sha256(), b""
+        async for block in blocks:
+            digest.update(block)
+            if held_back:
+                yield held_back
+            held_back = block
+        if segment.sha256 is not None and digest.digest() != segment.sha256:
+            error = f"{backend} gave other bytes than the journal knows of segment {segment.id}"
+            log.error("%s", error, extra={"segment_id": str(segment.id), "backend": backend})
+            self._metrics.errors.labels("read", backend).inc()
+            await self._doubt(segment, backend, error)
+            raise ObjectMismatch(error)
+        yield held_back
 
     def _readable(self, segment: Segment) -> Iterator[tuple[Backend, str]]:
         for state in READABLE:

@@ -95,7 +95,8 @@ class Remover:
             return
         now = self._clock.now()
         await self._journal.deletions.done(segment, "deleted_on_request", now)
-        log.info("segment %s deleted on request", segment.id, extra={"segment_id": str(segment.id)})
+        fields = {"segment_id": str(segment.id), "camera_id": str(segment.camera_id)}
+        log.info("deleted on request: %s %s", segment.source.path, segment.span, extra=fields)
         self._hub.publish(
             Event(kind=EventKind.DELETED, at=now, camera_id=segment.camera_id, segment_id=segment.id)
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cctv_storaged.clock import Clock
+from cctv_storaged.errors import JournalFull
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.ingest import FINAL, Ingest, Outcome
 from cctv_storaged.journal.journal import Journal
@@ -69,6 +70,7 @@ class RootWatch:
         self._full_wanted = True
         self._last_full_at = 0.0
         self._away = False
+        self._unreadable: frozenset[str] = frozenset()
         self.scans = 0
         """Scans finished so far."""
         self.scanned_at = time.monotonic()
@@ -87,6 +89,11 @@ class RootWatch:
     def away(self) -> bool:
         """Whether the root could not be read at the last try."""
         return self._away
+
+    @property
+    def unreadable(self) -> int:
+        """Folders that the last scan was refused."""
+        return len(self._unreadable)
 
     @property
     def polling(self) -> bool:
@@ -176,8 +183,11 @@ class RootWatch:
                 self.scanned_at = time.monotonic()
         except OSError as exc:
             self._root_is_away(exc)
+        except JournalFull:
+            self._full_wanted = self._full_wanted or full  # the journal has said it; look again
         else:
             self._root_is_there()
+            self._tell_unreadable()
             self._last_full_at = started if full else self._last_full_at
         self._finish(started, found)
 
@@ -230,9 +240,25 @@ class RootWatch:
 
     def _root_is_away(self, error: OSError) -> None:
         if not self._away:
-            self._alert(f"recorder root {self._root.path} cannot be read: {error}")
+            self._alert(
+                f"recorder root {self._root.path} cannot be read: {error}; "
+                "mount it, or let this daemon's user read it (the recorder's group, or an ACL)"
+            )
         self._away = True
         self._context.metrics.root_up.labels(self._root.path).set(0)
+
+    def _tell_unreadable(self) -> None:
+        """Each folder once, when it begins to refuse and when it no longer does."""
+        now = self._scanner.unreadable
+        for folder in sorted(now.keys() - self._unreadable):
+            self._alert(
+                f"folder {folder!r} of {self._root.path} cannot be read, its segments are NOT registered: "
+                f"{now[folder]}; let this daemon's user read it (the recorder's group, or an ACL)"
+            )
+        for folder in sorted(self._unreadable - now.keys()):
+            self._alert(f"folder {folder!r} of {self._root.path} can be read again")
+        self._unreadable = frozenset(now)
+        self._context.metrics.folders_unreadable.labels(self._root.path).set(len(now))
 
     def _root_is_there(self) -> None:
         if self._away:

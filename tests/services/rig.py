@@ -134,6 +134,12 @@ class Rig:
         now = self.clock.now()
         await self.journal.copies.source_gone(segment.id, SourceState.MISSING, "source_vanished", now)
 
+    async def hold(self, segment: Segment) -> None:
+        """As a hold would; holds have no door of their own yet, so straight into the journal's row."""
+        await self.journal._store.write(
+            lambda db: db.execute("UPDATE segment SET held = 1 WHERE id = ?", (segment.id.bytes,))
+        )
+
     # The services
 
     def delivery(

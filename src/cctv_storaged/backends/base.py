@@ -63,6 +63,18 @@ class Capabilities:
     object_lock: bool = False
     clock_skew_s: float | None = None  # server's clock minus ours
 
+    def told(self) -> str:
+        """For people."""
+        able = {
+            "refuse wrong checksums": self.refuses_wrong_sha256,
+            "give checksums back": self.returns_sha256,
+            "refuse to overwrite": self.conditional_put,
+            "keep versions": self.versioning,
+            "lock objects": self.object_lock,
+        }
+        skew = "" if self.clock_skew_s is None else f"; its clock is {self.clock_skew_s:+.1f} s from ours"
+        return (", ".join(what for what, can in able.items() if can) or "store and give back") + skew
+
 
 class Backend(Protocol):
     """A place that holds bytes. Raises only `errors.BackendError` and below; put also `SourceChanged`."""

@@ -137,6 +137,10 @@ class Copies:
         """
         return await self._store.write(lambda db: _redeliver(db, segment_id, backend, error))
 
+    async def doubt(self, segment_id: UUID, backend: str, error: str) -> None:
+        """A reader did not get what was verified: prove it anew, before others."""
+        await self._store.write(lambda db: _doubt(db, segment_id, backend, error))
+
     async def failed(self, segment_id: UUID, backend: str, error: str) -> Segment | None:
         """Only a human can help: never a reason to delete anything.
 
@@ -317,6 +321,17 @@ def _redeliver(db: sqlite3.Connection, segment_id: UUID, backend: str, error: st
         (text(error), no, backend),
     )
     return None if _has_source(db, no) else _failed(db, no, backend, error)
+
+
+def _doubt(db: sqlite3.Connection, segment_id: UUID, backend: str, error: str) -> None:
+    no = _key(db, segment_id)
+    changed = db.execute(
+        """UPDATE copy SET state = 'stored', urgent = 1, error = ?, due_us = 0
+            WHERE segment_no = ? AND backend = ? AND state = 'verified'""",
+        (text(error), no, backend),
+    )
+    if changed.rowcount:
+        db.execute("UPDATE segment SET settled_us = NULL, catalogued = 0 WHERE no = ?", (no,))
 
 
 def _has_source(db: sqlite3.Connection, no: int) -> bool:

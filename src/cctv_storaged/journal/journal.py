@@ -18,6 +18,7 @@ from cctv_storaged.journal.cameras import Cameras
 from cctv_storaged.journal.connection import Connection
 from cctv_storaged.journal.copies import Copies
 from cctv_storaged.journal.deletions import Deletions
+from cctv_storaged.journal.faults import translated
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
 from cctv_storaged.journal.listing import Listing
@@ -38,6 +39,8 @@ class Journal:
         self._store = store
         self._lock: int | None = lock
         self.opening = opening
+        self.host_id = host_id
+        """The host this journal was begun by: ids of cameras and segments follow from it for good."""
         self.segments = Segments(store, host_id)
         self.listing = Listing(store)
         self.cameras = Cameras(store)
@@ -68,12 +71,13 @@ class Journal:
             path = folder / FILE_NAME
             ballast = _ballast(folder, reserve_bytes)
             opened, opening = await asyncio.to_thread(_prepared, path, now, ballast)
+            pinned = await asyncio.to_thread(_pinned_host, opened, host_id)
             connection = Connection(opened)
             await connection
         except BaseException:
             os.close(lock)
             raise
-        return cls(Store(connection, path, ballast), host_id, opening, lock)
+        return cls(Store(connection, path, ballast), pinned, opening, lock)
 
     @property
     def full(self) -> bool:
@@ -144,3 +148,19 @@ def _lock(folder: Path) -> int:
         os.close(descriptor)
         raise JournalBroken(f"data_dir {folder} cannot be locked: {exc}; is it on a network disk?") from exc
     return descriptor
+
+
+def _pinned_host(db: sqlite3.Connection, host_id: str) -> str:
+    """The host id of the first start. Another one would give every camera and segment a second identity."""
+    query = "SELECT value FROM meta WHERE key = 'host_id'"
+    try:
+        if (row := db.execute(query).fetchone()) is None:
+            db.execute("INSERT INTO meta VALUES ('host_id', ?)", (host_id,))
+            return host_id
+    except sqlite3.Error as exc:
+        error = translated(exc)
+        if isinstance(error, JournalFull):
+            return host_id  # the next start pins it
+        db.close()
+        raise error from exc
+    return str(row[0])

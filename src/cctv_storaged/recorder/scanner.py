@@ -39,30 +39,42 @@ class Scanner:
     root: str
     extension: str  # of files that may be segments, e.g. ".ts"
     _folders: dict[str, _Folder] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Folders that the last whole scan was refused, and why: no segment in them can be found."""
 
     @property
     def folders(self) -> int:
-        """Folders seen by the last scan."""
+        """Folders seen by the last whole scan."""
         return len(self._folders)
 
-    def changed(self, beneath: str = "", *, full: bool = False) -> Iterator[Listing]:
+    def changed(self, *, full: bool = False) -> Iterator[Listing]:
         """Listings of the folders that changed since they were settled, of all of them if `full`.
 
-        Raises OSError if the root (or `beneath`) itself cannot be read; folders below it that vanish or
-        refuse meanwhile are left out.
+        Raises OSError if the root itself cannot be read. A folder below it that vanishes meanwhile is left
+        out; one that refuses is remembered as unreadable.
         """
-        os.stat(os.path.join(self.root, beneath))
-        waiting = [beneath]
+        seen: set[str] = set()
+        refused: dict[str, str] = {}
+        waiting = [""]
         while waiting:
             folder = waiting.pop()
             try:
                 listing, inner = self._visit(folder, full=full)
-            except OSError:
-                self._folders.pop(folder, None)
+            except FileNotFoundError:
+                if not folder:
+                    raise
                 continue
+            except OSError as exc:
+                if not folder:
+                    raise
+                refused[folder] = str(exc)
+                continue
+            seen.add(folder)
             waiting.extend(os.path.join(folder, name) for name in inner)
             if listing is not None:
                 yield listing
+        self._folders = {folder: known for folder, known in self._folders.items() if folder in seen}
+        self.unreadable = refused
 
     def settle(self, listing: Listing) -> None:
         """Everything in the listing is dealt with: read the folder again only when it changes."""

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
@@ -18,6 +18,12 @@ PROBES = ("/health", "/ready", "/metrics")
 
 async def with_token(host: Host, *scopes: str) -> str:
     made = await host.parts.foundation.journal.tokens.all()
+    if not made and "admin" not in scopes:  # the first must be able to make the others
+        before, host.token = host.token, await with_token(host, "admin")
+        try:
+            return await with_token(host, *scopes)
+        finally:
+            host.token = before
     reply = await host.post("/tokens", {"name": f"test {len(made)}", "scopes": list(scopes)})
     assert reply.status == 201, reply
     return str(reply.json["secret"])
@@ -180,6 +186,20 @@ async def test_a_token_that_cannot_be_is_refused(host: Host, body: dict[str, Any
 # Addresses
 
 
+async def test_nobody_is_locked_out_by_the_first_token_or_the_last(host: Host) -> None:
+    """Without any token with admin left, only the disk's owner could ever make another one."""
+    refused = await host.post("/tokens", {"name": "viewer", "scopes": ["read"]})
+    assert refused.status == 409
+    assert "admin" in refused.json["detail"]
+    assert (await host.get("/cameras")).status == 200, "the door is as open as before"
+    first = await host.post("/tokens", {"name": "first", "scopes": ["admin"]})
+    host.token = str(first.json["secret"])
+    path = f"/tokens/{first.json['id']}"
+    assert (await host.request("DELETE", path)).status == 409
+    assert (await host.post("/tokens", {"name": "second", "scopes": ["admin"]})).status == 201
+    assert (await host.request("DELETE", path)).status == 204
+
+
 async def test_another_address_is_closed_from_the_start(tmp_path: Path) -> None:
     async with running(tmp_path, {"api": {"host": "0.0.0.0"}}) as host:
         session = host.session
@@ -193,7 +213,8 @@ async def test_another_address_is_closed_from_the_start(tmp_path: Path) -> None:
             assert [token["scopes"] for token in (await response.json())["tokens"]] == [["admin"]]
             revoke = (await response.json())["tokens"][0]["id"]
         async with session.delete(f"{url}{API}/tokens/{revoke}", headers=headers) as response:
-            assert response.status == 204
+            assert response.status == 409, "the last token with admin stays"
+        await host.parts.foundation.journal.tokens.revoke(UUID(revoke))
         async with session.get(url + API + "/cameras") as response:
             assert response.status == 401  # no token at all is no open door here
 

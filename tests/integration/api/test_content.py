@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 from uuid import UUID
@@ -14,6 +15,7 @@ import pytest
 
 from cctv_storaged.api.content import Part, requested_part
 from cctv_storaged.api.problems import Refusal
+from cctv_storaged.model import CopyState
 from tests.footage import cached_ts
 from tests.integration.api.harness import API, Host, description, path_of, running, until
 
@@ -172,17 +174,39 @@ async def test_a_lost_copy_is_a_problem_and_not_an_empty_body(host: Host) -> Non
     assert (reply.status, reply.json["type"]) == (502, "urn:cctv-storaged:problem:bad-copy")
 
 
-async def test_a_copy_cut_short_breaks_the_connection_off(tmp_path: Path) -> None:
-    """The size is promised in the header, so what falls short of it must not look whole."""
+def cut_short(stored: Path) -> None:
+    os.truncate(stored, 188 * 10)
+
+
+def spoiled(stored: Path) -> None:
+    with stored.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"other")
+
+
+@pytest.mark.parametrize("harm", [cut_short, spoiled])
+async def test_a_copy_with_other_bytes_is_never_a_whole_answer_and_is_proven_anew(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """Its ETag would say that these are the bytes of the journal."""
     async with running(tmp_path, {"filesystem": {"path": str(tmp_path / "store"), "link": False}}) as host:
         host.deliver()
         segment = await host.delivered(await host.registered())
         (host.recordings / "gate/a.ts").unlink()
         stored = host.settings.filesystem.path / segment["storage_path"]
         stored.chmod(0o644)
-        os.truncate(stored, 188 * 10)
-        with pytest.raises(aiohttp.ClientError):
-            await content_of(host, segment)
+        harm(stored)
+        with contextlib.suppress(aiohttp.ClientError):
+            assert (await content_of(host, segment)).status >= 500
+
+        async def found_out() -> bool:
+            known = await host.parts.foundation.journal.segments.by_id(UUID(str(segment["id"])))
+            assert known is not None
+            return known.copies[0].state in (CopyState.PENDING, CopyState.FAILED)
+
+        async with asyncio.timeout(30):
+            while not await found_out():
+                await asyncio.sleep(0.05)
 
 
 async def test_a_source_cut_short_while_it_is_read_breaks_the_connection_off(host: Host) -> None:
