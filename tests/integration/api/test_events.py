@@ -148,7 +148,10 @@ async def test_a_listener_that_left_is_forgotten(host: Host) -> None:
 
 
 async def test_listeners_need_the_right_to_read(host: Host) -> None:
+    reply = await host.post("/tokens", {"name": "a", "scopes": ["admin"]})
+    host.token = reply.json["secret"]
     reply = await host.post("/tokens", {"name": "w", "scopes": ["write"]})
+    host.token = None
     assert (await host.get("/events")).status == 401
     host.token = reply.json["secret"]
     assert (await host.get("/events")).status == 403

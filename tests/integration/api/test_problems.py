@@ -37,7 +37,7 @@ async def test_a_full_journal_is_no_failure_of_the_client(host: Host) -> None:
         replies = [
             await host.post("/segments", body),
             await host.delete(path_of(segment)),
-            await host.post("/tokens", {"name": "x", "scopes": ["read"]}),
+            await host.post("/tokens", {"name": "x", "scopes": ["admin"]}),
         ]
         listed = await host.get(f"/segments/{CAMERA}")
         ready = await host.get("/ready")
