@@ -14,7 +14,7 @@ from tests.daemon import LAYOUT, Daemon
 
 JOURNALLED = b" segment journalled: "
 VERIFIED = b" segment verified at "
-BACKEND_ANSWERED = b": Capabilities("
+BACKEND_ANSWERED = b" answers; it can: "
 GLANCE_S = 0.01
 _LIMIT_S = 1800.0
 
