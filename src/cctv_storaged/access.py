@@ -74,12 +74,7 @@ class Access:
         if not self._defined and Scope.ADMIN not in scopes:
             raise Conflict("the first token needs the scope admin: with it every request asks for a token")
         secret = PREFIX + secrets.token_urlsafe(32)
-        token = Token(
-            id=uuid.uuid4(), name=name, scopes=frozenset(map(str, scopes)), created_at=self._clock.now()
-        )
-        await self._tokens.add(token, secret)
-        self._defined = True
-        return NewToken(token, secret)
+        return NewToken(await self._keep(name, scopes, secret), secret)
 
     async def all(self) -> list[Token]:
         """Every token, oldest first."""
@@ -103,17 +98,34 @@ class Access:
         """
         if self._defined:
             return None
+        secret = PREFIX + secrets.token_urlsafe(32)
         path = data_dir / ADMIN_FILE
-        made = await self.create("first admin", frozenset({Scope.ADMIN}))
-        descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(made.secret + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _write_for_owner(path, secret + "\n")  # first: a hash whose secret nobody has would lock all out
+        await self._keep("first admin", frozenset({Scope.ADMIN}), secret)
         return path
+
+    async def _keep(self, name: str, scopes: frozenset[Scope], secret: str) -> Token:
+        token = Token(
+            id=uuid.uuid4(), name=name, scopes=frozenset(map(str, scopes)), created_at=self._clock.now()
+        )
+        await self._tokens.add(token, secret)
+        self._defined = True
+        return token
+
+
+def _write_for_owner(path: Path, text: str) -> None:
+    """A file that is on the disk, whole, when this returns, and that its owner alone may read."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def allows(token: Token, scope: Scope) -> bool:

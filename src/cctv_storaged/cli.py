@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 found something wrong, 2 bad usage or configuration, 3 can
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     code = _run(_parser().parse_args(arguments))
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # whoever started us may have closed it
+            with contextlib.suppress(OSError):
+                stream.flush()
     os._exit(code)
 
 
@@ -45,6 +49,9 @@ def _run(options: argparse.Namespace) -> int:
         return BAD_USAGE
     except BrokenPipeError:
         return 0
+    except OSError as exc:
+        print(f"cctv-storaged: {exc}", file=sys.stderr)
+        return OUT_OF_REACH
     except KeyboardInterrupt:
         return 130
 
@@ -71,11 +78,12 @@ def _load(path: Path | None) -> Settings:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    sys.stdout.write(effective(_load(options.config)))
+    print(effective(_load(options.config)), end="", flush=True)
     return 0
 
 
 def _daemon(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # would end us; nothing is read yet that could be reloaded
     settings = _load(options.config)
     configure_logging(settings.log_level, settings.log_format, secrets_of(settings))
     log_uncaught()

@@ -39,12 +39,13 @@ class Daemon:
     def __init__(
         self,
         parts: Parts,
-        settings: Settings,
+        reload_asked: asyncio.Event,
         reload_settings: Callable[[], Settings],
         manager: ServiceManager,
     ) -> None:
         self._parts = parts
-        self._settings = settings
+        self._settings = parts.foundation.settings  # with the host_id that the journal pinned
+        self._reload_asked = reload_asked
         self._reload_settings = reload_settings
         self._manager = manager
         self._stop_asked = asyncio.Event()
@@ -72,6 +73,7 @@ class Daemon:
         yield parts.foundation.journal.broken()
         yield self._by_the_clock()
         yield self._watchdog()
+        yield self._reload_when_asked()
         yield parts.gauges.run()
         yield self._name_cameras()
         for watch in parts.watches:
@@ -159,17 +161,13 @@ class Daemon:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        handlers = {
-            signal.SIGTERM: self._ask_to_stop,
-            signal.SIGINT: self._ask_to_stop,
-            signal.SIGHUP: self._reload,
-        }
-        for number, handler in handlers.items():
-            loop.add_signal_handler(number, handler)
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, self._ask_to_stop)
         try:
             yield
         finally:
-            for number in handlers:
+            for number in numbers:
                 loop.remove_signal_handler(number)
 
     def _ask_to_stop(self) -> None:
@@ -177,17 +175,26 @@ class Daemon:
             self._hurry_asked.set()
         self._stop_asked.set()
 
-    def _reload(self) -> None:
+    async def _reload_when_asked(self) -> None:
         """SIGHUP: what can change in a running daemon does; a bad file changes nothing."""
-        self._manager.reloading()
-        try:
-            plan = reloadable_difference(self._settings, self._reload_settings())
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            self._manager.reloading()
+            await self._reload()
+            self._manager.ready(self._status())
+
+    async def _reload(self) -> None:
+        try:  # in a thread: a file of faults takes its time, and the loop must turn
+            read = await asyncio.to_thread(self._reload_settings)
         except ConfigError as exc:
             for fault in exc.faults:
                 log.error("settings not reloaded, the old ones stay in force: %s", fault)
+        except Exception:  # whatever is wrong with the new ones, the old ones work
+            log.exception("settings not reloaded, the old ones stay in force")
         else:
-            self._apply(plan)
-        self._manager.ready(self._status())
+            pinned = read.model_copy(update={"host_id": self._settings.host_id})
+            self._apply(reloadable_difference(self._settings, pinned))
 
     def _apply(self, plan: ReloadPlan) -> None:
         settings, parts = plan.settings, self._parts
@@ -211,11 +218,13 @@ class Daemon:
 async def run(settings: Settings, reload_settings: Callable[[], Settings]) -> None:
     """The daemon, from nothing to nothing. Raises StoragedError where it cannot work."""
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # a lease that is broken would end us: recorder/source.py
+    reload_asked = asyncio.Event()  # heard from the start: left alone, the signal would end us
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_asked.set)
     manager = ServiceManager()
     manager.extend_timeout(300)
     manager.status("opening the journal")
     async with assembled(settings, SystemClock()) as parts:
-        await Daemon(parts, settings, reload_settings, manager).run()
+        await Daemon(parts, reload_asked, reload_settings, manager).run()
 
 
 async def _passing(name: str, job: Callable[[], Awaitable[object]]) -> None:

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from html import escape
@@ -12,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.daemon import Daemon, wait_until
+from tests.daemon import PROJECT, Daemon, wait_until
 from tests.footage import make_ts
 
 Heard = dict[str, str]
@@ -69,6 +71,84 @@ def test_systemd_hears_start_life_reload_and_stop(daemon: Daemon, manager: Servi
     manager.wait_for("STOPPING")
     assert daemon.process is not None
     assert daemon.process.wait(30) == 0
+
+
+def test_a_reload_asked_for_while_it_starts_does_not_end_it(daemon: Daemon) -> None:
+    """SIGHUP's default would, and systemd takes that for a clean end: it would not start it again."""
+    daemon.folder.mkdir(exist_ok=True)
+    os.mkfifo(pipe := daemon.folder / "settings")
+    with daemon.log_file.open("wb") as log:
+        daemon.process = subprocess.Popen(
+            [sys.executable, "-m", "cctv_storaged", "run", "--config", str(pipe)],
+            stdout=log,
+            stderr=log,
+            env=daemon._environ(),
+            start_new_session=True,
+        )
+    with pipe.open("w") as settings:  # opens once the daemon reads: it starts, and is not ready
+        daemon.signal(signal.SIGHUP)
+        settings.write(f"data_dir: {daemon.data_dir}\napi: {{port: 0}}\nlog_format: plain\n")
+    daemon.wait_ready()
+    assert daemon.stop() == 0
+
+
+def test_cameras_keep_their_ids_when_a_host_that_was_renamed_reloads(daemon: Daemon) -> None:
+    """The journal pins the host's id, from which the ids of cameras follow."""
+    daemon.settings["cameras"] = [{"folder": "gate"}]
+    daemon.start()
+    before = {camera["id"] for camera in daemon.get("/cameras")["cameras"]}
+    assert daemon.stop() == 0
+    daemon.settings["host_id"] = "renamed"
+    daemon.start()
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: "settings reloaded" in daemon.log, "the reload", details=lambda: daemon.log)
+    assert {camera["id"] for camera in daemon.get("/cameras")["cameras"]} == before
+
+
+def test_a_reload_that_fails_in_any_way_leaves_the_old_settings_in_force(
+    daemon: Daemon, manager: ServiceManagerSocket
+) -> None:
+    daemon.environ |= {"NOTIFY_SOCKET": str(manager.path)}
+    daemon.start()
+    manager.wait_for("READY")
+    daemon.config.write_text("mode: SIDEWAYS\nlog_levle: debug\n")
+    daemon.signal(signal.SIGHUP)
+    manager.wait_for("RELOADING")
+    manager.wait_for("READY")
+    said = [line for line in daemon.log.splitlines() if "the old ones stay in force" in line]
+    assert len(said) == 2, "one line for each fault"
+    daemon.config.unlink()
+    daemon.config.symlink_to(daemon.config)
+    daemon.signal(signal.SIGHUP)
+    manager.wait_for("RELOADING")
+    manager.wait_for("READY")
+    assert daemon.request("GET", "/health")[0] == 200
+
+
+@pytest.mark.parametrize("command", ["run", "check-config"])
+def test_closed_standard_streams_harm_nothing(tmp_path: Path, command: str) -> None:
+    shell = f'exec "$@" {command} --config "$0" >&- 2>&-'
+    broken = tmp_path / "config.yaml"
+    broken.write_text("mode: SIDEWAYS\n")
+    ended = subprocess.run(
+        ["sh", "-c", shell, str(broken), sys.executable, "-m", "cctv_storaged"], cwd=PROJECT, check=False
+    )
+    assert ended.returncode == 2
+
+
+def test_what_cannot_be_printed_is_told_in_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "cctv_storaged", "check-config"],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(PROJECT / "src")},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 3
+    assert ended.stderr == "cctv-storaged: [Errno 28] No space left on device\n"
 
 
 def test_a_stopped_process_is_silent_so_that_systemd_restarts_it(

@@ -5,6 +5,7 @@ aiohttp's own sites cannot be told how to answer what is no HTTP, so the listeni
 
 import asyncio
 import errno
+import socket
 import ssl
 from http import HTTPStatus
 
@@ -26,6 +27,8 @@ LINGER_S = 2.0
 MOST_CONNECTIONS = 800
 """Each is a file descriptor, of which a process may have 1024 by default; the journal needs some too."""
 BACKLOG = 256
+MAY_PASS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+"""An address that DHCP has yet to give, a port that another program still has: tried again later."""
 
 
 class ApiServer:
@@ -56,7 +59,9 @@ class ApiServer:
         return f"{'http' if self._settings.tls_cert is None else 'https'}://{host}:{self.port}"
 
     async def start(self) -> None:
-        """Listens. Raises ConfigError where the address or the certificate cannot be used."""
+        """Listens. Raises ConfigError where address or certificate cannot be used, OSError for an address
+        that may be there, or free, another time.
+        """
         context = _tls(self._settings)
         await self._runner.setup()
         server = self._runner.server
@@ -72,7 +77,10 @@ class ApiServer:
             )
         except OSError as exc:
             await self._runner.cleanup()
-            raise ConfigError([_address_fault(self._settings, exc)]) from exc
+            fault = _address_fault(self._settings, exc)
+            if isinstance(exc, socket.gaierror) or exc.errno in MAY_PASS:
+                raise OSError(str(fault)) from exc
+            raise ConfigError([fault]) from exc
 
     async def stop(self) -> None:
         """Takes no more, ends what has no end, waits for the rest, and breaks off what does not finish."""
@@ -160,7 +168,7 @@ def _tls(settings: ApiSettings) -> ssl.SSLContext | None:
 
 
 def _address_fault(settings: ApiSettings, error: OSError) -> Fault:
-    hint = "another program listens there: stop it or take another port"
-    if error.errno != errno.EADDRINUSE:
-        hint = "an address of this machine, and a port this user may take"
+    hint = "an address of this machine, and a port this user may take"
+    if error.errno == errno.EADDRINUSE:
+        hint = "another program listens there: stop it or take another port"
     return Fault("api.port", f"cannot listen on {settings.host}:{settings.port}: {error}", hint)

@@ -219,6 +219,23 @@ async def test_another_address_is_closed_from_the_start(tmp_path: Path) -> None:
             assert response.status == 401  # no token at all is no open door here
 
 
+async def test_an_admin_token_that_could_not_be_written_locks_nobody_out(tmp_path: Path) -> None:
+    """Its hash in the journal without the file would be a door whose key nobody has."""
+    reachable = {"api": {"host": "0.0.0.0"}}
+    in_the_way = tmp_path / "data" / ADMIN_FILE
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        async with running(tmp_path, reachable):
+            pass
+    in_the_way.rmdir()
+    async with running(tmp_path, reachable) as host:
+        assert in_the_way.stat().st_mode & 0o777 == 0o600
+        headers = {"Authorization": f"Bearer {in_the_way.read_text().strip()}"}
+        url = f"http://127.0.0.1:{host.parts.api.port}{API}/tokens"
+        async with host.session.get(url, headers=headers) as response:
+            assert response.status == 200
+
+
 async def test_auth_none_asks_for_no_token_even_where_there_is_one(tmp_path: Path) -> None:
     async with running(tmp_path, {"api": {"auth": "none"}}) as host:
         await with_token(host, "read")
