@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -30,6 +30,9 @@ from cctv_storaged.model import CopyState, Segment, SegmentFlag, SourceState, Ti
 
 UNDELIVERED = "copy.state IN ('pending', 'stored')"
 """Word for word the condition of the partial index copy_undelivered, or SQLite will not use it."""
+
+LONGEST_WAIT = timedelta(minutes=10)
+"""Nobody postpones by as much. What is due later than that was put off by a clock that was set back since."""
 
 SLICE = 20_000
 """Rows changed in one commit by what may concern all of them: others wait that long for the journal."""
@@ -80,13 +83,17 @@ class Copies:
     async def due(
         self, backend: str, order: Order, limit: int, now: datetime, *, urgent_only: bool = False
     ) -> list[Segment]:
-        """Segments with an undelivered copy at the backend whose time has come, by start time."""
+        """Segments with an undelivered copy at the backend whose time has come, by start time.
+
+        A clock that ran ahead and was set back would keep its copies waiting until it is there again: what is
+        due beyond LONGEST_WAIT is due now.
+        """
         urgent = "AND copy.urgent = 1" if urgent_only else ""
         query = f"""SELECT {SEGMENT_COLUMNS} FROM copy
              CROSS JOIN segment s ON s.no = copy.segment_no {SEGMENT_PARTS}
-             WHERE copy.backend = ? AND {UNDELIVERED} AND copy.due_us <= ? {urgent}
+             WHERE copy.backend = ? AND {UNDELIVERED} AND copy.due_us NOT BETWEEN ? AND ? {urgent}
              ORDER BY copy.start_us {order}, copy.segment_no {order} LIMIT ?"""
-        parameters = (backend, to_us(now), limit)
+        parameters = (backend, *waiting_us(now), limit)
         return await self._store.read(lambda db: segments_from(db, db.execute(query, parameters).fetchall()))
 
     async def next_due(self, backend: str) -> datetime | None:
@@ -191,6 +198,11 @@ class Copies:
         return await self._store.write(lambda db: _require(db, backends))
 
 
+def waiting_us(now: datetime) -> tuple[int, int]:
+    """First and last due time, in microseconds, of what has to wait at this moment."""
+    return to_us(now) + 1, to_us(now + LONGEST_WAIT)
+
+
 def _key(db: sqlite3.Connection, segment_id: UUID) -> int:
     row = db.execute("SELECT no FROM segment WHERE id = ?", (segment_id.bytes,)).fetchone()
     return -1 if row is None else int(row[0])  # a segment deleted meanwhile: updates then change nothing
@@ -292,9 +304,10 @@ def _postpone_disk(
         f"""UPDATE copy SET error = ?1, due_us = ?2 WHERE backend = ?3 AND segment_no IN (
              SELECT copy.segment_no FROM copy
                JOIN segment s ON s.no = copy.segment_no JOIN folder f ON f.no = s.folder_no
-              WHERE copy.backend = ?3 AND {UNDELIVERED} AND copy.state = 'pending' AND copy.due_us < ?2
+              WHERE copy.backend = ?3 AND {UNDELIVERED} AND copy.state = 'pending'
+                AND copy.due_us NOT BETWEEN ?2 AND ?7
                 AND f.root = ?4 AND s.device = ?5 LIMIT ?6)""",
-        (text(error), due_us, backend, os.fsencode(root), signed(device), SLICE),
+        (text(error), due_us, backend, os.fsencode(root), signed(device), SLICE, to_us(due + LONGEST_WAIT)),
     ).rowcount
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from cctv_storaged.clock import to_us
 from cctv_storaged.errors import Conflict, NotFound
 from cctv_storaged.journal import ledger
+from cctv_storaged.journal.copies import waiting_us
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, one_segment, segments_from, text
 from cctv_storaged.journal.segments import forget
 from cctv_storaged.journal.store import Store
@@ -29,11 +30,11 @@ class Deletions:
         return await self._store.write(lambda db: _begin(db, segment_id))
 
     async def unfinished(self, limit: int, now: datetime) -> list[Segment]:
-        """Segments with a tombstone whose next try is due, longest due first."""
+        """Segments with a tombstone whose next try is due, longest due first; see `Copies.due` as well."""
         query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
-             WHERE s.deletion_due_us IS NOT NULL AND s.deletion_due_us <= ?
+             WHERE s.deletion_due_us IS NOT NULL AND s.deletion_due_us NOT BETWEEN ? AND ?
              ORDER BY s.deletion_due_us LIMIT ?"""
-        parameters = (to_us(now), limit)
+        parameters = (*waiting_us(now), limit)
         return await self._store.read(lambda db: segments_from(db, db.execute(query, parameters).fetchall()))
 
     async def shared(self, segment_id: UUID, backend: str, path: str) -> bool:

@@ -9,7 +9,19 @@ from cctv_storaged.errors import ObjectMismatch
 from cctv_storaged.journal.copies import Order
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import CopyState, Segment, SourceState
-from tests.unit.journal.samples import ALWAYS, GATE, NOW, YARD, deliver, fresh, new, proof, record, span
+from tests.unit.journal.samples import (
+    ALWAYS,
+    GATE,
+    NOW,
+    ROOT,
+    YARD,
+    deliver,
+    fresh,
+    new,
+    proof,
+    record,
+    span,
+)
 
 LATER = NOW + timedelta(minutes=5)
 
@@ -46,6 +58,19 @@ async def test_a_postponed_copy_comes_back_when_it_is_due(journal: Journal) -> N
     assert await due(journal) == [2]
     copy = (await journal.copies.due("S3", Order.OLDEST, 2, LATER))[0].copies[0]
     assert (copy.attempts, copy.error, copy.state) == (1, "away", CopyState.PENDING)
+
+
+async def test_a_clock_that_was_set_back_leaves_no_copy_waiting_for_years(journal: Journal) -> None:
+    """It ran four years ahead when a backend refused; then the time server was reached."""
+    segments = [await record(journal, new(number)) for number in (1, 2)]
+    for segment in segments:
+        await journal.copies.postpone(segment.id, "S3", "503", NOW + timedelta(days=4 * 365))
+    assert await due(journal) == [1, 2]
+
+    await journal.copies.postpone(segments[0].id, "S3", "503", LATER)
+    assert await due(journal) == [2]
+    assert await journal.copies.postpone_disk("S3", ROOT, 7, "disk away", LATER) == 1
+    assert await due(journal) == []
 
 
 async def test_next_due_is_when_the_earliest_copy_comes_due(journal: Journal) -> None:

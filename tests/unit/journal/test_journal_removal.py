@@ -163,6 +163,13 @@ async def test_a_tombstone_outlives_the_process_until_it_is_done(
     assert len(await journal.deletions.unfinished(1, NOW + timedelta(minutes=1))) == 1
 
 
+async def test_a_clock_that_was_set_back_leaves_no_deletion_waiting_for_years(journal: Journal) -> None:
+    segment = await record(journal, new(1))
+    await journal.deletions.begin(segment.id)
+    await journal.deletions.postpone(segment.id, "503", NOW + timedelta(days=4 * 365))
+    assert [found.id for found in await journal.deletions.unfinished(10, NOW)] == [segment.id]
+
+
 async def test_no_row_goes_without_a_tombstone(journal: Journal) -> None:
     segment = await record(journal, new(1))
     await journal.deletions.done(segment, "deleted_on_request", NOW)
