@@ -6,7 +6,7 @@ Lower sources are laid down first and higher ones over them; nothing is checked 
 import itertools
 from dataclasses import dataclass, field
 
-from cctv_storaged.config.places import KeyPath, Places
+from cctv_storaged.config.places import KeyPath, KeySet, Places
 from cctv_storaged.config.section import is_empty
 from cctv_storaged.errors import Fault
 
@@ -18,7 +18,7 @@ class Draft:
     places: Places
     tree: dict[str, object] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    faulty: set[KeyPath] = field(default_factory=set)  # keys that have a fault already; () is the whole file
+    faulty: KeySet = field(default_factory=KeySet)  # keys that have a fault already; () is the whole file
 
     def get(self, key: KeyPath) -> object:
         """What the key holds; None where it, or what it lies in, is left out."""

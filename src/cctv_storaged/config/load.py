@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from cctv_storaged.config.draft import Draft
 from cctv_storaged.config.explain import explain, how_to_set, key_of, nearest_key
-from cctv_storaged.config.places import KeyPath, Places, key_path, touches
+from cctv_storaged.config.places import KeyPath, Places, key_path
 from cctv_storaged.config.rules import Finding, findings
 from cctv_storaged.config.settings import Settings
 from cctv_storaged.config.shape import key_at
@@ -58,7 +58,8 @@ def _validated(draft: Draft, environ: Mapping[str, str]) -> Settings | None:
         for error in errors:
             _note(draft, error)
         going = {_whole_of(error) for error in errors}
-        draft.faulty |= going
+        for key in going:
+            draft.faulty.add(key)
         remaining = _without(remaining, going)
     return None
 
@@ -81,7 +82,7 @@ def _note(draft: Draft, error: ErrorDetails) -> None:
     key = key_of(error)
     if () in draft.faulty and key not in draft.places.names:
         return  # the file could not be read: only what the environment says can be judged
-    if any(touches(key, faulty) for faulty in draft.faulty if faulty):
+    if draft.faulty.touches(key):
         return
     draft.faults.append(explain(error, draft.places))
     draft.faulty.add(key)
@@ -119,20 +120,19 @@ def _remove(draft: Draft, key: KeyPath) -> None:
 
 
 def _cross_check(draft: Draft, settings: Settings, extra_checks: Sequence[ExtraCheck]) -> None:
-    known_faults = frozenset(draft.faulty)
     for finding in findings(settings):
-        _report(draft, finding, known_faults)
+        _report(draft, finding)
     for check in extra_checks:
         for fault in check(settings):
             key = key_path(fault.where)
             if key_at(key) is None:
                 draft.faults.append(fault)
             else:
-                _report(draft, Finding((key,), fault.message, fault.hint), known_faults)
+                _report(draft, Finding((key,), fault.message, fault.hint))
 
 
-def _report(draft: Draft, finding: Finding, known_faults: frozenset[KeyPath]) -> None:
-    if any(touches(key, faulty) for key in finding.keys for faulty in known_faults):
+def _report(draft: Draft, finding: Finding) -> None:
+    if any(draft.faulty.touches(key) for key in finding.keys):
         return
     key = finding.keys[0]
     hint = finding.hint or (how_to_set(key) if draft.lacks(key) else "")

@@ -32,10 +32,23 @@ def key_path(text: str) -> KeyPath:
     return tuple(step[1] or int(step[2]) for step in steps)
 
 
-def touches(one: KeyPath, other: KeyPath) -> bool:
-    """Whether one of the two lies at or below the other."""
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
+class KeySet:
+    """Keys that can be asked about at once, however many: a file may have a fault on every line."""
+
+    def __init__(self) -> None:
+        self._keys: set[KeyPath] = set()
+        self._above: set[KeyPath] = set()
+
+    def add(self, key: KeyPath) -> None:
+        self._keys.add(key)
+        self._above.update(key[:length] for length in range(len(key)))
+
+    def __contains__(self, key: KeyPath) -> bool:
+        return key in self._keys
+
+    def touches(self, key: KeyPath) -> bool:
+        """Whether the key lies at, below or above one of these; the whole file is none of them."""
+        return key in self._above or any(part in self._keys for part in _upwards(key))
 
 
 @dataclass(slots=True)

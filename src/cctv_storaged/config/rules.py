@@ -4,7 +4,7 @@ import ipaddress
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 from cctv_storaged.config.places import KeyPath, key_path, key_text
@@ -193,9 +193,9 @@ def _folder_findings(settings: Settings, real: Callable[[Path], Path]) -> Iterat
         ("data_dir", real(settings.data_dir)),
         ("filesystem.path", real(settings.filesystem.path)),
     )
-    for first, second in combinations(recorders, 2):
-        if _overlap(first[1], second[1]):
-            yield _finding(f"overlaps {first[0]}: its files would be found twice", second[0], first[0])
+    for first, second in _overlapping([path for _, path in recorders]):
+        keys = recorders[second][0], recorders[first][0]
+        yield _finding(f"overlaps {keys[1]}: its files would be found twice", *keys)
     for source in (*recorders, *allowed):
         if _lies_in(data_dir[1], source[1]):
             yield _finding(f"lies in {source[0]}: our own files would be registered", data_dir[0], source[0])
@@ -203,6 +203,21 @@ def _folder_findings(settings: Settings, real: Callable[[Path], Path]) -> Iterat
             yield _finding(f"overlaps {source[0]}: our own files would be registered", store[0], source[0])
     if _lies_in(data_dir[1], store[1]):
         yield _finding("holds data_dir: the store must have a folder of its own", store[0], data_dir[0])
+
+
+def _overlapping(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
+    """The places of folders that lie in one another, the earlier first; each path asks for those above it."""
+    places: dict[Path, list[int]] = {}
+    for index, path in enumerate(paths):
+        places.setdefault(path, []).append(index)
+    pairs = {
+        (min(index, other), max(index, other))
+        for index, path in enumerate(paths)
+        for folder in (path, *path.parents)
+        for other in places.get(folder, ())
+        if other != index
+    }
+    yield from sorted(pairs)
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

@@ -50,7 +50,7 @@ def read_draft(path: str) -> Draft:
     except _RefusedError as refused:
         where = path if refused.line is None else f"{path}:{refused.line}"
         draft.faults = [Fault(where, refused.message, refused.hint)]
-        draft.faulty = {()}
+        draft.faulty.add(())
     return draft
 
 
