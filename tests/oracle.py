@@ -57,3 +57,20 @@ def require_all_delivered(
     assert not missing, f"not delivered: {missing[:5]} and {max(0, len(missing) - 5)} more"
     held = set(stored.values())
     assert all(entry.sha256 in held for entry in written)
+
+
+def require_invariant(
+    written: Sequence[Written],
+    segments: Sequence[Mapping[str, Any]],
+    stored: Mapping[str, str],
+    recordings: Path,
+) -> None:
+    """INV once everything is delivered and no source may be pruned yet (its grace is not over).
+
+    Nothing lost, everything verified with its own bytes, nothing known twice, no source gone.
+    """
+    require_nothing_lost(written, segments, stored, recordings)
+    require_all_delivered(written, segments, stored)
+    assert len(segments) == len(written), "one identity for each file"
+    gone = [entry.path for entry in written if not (recordings / entry.path).exists()]
+    assert not gone, f"sources were removed within their grace: {gone[:5]}"

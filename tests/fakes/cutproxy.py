@@ -30,6 +30,14 @@ class Line:
     refuse: bool = False  # new connections are closed at once
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Where a connection is reset, counted from the beginning of a request."""
+
+    up_after: int | None = None
+    down_after: int | None = None
+
+
 class CutProxy:
     """Listens on a loopback port of its own and connects to `target`, `host:port`."""
 
@@ -42,8 +50,11 @@ class CutProxy:
         self._links: list[_Link] = []
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._cut_next: Cut | None = None
         self.line = Line()
         self.connections = 0
+        self.cuts = 0
         self._start(self._accept)
 
     @property
@@ -74,6 +85,20 @@ class CutProxy:
             yield
         finally:
             self.line = before
+
+    def cut_once(self, cut: "Cut") -> None:
+        """The next HTTP PUT is cut off, on a kept connection or a new one; all after that goes through."""
+        with self._lock:
+            self._cut_next = cut
+
+    def take_cut(self) -> "Cut | None":
+        with self._lock:
+            cut, self._cut_next = self._cut_next, None
+        return cut
+
+    def count_cut(self) -> None:
+        with self._lock:
+            self.cuts += 1
 
     def cut_all(self) -> None:
         """Reset every connection there is."""
@@ -125,6 +150,7 @@ class _Link:
     over: threading.Event = field(default_factory=threading.Event)
     up_bytes: int = 0
     down_bytes: int = 0
+    own: Line | None = None
 
     def pump(self, up: bool) -> None:
         source, target = (self.client, self.server) if up else (self.server, self.client)
@@ -145,7 +171,7 @@ class _Link:
             self.over.set()
 
     def _pass(self, chunk: bytes, target: socket.socket, up: bool) -> None:
-        line = self.proxy.line
+        line = self._line(chunk, up)
         if line.delay_s:
             self.over.wait(line.delay_s)
         passed = self.up_bytes if up else self.down_bytes
@@ -157,10 +183,19 @@ class _Link:
                 _send(target, chunk[: max(0, limit - passed)])
                 if limit == line.end_down_after and not up:
                     _end_in_order(target)
+                self.proxy.count_cut()
                 self.over.set()
                 return
         if not (line.swallow_up if up else line.swallow_down):
             _send(target, chunk)
+
+    def _line(self, chunk: bytes, up: bool) -> Line:
+        """The proxy's, or this link's own once it is to be cut."""
+        if up and chunk.startswith(b"PUT ") and (cut := self.proxy.take_cut()) is not None:
+            up_limit = None if cut.up_after is None else self.up_bytes + cut.up_after
+            down_limit = None if cut.down_after is None else self.down_bytes + cut.down_after
+            self.own = replace(self.proxy.line, cut_up_after=up_limit, cut_down_after=down_limit)
+        return self.own or self.proxy.line
 
 
 def _send(target: socket.socket, data: bytes) -> None:

@@ -10,7 +10,8 @@ import hashlib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,6 +77,7 @@ class Seen:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body_bytes: int
+    at: float  # monotonic
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +105,7 @@ class S3Stub:
         self.seen: list[Seen] = []
         self.lock = threading.Lock()
         self._mishaps: list[tuple[Callable[[Seen], bool], Mishap]] = []
+        self._standing: list[tuple[Callable[[Seen], bool], Mishap]] = []
         self._server = _Server(self, tls)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="s3stub")
 
@@ -142,16 +145,33 @@ class S3Stub:
 
         self._mishaps += [(is_meant, mishap)] * times
 
+    @contextmanager
+    def always(self, mishap: Mishap, fits: Callable[[Seen], bool] = lambda seen: True) -> Iterator[None]:
+        """Every request that fits meets the mishap while the block lasts."""
+        standing = (fits, mishap)
+        with self.lock:
+            self._standing.append(standing)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._standing.remove(standing)
+
     def take_mishap(self, seen: Seen) -> Mishap:
         with self.lock:
             for number, (fits, mishap) in enumerate(self._mishaps):
                 if fits(seen):
                     del self._mishaps[number]
                     return mishap
-        return Mishap()
+            return next((mishap for fits, mishap in self._standing if fits(seen)), Mishap())
 
-    def requests(self, method: str) -> list[Seen]:
-        return [seen for seen in self.seen if seen.method == method]
+    def requests(self, method: str, key: str | None = None) -> list[Seen]:
+        return [seen for seen in self.seen if seen.method == method and key in (None, seen.key)]
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of what is stored, by key."""
+        with self.lock:
+            return {key: hashlib.sha256(stored.data).hexdigest() for key, stored in self.objects.items()}
 
 
 class _Server(ThreadingHTTPServer):
@@ -204,6 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
             query=query,
             headers={name.lower(): text for name, text in self.headers.items()},
             body_bytes=int(self.headers.get("content-length") or 0),
+            at=time.monotonic(),
         )
         self.stub.seen.append(seen)
         mishap = self.stub.take_mishap(seen)

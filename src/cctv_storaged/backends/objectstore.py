@@ -32,7 +32,7 @@ from cctv_storaged.backends.storeclient import (
     StoreClient,
     Upload,
 )
-from cctv_storaged.backends.storeprobe import probe_store
+from cctv_storaged.backends.storeprobe import probe_store, require_bucket
 from cctv_storaged.backends.workers import Workers
 from cctv_storaged.clock import Clock, SystemClock
 from cctv_storaged.errors import (
@@ -195,7 +195,7 @@ class ObjectStore:
     def _held(self, goal: StoredObject) -> StoredObject | None:
         """The object that is under the key already, proven to be the same; None where there is none."""
         try:
-            head = self._client.head(goal.path)
+            head = self._head(goal.path)
         except ObjectMissing:
             return None
         self._prove(goal, head, sampled=False)
@@ -222,7 +222,7 @@ class ObjectStore:
         except BackendUnavailable as exc:
             if exc.reason != "server":
                 raise
-            self._client.require_bucket()  # a store that answers this is not away: the object is rotten
+            require_bucket(self._client)  # a store that answers this is not away: the object is rotten
             raise ObjectRejected(f"{self.location}/{expected.path} cannot be read back: {exc}") from exc
         if size_bytes != expected.size_bytes or sha256 != expected.sha256:
             raise ObjectMismatch(
@@ -241,11 +241,11 @@ class ObjectStore:
         return size_bytes, digest.digest()
 
     def _head(self, path: str) -> ObjectHead:
-        """Like the client's; a HEAD cannot say whether the object or the bucket is missing, so ask."""
+        """Like the client's; a HEAD cannot say whether it is the object or the bucket, so ask."""
         try:
             return self._client.head(path)
-        except ObjectMissing:
-            self._client.require_bucket()
+        except (ObjectMissing, ObjectRejected):
+            require_bucket(self._client)
             raise
 
     def _stat(self, path: str) -> ObjectFacts:

@@ -25,7 +25,7 @@ _PASSING = frozenset({"network", "server", "throttled"})  # no answer about what
 
 def probe_store(client: StoreClient, prefix: str, timeout_s: float) -> Capabilities:
     """Try the store. BackendUnavailable (auth, bucket, clock, ...) where it cannot be used at all."""
-    client.require_bucket()
+    require_bucket(client)
     facts = client.bucket_facts()
     with _Scratch(client, prefix, timeout_s) as scratch:
         returns_sha256 = _keeps(scratch)
@@ -37,6 +37,18 @@ def probe_store(client: StoreClient, prefix: str, timeout_s: float) -> Capabilit
             object_lock=facts.object_lock,
             clock_skew_s=facts.clock_skew_s,
         )
+
+
+def require_bucket(client: StoreClient) -> None:
+    """BackendUnavailable where the bucket cannot be used.
+
+    An answer to HEAD has no body: a server that says no more than 400 does not take our key (S3 does that
+    with an expired one).
+    """
+    try:
+        client.require_bucket()
+    except ObjectRejected as exc:
+        raise BackendUnavailable(f"{exc} (it does not say why; has the key expired?)", reason="auth") from exc
 
 
 class _Scratch:
