@@ -55,6 +55,24 @@ async def test_crashes_in_the_middle_of_use_lose_and_double_nothing(
     assert copies == [[str(len(fed)), str(len(fed))]]
 
 
+async def test_what_is_told_is_on_the_disk_whatever_the_servers_settings(
+    postgres_cluster: PostgresCluster, postgres_database: PostgresDatabase
+) -> None:
+    """With synchronous_commit = off a crash takes acknowledged rows back, and nobody tells them again."""
+    postgres_cluster.sql(f"ALTER DATABASE {postgres_database.name} SET synchronous_commit = off")
+    postgres_database.sql("CREATE TABLE seen (setting text)")
+    async with open_catalog(postgres_database) as catalog:
+        await catalog.upsert([row(1)])
+        postgres_database.sql(
+            """GRANT INSERT ON seen TO PUBLIC;
+               CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                   INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;
+               CREATE TRIGGER note BEFORE INSERT ON segments EXECUTE FUNCTION note()"""
+        )
+        await catalog.upsert([row(2)])
+    assert postgres_database.sql("SELECT setting FROM seen") == [["on"]]
+
+
 async def test_a_lost_answer_to_a_commit_is_made_good_unseen(postgres_database: PostgresDatabase) -> None:
     async with (
         AnswerLosingProxy(postgres_database.port) as proxy,

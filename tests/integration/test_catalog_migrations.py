@@ -318,6 +318,41 @@ async def test_a_database_made_anew_is_another_one(postgres_database: PostgresDa
         assert await catalog.identity() != first
 
 
+async def test_a_backup_that_was_restored_is_another_database(
+    postgres_cluster: PostgresCluster, postgres_database: PostgresDatabase
+) -> None:
+    """It lacks what was told after the backup, and has the mark of the one that was told."""
+    async with open_catalog(postgres_database) as catalog:
+        told = await catalog.identity()
+    restored = postgres_cluster.create_database(template=postgres_database.name)
+    try:
+        async with open_catalog(restored) as catalog:
+            assert await catalog.identity() != told
+    finally:
+        postgres_cluster.drop_database(restored.name)
+
+
+async def test_a_standby_that_took_over_is_another_database(
+    postgres_cluster: PostgresCluster, postgres_database: PostgresDatabase
+) -> None:
+    """Recovery ends on a new timeline, as for a standby: what had not reached it is not there."""
+    async with open_catalog(postgres_database) as catalog:
+        told = await catalog.identity()
+        postgres_cluster.restart()
+        assert await catalog.identity() == told
+        postgres_cluster.take_over()
+        assert await catalog.identity() != told
+
+
+async def test_a_server_that_tells_nothing_of_itself_is_known_by_its_mark(
+    postgres_cluster: PostgresCluster, postgres_database: PostgresDatabase
+) -> None:
+    postgres_database.sql("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    async with open_catalog(postgres_database) as catalog:
+        mark = await catalog.identity()
+    assert [[mark]] == postgres_database.sql("SELECT mark FROM cctv_storaged_migrations WHERE version = 1")
+
+
 async def make_schema(database: PostgresDatabase, host_id: str = "nvr-01") -> None:
     async with open_catalog(database, host_id, lock_timeout_s=30) as catalog:
         await catalog.find(query())

@@ -122,6 +122,14 @@ class PostgresCluster:
         self.stop(mode)
         self.start(*settings)
 
+    def take_over(self) -> None:
+        """Let the server end as a standby does that becomes the primary: on a new timeline."""
+        self.stop()
+        (self.data / "standby.signal").touch()
+        self.start()
+        self.sql("SELECT pg_promote()")
+        self.sql("CHECKPOINT")
+
     def ensure_running(self) -> None:
         """Whatever the test before did to the server: it runs again, with its usual settings."""
         if self.running:

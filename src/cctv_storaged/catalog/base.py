@@ -123,7 +123,7 @@ class Catalog(Protocol):
         """Whether `check` finds nothing; never raises."""
 
     async def identity(self) -> str:
-        """Names this very database: another answer means one that has been told nothing."""
+        """Names this very database: another answer means one that may not know what was told before."""
 
     async def close(self) -> None:
         """Give back all connections; bounded in time even when the server hangs."""

@@ -143,6 +143,7 @@ class Connections:
 def _session_settings(target: PostgresTarget, application_name: str) -> dict[str, str]:
     return {
         "application_name": application_name,
+        "synchronous_commit": "on",  # what was committed is never told again: it must be on the disk by then
         "statement_timeout": _milliseconds(target.statement_timeout_s),
         "lock_timeout": _milliseconds(target.lock_timeout_s),
         "idle_in_transaction_session_timeout": _milliseconds(target.statement_timeout_s),

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+import asyncpg
+
 from cctv_storaged.catalog.connections import Connection
 from cctv_storaged.errors import CatalogUnavailable
 
@@ -114,8 +116,27 @@ async def bring_up_to_date(
 
 
 async def mark_of(connection: Connection) -> str:
-    """What distinguishes this database from every other, also from one made anew under the same name."""
-    return str(await connection.fetchval(f"SELECT mark FROM {TABLE} ORDER BY version LIMIT 1"))
+    """What distinguishes this database from every other, also from one made anew under the same name.
+
+    A backup that was restored and a standby that took over carry the mark of the database they come from, and
+    may lack what was told to it last; hence its place and the timeline of its server as well.
+    """
+    mark = await connection.fetchval(f"SELECT mark FROM {TABLE} ORDER BY version LIMIT 1")
+    return f"{mark} {await _place_of(connection)}".rstrip()
+
+
+async def _place_of(connection: Connection) -> str:
+    """Cluster, database and timeline; nothing where the server keeps that to itself."""
+    try:
+        return str(
+            await connection.fetchval(
+                """SELECT concat_ws('/', system_identifier, oid, timeline_id)
+                     FROM pg_control_system(), pg_control_checkpoint(), pg_database
+                    WHERE datname = current_database()"""
+            )
+        )
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedFunctionError):
+        return ""
 
 
 async def _apply_next(

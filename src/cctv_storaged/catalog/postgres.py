@@ -192,7 +192,7 @@ class PostgresCatalog:
         return True
 
     async def identity(self) -> str:
-        """A word for this very database; another one answers after it was dropped and made anew."""
+        """A word for this very database; another one answers after it was made anew, or restored."""
         return await self._ask("ask which database this is", migration.mark_of)
 
     async def upsert(self, rows: Sequence[CatalogRow]) -> UpsertResult:
