@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from cctv_storaged.backends.base import Backend, Payload, StoredObject
-from cctv_storaged.breaker import AT_ONCE, Breaker, Pace, Suspects, retry_delay
+from cctv_storaged.breaker import Breaker, Pace, Suspects, retry_delay
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import TimeWindow
 from cctv_storaged.errors import (
@@ -63,6 +64,8 @@ MARKING = 64
 """Segments that may wait for their commit while others are put."""
 SPARE_KEYS = 2
 """Names to try besides the first where spoiled objects stand that may not be overwritten."""
+UNMARKED = 1000
+"""Segments whose hash is remembered though the journal has nothing of their put."""
 AWAY_PAUSE = timedelta(seconds=60)
 """When sources on a disk that is not there are tried again."""
 NOT_FOUND = "the source is not there; it is looked for once more"
@@ -127,6 +130,7 @@ class Delivery:
         self._marking = Marking(backend.name, context.journal.copies, context.clock)
         self._locks = ObjectLocks()
         self._payloads = Payloads(settings.workers)
+        self._unmarked: OrderedDict[UUID, bytes] = OrderedDict()  # hashes of what may be there unknown
         self._away_until: dict[tuple[str, int], float] = {}  # disks that are not there, by root and device
         self._wake = asyncio.Event()
         self._look_at = 0.0  # when the journal is to be asked again, monotonic
@@ -175,12 +179,15 @@ class Delivery:
     def possible_keys(self, segment: Segment) -> tuple[str, ...]:
         """Where the segment's bytes may be at the backend, also after a kill before that was written down.
 
-        The segment needs its SHA-256, or a path at the backend.
+        Nowhere that anybody could tell, if neither a path nor the SHA-256 is known.
         """
         copy = segment.copy_at(self.name)
         known = None if copy is None else copy.path
-        first = object_key(self._settings.prefix, segment) if known is None else key_family(known)[0]
-        return key_family(spare_key(first, SPARE_KEYS))
+        sha256 = segment.sha256 or self._unmarked.get(segment.id)
+        if known is None and sha256 is None:
+            return ()
+        first = known or object_key(self._settings.prefix, replace(segment, sha256=sha256))
+        return key_family(spare_key(key_family(first)[0], SPARE_KEYS))
 
     async def drain(self, deadline_s: float) -> None:
         """Takes no more, and waits for what is in hand at most so long."""
@@ -209,9 +216,16 @@ class Delivery:
             self._breaker.admit(self._clock.monotonic())
             try:
                 found = await probe(self._backend, self._journal.copies)
+            except JournalError:
+                raise
+            except BackendUnavailable as exc:
+                self._backend_failed(exc, trial=True)
             except BackendError as exc:
-                reason = exc.reason if isinstance(exc, BackendUnavailable) else "server"
-                self._backend_failed(BackendUnavailable(str(exc), reason=reason), trial=True)
+                self._backend_failed(BackendUnavailable(str(exc), reason="server"), trial=True)
+            except Exception as exc:  # an answer nobody thought of must not end the host's recording
+                log.exception("probing %s", self.name)
+                error = BackendUnavailable(f"{type(exc).__name__}: {exc}", reason="server")
+                self._backend_failed(error, trial=True)
             else:
                 self._backend_works()
                 log.info(
@@ -340,6 +354,7 @@ class Delivery:
             self._suspects.succeeded(segment.id)
             turn.over()
             if await self._marking.verified(segment.id, proof):
+                self._unmarked.pop(segment.id, None)
                 self._tell_verified(segment)
 
     async def _held(self, segment: Segment, copy: Copy, until_marked: AsyncExitStack) -> StoredObject:
@@ -350,8 +365,16 @@ class Delivery:
             return StoredObject(path=copy.path, size_bytes=size, sha256=segment.sha256, etag=copy.etag)
         async with self._payloads.of(segment) as (payload, hashed):
             key = object_key(self._settings.prefix, hashed)
+            self._remember(hashed)
             await until_marked.enter_async_context(self.exclusive(key))
             return await self._put(key, payload)
+
+    def _remember(self, hashed: Segment) -> None:
+        """Should its source go before anybody writes down what was put, a deletion must find it still."""
+        if hashed.sha256 is not None:
+            self._unmarked[hashed.id] = hashed.sha256
+            if len(self._unmarked) > UNMARKED:
+                self._unmarked.popitem(last=False)
 
     async def _put(self, key: str, payload: Payload) -> StoredObject:
         """Under the first of its names that is free or has these very bytes. Nothing is overwritten."""
@@ -381,8 +404,11 @@ class Delivery:
             self._alert(f"backend {self.name} is away ({error.reason}): {error}")
 
     async def _unavailable(self, segment: Segment, error: BackendUnavailable, turn: _Turn) -> None:
-        """Where others are taken meanwhile the fault is this segment's: it waits, but is never given up."""
-        own = 0 if error.reason in AT_ONCE else self._suspects.failed(segment.id)
+        """Where others are taken meanwhile the fault is this segment's: it waits, but is never given up.
+
+        A right can be missing for one camera's folder, and room for a large object only.
+        """
+        own = self._suspects.failed(segment.id)
         if not own or self._breaker.reason is not None:
             self._backend_failed(error, trial=turn.trial)
         if not own:

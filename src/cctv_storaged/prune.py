@@ -25,7 +25,14 @@ from uuid import UUID
 
 from cctv_storaged.backends.base import Backend, StoredObject
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import BackendError, BackendUnavailable, JournalFull, SegmentError, SourceChanged
+from cctv_storaged.errors import (
+    BackendError,
+    BackendUnavailable,
+    JournalError,
+    JournalFull,
+    SegmentError,
+    SourceChanged,
+)
 from cctv_storaged.events import EventHub
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
@@ -159,6 +166,11 @@ class Pruner:
             return await self._consider(segment)
         except JournalFull:
             return _Fate.UNDECIDED  # a tombstone that stays behind is decided about in the next pass
+        except JournalError:
+            raise  # the process must end
+        except Exception:  # the item boundary: behind one odd segment no other would ever be pruned
+            log.exception("pruning the source of %s", segment.id, extra={"segment_id": str(segment.id)})
+            return _Fate.STAYS
 
     async def _consider(self, segment: Segment) -> _Fate:
         folder = _folder_of(segment)

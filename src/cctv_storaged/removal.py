@@ -17,7 +17,7 @@ from cctv_storaged.backends.body import digest_file
 from cctv_storaged.breaker import retry_delay
 from cctv_storaged.clock import Clock
 from cctv_storaged.delivery import Delivery
-from cctv_storaged.errors import BackendError, NotASegment, SourceChanged
+from cctv_storaged.errors import BackendError, JournalError, NotASegment, SourceChanged
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
@@ -93,6 +93,12 @@ class Remover:
             log.warning("segment %s not deleted yet: %s", segment.id, exc)
             await self._postpone(segment, str(exc), retry_delay(4))
             return
+        except JournalError:
+            raise
+        except Exception as exc:  # the item boundary: behind one odd segment no other would ever be deleted
+            log.exception("deleting segment %s", segment.id, extra={"segment_id": str(segment.id)})
+            await self._postpone(segment, f"{type(exc).__name__}: {exc}", retry_delay(4))
+            return
         now = self._clock.now()
         await self._journal.deletions.done(segment, "deleted_on_request", now)
         fields = {"segment_id": str(segment.id), "camera_id": str(segment.camera_id)}
@@ -110,9 +116,9 @@ class Remover:
             if copy.path is None:
                 return  # nothing was ever put there
             raise BackendError(f"backend {copy.backend} is not configured, its copy cannot be deleted")
-        if copy.path is None and segment.sha256 is None:
-            return  # no source to tell from where it might be
         keys = delivery.possible_keys(segment)
+        if not keys:
+            return  # no source to tell from where it might be
         async with delivery.exclusive(keys[0]):
             for key in keys:
                 if not await self._journal.deletions.shared(segment.id, copy.backend, key):
@@ -142,18 +148,22 @@ def _with_hash(segment: Segment) -> Segment:
 
 
 def _unlink_if_there(segment: Segment) -> None:
-    if segment.source_state not in HAS_SOURCE:
-        return
+    """Also where the source was gone: put back and not scanned yet, it would be registered anew."""
     try:
         unlink_source(segment, same_version)  # as its id does: a restored file is the same segment
     except NotASegment:
         return  # a link is in the way; what it leads to is another path
     except SourceChanged:
         _require_decided(segment)  # what is there is not this segment; the scan registers it as what it is
+    except OSError:
+        if segment.source_state in HAS_SOURCE or whereabouts(segment) is Whereabouts.HERE:
+            raise
 
 
 def _require_decided(segment: Segment) -> None:
     """On a disk that is not there the file may be waiting, and would be registered anew when it is back."""
+    if segment.source_state not in HAS_SOURCE:
+        return
     where = whereabouts(segment)
     if where not in (Whereabouts.GONE, Whereabouts.ANOTHER):
         raise SourceChanged(f"{segment.source.path!r} cannot be removed now ({where})")

@@ -196,16 +196,17 @@ async def test_retries_of_one_object_come_further_and_further_apart(tmp_path: Pa
         assert (await rig.copy(segment)).attempts == 19
 
 
+@pytest.mark.parametrize("reason", ["network", "auth", "space"])
 @jumping
-async def test_an_object_that_alone_takes_the_connection_down_does_not_hold_up_the_others(
-    tmp_path: Path,
+async def test_an_object_that_alone_meets_an_outage_does_not_hold_up_the_others(
+    tmp_path: Path, reason: str
 ) -> None:
-    """A proxy that cuts one upload looks like an outage; that others are taken tells that it is none."""
+    """A proxy that cuts one upload, a right that one camera's folder lacks: that others are taken tells."""
     backend = ScriptedBackend()
     async with opened(tmp_path, backend) as rig:
         poison = await rig.recorded(0)
         segments = [await rig.recorded(number) for number in range(1, 40)]
-        backend.rule = lambda call: Unavailable() if call.segment_id == str(poison.id) else Ok()
+        backend.rule = lambda call: Unavailable(reason) if call.segment_id == str(poison.id) else Ok()
         delivery = rig.delivery(backend)
         async with rig.delivering(delivery):
             await delivered(rig, *segments)
@@ -235,6 +236,19 @@ async def test_an_error_nobody_thought_of_ends_neither_delivery_nor_the_segment(
         async with rig.delivering(rig.delivery(backend, workers=1)):
             await delivered(rig, *segments)
         assert sorted([(await rig.copy(segment)).attempts for segment in segments]) == [0, 1, 1]
+
+
+@jumping
+async def test_an_odd_answer_to_the_probe_is_an_outage_and_ends_nothing(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segment = await rig.recorded(0)
+        backend.always(Odd(), Op.PROBE)
+        delivery = rig.delivery(backend)
+        async with rig.delivering(delivery):
+            await eventually(lambda: delivery.trouble == "server", "it is taken for away")
+            backend.recover()
+            await delivered(rig, segment)
 
 
 @jumping

@@ -16,7 +16,7 @@ from cctv_storaged import prune
 from cctv_storaged.events import EventKind
 from cctv_storaged.model import FileIdentity, Segment
 from cctv_storaged.prune import AT_ONCE, BATCH, WHOLE_S, Pruner, is_the_very_file, unlink_source
-from tests.fakes.scripted_backend import Op, ScriptedBackend, Unavailable
+from tests.fakes.scripted_backend import Odd, Ok, Op, ScriptedBackend, Unavailable
 from tests.services.jumping import eventually, jumping, passing
 from tests.services.kill import Killed, left_behind
 from tests.services.rig import DAY, Rig, opened
@@ -314,6 +314,24 @@ async def test_nothing_goes_while_a_backend_cannot_be_asked_and_not_each_source_
         assert all(rig.source(segment).exists() for segment in segments)
         backend.recover()
         assert await pruner.run_once() == 40, "the next pass begins where this one ended"
+
+
+@jumping
+async def test_an_error_nobody_thought_of_at_one_segment_holds_up_no_other(tmp_path: Path) -> None:
+    """Every pass ended at the same segment, and behind it the disk filled up."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        odd, *others = await delivered(rig, backend, count=20)
+        path = (await rig.copy(odd)).path
+        backend.rule = lambda call: Odd() if call.path == path else Ok()
+        rig.clock.advance(2 * DAY)
+        pruner = rig.pruner()
+        assert await pruner.run_once() == len(others)
+        assert rig.source(odd).exists()
+        assert await source_state(rig, odd) == "present"
+        backend.recover()
+        await passing(AN_HOUR_LATER)
+        assert await pruner.run_once() == 1
 
 
 # What cannot be removed

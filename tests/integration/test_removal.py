@@ -26,10 +26,19 @@ from cctv_storaged.model import (
     key_family,
 )
 from cctv_storaged.prune import unlink_source
-from tests.fakes.scripted_backend import Forgets, LostAnswer, Op, ScriptedBackend, Spoils, Unavailable
+from tests.fakes.scripted_backend import (
+    Forgets,
+    LostAnswer,
+    Odd,
+    Ok,
+    Op,
+    ScriptedBackend,
+    Spoils,
+    Unavailable,
+)
 from tests.services.jumping import MIDNIGHT, eventually, jumping, passing
 from tests.services.kill import Killed, left_behind
-from tests.services.rig import HOST, Rig, opened
+from tests.services.rig import DAY, HOST, Rig, opened
 
 MINUTE = timedelta(minutes=1)
 
@@ -177,6 +186,29 @@ async def test_a_backend_that_is_away_delays_the_bytes_not_the_answer(tmp_path: 
         assert backend.objects == {}
 
 
+@jumping
+async def test_an_error_nobody_thought_of_at_one_segment_holds_up_no_other(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        odd, other = await rig.recorded(0), await rig.recorded(1)
+        async with rig.delivering(rig.delivery(backend)):
+            await verified(rig, odd, other)
+        backend.always(Unavailable(), Op.DELETE)
+        remover = rig.remover()
+        for segment in (odd, other):
+            await remover.delete(segment.id)
+        path = (await rig.copy(odd)).path
+        backend.rule = lambda call: Odd() if call.path == path else Ok()
+        await passing(MINUTE)
+        await remover.run_once()
+        assert await is_gone(rig, other)
+        assert "ZeroDivisionError" in ((await rig.copy(odd)).error or "")
+        backend.recover()
+        await passing(MINUTE)
+        await remover.run_once()
+        assert await is_gone(rig, odd)
+
+
 def before_the_unlink(segment: Segment, is_it: Callable[[FileIdentity, FileIdentity], bool]) -> None:
     raise Killed
 
@@ -256,6 +288,30 @@ async def test_what_is_being_put_is_deleted_after_the_put_and_leaves_nothing(tmp
         assert backend.objects == {}
         assert rig.told(EventKind.COPY) == [], "nobody is told that it is safe there"
         assert rig.metric("storage_segments_stored_total", backend="S3", mode="LOCAL") == 0
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["answer lost", "marked in vain"])
+@jumping
+async def test_what_was_put_of_a_source_that_is_gone_leaves_nothing_either(
+    tmp_path: Path, answered: bool
+) -> None:
+    """Nobody wrote the hash down, and the recorder removed the file: only the delivery knows the name."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segment = await rig.recorded(0)
+        if not answered:
+            backend.always(LostAnswer(), Op.PUT)
+        hold = backend.hold(Op.VERIFY)
+        async with rig.delivering(rig.delivery(backend)):
+            await eventually(lambda: bool(backend.objects), "it is there")
+            remover = rig.remover()
+            rig.source(segment).unlink()
+            await remover.delete(segment.id)
+            hold.release()
+            await passing(MINUTE)
+            await remover.run_once()
+            assert await is_gone(rig, segment)
+        assert backend.objects == {}
 
 
 @jumping
@@ -358,6 +414,30 @@ async def test_a_restored_file_of_the_same_stamp_is_the_same_segment_and_goes(tm
         await rig.remover().delete(segment.id)
         assert await is_gone(rig, segment)
         assert not path.exists()
+
+
+@pytest.mark.parametrize("state", ["missing", "pruned"])
+@jumping
+async def test_a_file_that_is_back_and_not_scanned_yet_goes_as_well(tmp_path: Path, state: str) -> None:
+    """Else the next scan would register it, and the deleted footage would be back."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segment = await rig.recorded(0)
+        async with rig.delivering(rig.delivery(backend)):
+            await verified(rig, segment)
+        kept = tmp_path / "kept.ts"
+        shutil.copy2(rig.source(segment), kept)
+        if state == "pruned":
+            rig.clock.advance(2 * DAY)
+            assert await rig.pruner().run_once() == 1
+        else:
+            rig.source(segment).unlink()
+            await rig.miss(segment)
+        assert (await rig.segment(segment)).source_state == state
+        kept.rename(rig.source(segment))
+        await rig.remover().delete(segment.id)
+        assert await is_gone(rig, segment)
+        assert not rig.source(segment).exists()
 
 
 @jumping

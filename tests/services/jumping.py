@@ -21,44 +21,46 @@ PATIENCE_S = 0.01
 class JumpingLoop(asyncio.SelectorEventLoop):
     """Its `time()` runs ahead of the monotonic clock by all the waits that were cut short."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self.ahead_s = 0.0
-        super().__init__(_JumpingSelector(self))
+        super().__init__(_JumpingSelector(self, patience_s))
 
     def time(self) -> float:
         return time.monotonic() + self.ahead_s
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    def __init__(self, loop: JumpingLoop) -> None:
+    def __init__(self, loop: JumpingLoop, patience_s: float) -> None:
         super().__init__()
         self._loop = loop
+        self._patience_s = patience_s
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or timeout <= PATIENCE_S:
+        if timeout is None or timeout <= self._patience_s:
             return super().select(timeout)
-        found = super().select(PATIENCE_S)
+        found = super().select(self._patience_s)
         if not found:
-            self._loop.ahead_s += timeout - PATIENCE_S
+            self._loop.ahead_s += timeout - self._patience_s
         return found
 
 
 class LoopClock:
-    """The project's clock by the running loop's time; the wall clock can be set besides."""
+    """The project's clock by the time of the loop it is first asked on; the wall clock can be set besides."""
 
     def __init__(self, start: datetime) -> None:
         self._start = start
-        self._origin: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._origin = 0.0
         self._set_by = timedelta(0)
 
     def now(self) -> datetime:
         return self._start + self._set_by + timedelta(seconds=self.monotonic())
 
     def monotonic(self) -> float:
-        now = asyncio.get_running_loop().time()
-        if self._origin is None:
-            self._origin = now
-        return now - self._origin
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._origin = self._loop.time()
+        return self._loop.time() - self._origin
 
     def advance(self, by: timedelta) -> None:
         """The wall clock alone is set forward, or back."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from cctv_storaged.backends.base import Backend
@@ -136,8 +137,15 @@ class Rig:
 
     async def hold(self, segment: Segment) -> None:
         """As a hold would; holds have no door of their own yet, so straight into the journal's row."""
+        await self._set_held(segment.id, 1)
+
+    async def release(self, segment_id: UUID) -> None:
+        """The hold is over."""
+        await self._set_held(segment_id, 0)
+
+    async def _set_held(self, segment_id: UUID, held: int) -> None:
         await self.journal._store.write(
-            lambda db: db.execute("UPDATE segment SET held = 1 WHERE id = ?", (segment.id.bytes,))
+            lambda db: db.execute("UPDATE segment SET held = ? WHERE id = ?", (held, segment_id.bytes))
         )
 
     # The services
@@ -152,7 +160,8 @@ class Rig:
         prefix: str = "",
     ) -> Delivery:
         async def look_again(segment: Segment) -> None:
-            await self.ingest.consider(self.root, segment.source.path, lambda found: True)
+            root = root_at(Path(segment.source.root))
+            await self.ingest.consider(root, segment.source.path, lambda found: True)
 
         settings = DeliverySettings(
             workers=workers, prefix=prefix, mode="LOCAL", window=window, newest_share=newest_share
