@@ -21,6 +21,7 @@ from cctv_storaged.gauges import Gauges
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest, IngestContext
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.losses import count_past_losses
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Segment
 from cctv_storaged.pacing import ByteBudget
@@ -102,6 +103,7 @@ async def _foundation(stack: AsyncExitStack, settings: Settings, clock: Clock) -
     settings = _with_pinned_host(settings, journal.host_id)
     if journal.opening.recovered_from is not None:
         metrics.journal_recovered.inc()
+    await count_past_losses(metrics, journal)
     backend = open_backend(settings)
     stack.push_async_callback(backend.close)
     target = catalog_target(settings)
@@ -181,7 +183,9 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         pruner=pruner,
         remover=remover,
         health=health,
-        gauges=Gauges(journal, backends, _disks(settings), clock, metrics),
+        gauges=Gauges(
+            journal, backends, _disks(settings), clock, metrics, catalogued=cataloguing is not None
+        ),
         api=ApiServer(services),
     )
 

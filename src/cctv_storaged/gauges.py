@@ -23,12 +23,15 @@ class Gauges:
         disks: Sequence[str],
         clock: Clock,
         metrics: Metrics,
+        *,
+        catalogued: bool,
     ) -> None:
         self._journal = journal
         self._backends = tuple(backends)
         self._disks = tuple(disks)
         self._clock = clock
         self._metrics = metrics
+        self._catalogued = catalogued
         self._reasons: frozenset[str] = frozenset()
 
     async def run(self) -> None:
@@ -45,6 +48,8 @@ class Gauges:
         await self._set_bytes()
         await self._set_cameras()
         await self._set_quarantined()
+        if self._catalogued:  # read here as well: while the catalog is away, nobody tells it anything
+            self._metrics.catalog_lag.set(await self._journal.outbox.lag())
         for disk in self._disks:
             free = await asyncio.to_thread(_free_bytes, disk)
             if free is not None:

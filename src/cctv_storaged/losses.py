@@ -4,10 +4,20 @@ import logging
 from datetime import datetime
 
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Segment, TimeSpan
 
 log = logging.getLogger(__name__)
+
+CAUSES = ("source_vanished", "overwritten_by_recorder", "copy_failed_without_source")
+"""Each is a series from the start: where the first loss makes one, no alarm on an increase sees it."""
+
+
+async def count_past_losses(metrics: Metrics, journal: Journal) -> None:
+    """The counter goes on where the ledger stands: a process killed after the commit had no time to count."""
+    for cause, count in (dict.fromkeys(CAUSES, 0) | await journal.ledger.losses()).items():
+        metrics.segments_lost.labels(cause).inc(count)
 
 
 def tell_loss(
