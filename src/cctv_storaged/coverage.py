@@ -7,13 +7,13 @@ from datetime import timedelta
 from uuid import UUID
 
 from cctv_storaged.journal.journal import Journal
-from cctv_storaged.journal.ledger import Entry
+from cctv_storaged.journal.ledger import Absence
 from cctv_storaged.model import TimeSpan
 
 TOLERANCE = timedelta(seconds=1)
 """Recorders cut at whole seconds in the name and at key frames in the stream: less than this is no gap."""
 STEP = 5000
-"""Segments looked at in one go, so that a year's coverage does not hold up the journal's other users."""
+"""Segments or lines of the ledger looked at in one go: a year's coverage must not hold up the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +40,17 @@ async def coverage_of(journal: Journal, camera_id: UUID, span: TimeSpan) -> Cove
         footage = await journal.segments.footage(camera_id, span, TOLERANCE, STEP, after)
         merge_into(merged, footage.spans)
         after, more = footage.next, footage.next is not None
-    entries = await journal.ledger.of_camera(camera_id, span)
-    return covered(merged, entries, span)
+    return covered(merged, await _absences(journal, camera_id, span), span)
+
+
+async def _absences(journal: Journal, camera_id: UUID, span: TimeSpan) -> list[Absence]:
+    absences: list[Absence] = []
+    page = await journal.ledger.absences(camera_id, span, TOLERANCE, STEP, None)
+    while True:
+        absences += page.parts
+        if page.next is None:
+            return absences
+        page = await journal.ledger.absences(camera_id, span, TOLERANCE, STEP, page.next)
 
 
 def merge_into(merged: list[TimeSpan], spans: Iterable[TimeSpan]) -> None:
@@ -54,15 +63,15 @@ def merge_into(merged: list[TimeSpan], spans: Iterable[TimeSpan]) -> None:
             merged.append(span)
 
 
-def covered(merged: Sequence[TimeSpan], entries: Sequence[Entry], span: TimeSpan) -> Coverage:
+def covered(merged: Sequence[TimeSpan], absences: Sequence[Absence], span: TimeSpan) -> Coverage:
     """Footage clipped to the span, and what is missing of it with its cause from the ledger."""
     footage = tuple(clipped for each in merged if (clipped := each.clipped_to(span)) is not None)
     gaps: list[Gap] = []
-    coming, near = deque(entries), deque[Entry]()
+    coming, near = deque(absences), deque[Absence]()
     for gap in _between(footage, span):
         while coming and coming[0].span.start < gap.end:
             near.append(coming.popleft())
-        near = deque(entry for entry in near if entry.span.end > gap.start)
+        near = deque(absence for absence in near if absence.span.end > gap.start)
         gaps.extend(_explained(gap, near))
     return Coverage(spans=footage, gaps=tuple(gaps))
 
@@ -78,15 +87,22 @@ def _between(footage: Sequence[TimeSpan], span: TimeSpan) -> Iterator[TimeSpan]:
         yield TimeSpan(cursor, span.end)
 
 
-def _explained(gap: TimeSpan, entries: Iterable[Entry]) -> list[Gap]:
-    """The gap, cut where the ledger says why: its parts are known or unknown. Entries by their start."""
+def _explained(gap: TimeSpan, absences: Iterable[Absence]) -> list[Gap]:
+    """The gap, cut where the ledger says why: its parts are known or unknown. Absences by their start."""
     known: list[tuple[TimeSpan, str]] = []
-    for entry in entries:
-        part = entry.span.clipped_to(gap)
+    for absence in absences:
+        part = absence.span.clipped_to(gap)
         if part is not None and (not known or part.end > known[-1][0].end):
             begin = max(part.start, known[-1][0].end) if known else part.start
-            known.append((TimeSpan(begin, part.end), str(entry.kind)))
+            _append(known, TimeSpan(begin, part.end), str(absence.kind))
     return list(_with_unknown_between(gap, known))
+
+
+def _append(known: list[tuple[TimeSpan, str]], part: TimeSpan, cause: str) -> None:
+    """Adds a part; what goes on with the same cause is one (two pages of the ledger meet somewhere)."""
+    if known and known[-1][1] == cause and part.start <= known[-1][0].end + TOLERANCE:
+        part = TimeSpan(known.pop()[0].start, part.end)
+    known.append((part, cause))
 
 
 def _with_unknown_between(gap: TimeSpan, known: Iterable[tuple[TimeSpan, str]]) -> Iterator[Gap]:

@@ -1,14 +1,13 @@
 """Footage and gaps: together they are the whole span, whatever the segments look like."""
 
 import itertools
-import uuid
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cctv_storaged.coverage import covered, merge_into
-from cctv_storaged.journal.ledger import Entry, Kind
+from cctv_storaged.journal.ledger import Absence, Kind
 from cctv_storaged.model import TimeSpan
 
 ZERO = datetime(2026, 11, 1, tzinfo=UTC)
@@ -22,16 +21,8 @@ def span(start: float, end: float) -> TimeSpan:
     return TimeSpan(at(start), at(end))
 
 
-def lost(start: float, end: float, kind: Kind = Kind.LOST) -> Entry:
-    return Entry(
-        at=ZERO,
-        kind=kind,
-        segment_id=uuid.uuid4(),
-        camera_id=uuid.uuid4(),
-        span=span(start, end),
-        cause="source_vanished",
-        detail="",
-    )
+def lost(start: float, end: float, kind: Kind = Kind.LOST) -> Absence:
+    return Absence(span=span(start, end), kind=kind)
 
 
 def merged(*spans: TimeSpan) -> list[TimeSpan]:
@@ -72,6 +63,14 @@ def test_overlapping_ledger_lines_explain_each_moment_once() -> None:
     ]
 
 
+def test_what_goes_on_with_one_cause_is_one_gap() -> None:
+    result = covered([], [lost(0, 10), lost(10, 20), lost(20, 30, Kind.DELETED)], span(0, 30))
+    assert [(gap.span, gap.cause) for gap in result.gaps] == [
+        (span(0, 20), "lost"),
+        (span(20, 30), "deleted"),
+    ]
+
+
 moments = st.integers(-50, 150)
 spans = st.tuples(moments, st.integers(1, 60)).map(lambda pair: span(pair[0], pair[0] + pair[1]))
 
@@ -79,11 +78,11 @@ spans = st.tuples(moments, st.integers(1, 60)).map(lambda pair: span(pair[0], pa
 @given(st.lists(spans, max_size=12), st.lists(spans, max_size=4))
 def test_footage_and_gaps_partition_what_was_asked(segments: list[TimeSpan], losses: list[TimeSpan]) -> None:
     asked = span(0, 100)
-    entries = sorted(
+    absences = sorted(
         (lost((s.start - ZERO).total_seconds(), (s.end - ZERO).total_seconds()) for s in losses),
-        key=lambda entry: entry.span,
+        key=lambda absence: absence.span,
     )
-    result = covered(merged(*segments), entries, asked)
+    result = covered(merged(*segments), absences, asked)
     pieces = sorted([*result.spans, *(gap.span for gap in result.gaps)])
     assert pieces[0].start == asked.start
     assert pieces[-1].end == asked.end

@@ -88,6 +88,10 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "told": (tell, set()),
     "lag": (lambda j: j.outbox.lag(), {"segment_to_catalogue"}),
     "ledger": (lambda j: j.ledger.of_camera(GATE.id, span(5)), {"ledger_by_camera"}),
+    "absences": (
+        lambda j: j.ledger.absences(GATE.id, span(5), timedelta(seconds=1), 100, (0, 0)),
+        {"ledger_by_camera"},
+    ),
     "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
     "cameras": (lambda j: j.cameras.all(), {"segment_by_time"}),
     "camera": (lambda j: j.cameras.by_id(GATE.id), {"segment_by_time"}),
@@ -141,7 +145,8 @@ async def test_no_call_reads_a_large_table_from_end_to_end(journal: Journal, nam
 
 
 @pytest.mark.parametrize(
-    "name", ["due, newest", "due, oldest", "due, urgent", "page", "page, later", "footage", "news"]
+    "name",
+    ["due, newest", "due, oldest", "due, urgent", "page", "page, later", "footage", "absences", "news"],
 )
 async def test_lists_come_in_order_from_their_index_without_sorting(journal: Journal, name: str) -> None:
     await record(journal, new(1))
