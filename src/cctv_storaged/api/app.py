@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler as AiohttpHandler
@@ -39,7 +40,7 @@ WHOLE_CONTENT = Answer(
 )
 SAME_CONTENT = Answer(status=304, means="As the client has it", media_type=None, headers=("ETag",))
 
-ROUTES: Sequence[Route] = (
+_WRITTEN: Sequence[Route] = (
     Route(
         method="POST",
         path=f"{PREFIX}/segments",
@@ -259,6 +260,19 @@ ROUTES: Sequence[Route] = (
         answers=(Answer(status=200, means="OpenAPI 3.1"),),
     ),
 )
+
+
+def _heads(routes: Sequence[Route]) -> Iterator[Route]:
+    """HEAD wherever there is GET (RFC 9110, 9.1): what answers a probe by one answers it by the other."""
+    written = {route.path for route in routes if route.method == "HEAD"}
+    for route in routes:
+        if route.method == "GET" and route.lane is not Lane.EVENTS and route.path not in written:
+            answers = tuple(replace(each, model=None, media_type=None) for each in route.answers)
+            summary = "What GET would say, without the body"
+            yield replace(route, method="HEAD", name=f"{route.name}Headers", summary=summary, answers=answers)
+
+
+ROUTES: Sequence[Route] = (*_WRITTEN, *_heads(_WRITTEN))
 
 
 def build_app(services: Services) -> web.Application:

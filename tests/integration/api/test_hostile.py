@@ -20,6 +20,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from cctv_storaged.api.app import ROUTES
+from cctv_storaged.api.routing import Route
 from tests.footage import cached_ts
 from tests.integration.api.harness import API, Host, description, path_of
 
@@ -353,9 +355,28 @@ async def test_odd_requests_are_answered_with_problems(
 async def test_the_allowed_methods_are_told(host: Host) -> None:
     reply = await host.request("PUT", f"/segments/{uuid4()}/{uuid4()}")
     assert reply.status == 405
-    assert reply.headers["Allow"] == "DELETE, GET"
+    assert reply.headers["Allow"] == "DELETE, GET, HEAD"
     content = await host.request("POST", f"/segments/{uuid4()}/{uuid4()}/content")
     assert content.headers["Allow"] == "GET, HEAD"
+
+
+OF_ITS_OWN = {"date", "x-request-id", "content-length"}
+READ = [route for route in ROUTES if route.method == "GET" and route.name != "events"]
+
+
+@pytest.mark.parametrize("route", READ, ids=lambda route: route.name)
+async def test_head_says_what_get_would(host: Host, route: Route) -> None:
+    segment = await host.registered()
+    path = route.path.removeprefix(API).replace("{camera_id}", segment["camera_id"])
+    path = path.replace("{segment_id}", segment["id"])
+    get, head = await host.request("GET", path), await host.request("HEAD", path)
+    told = [
+        {name.lower(): reply.headers[name] for name in reply.headers if name.lower() not in OF_ITS_OWN}
+        for reply in (get, head)
+    ]
+    assert (head.status, told[1]) == (get.status, told[0])
+    assert int(head.headers["Content-Length"]) > 0
+    assert head.body == b""
 
 
 async def test_a_smuggled_second_request_is_not_answered(host: Host) -> None:

@@ -50,7 +50,12 @@ CHECKS = [
 ]
 DOCUMENT = json.loads(document(ROUTES))
 ENDLESS = {"events"}
-SEARCHED = [route for route in ROUTES if route.name not in ENDLESS]
+# HEAD is GET by another name (test_hostile.py); where it is more, it is tried as such.
+SEARCHED = [
+    route
+    for route in ROUTES
+    if route.name not in ENDLESS and (route.method != "HEAD" or route.path.endswith("/content"))
+]
 DOUBTED = [route for route in SEARCHED if route.query or route.body]
 REAL = [route for route in SEARCHED if "{camera_id}" in route.path and route.method != "DELETE"]
 
