@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import JournalFull, NotASegment, SourceChanged
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+FFPROBES = 1
+"""How many run at once: each reads a whole file, and the recorder comes first."""
+FAULTS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
+"""A fault of ours in reading one file costs that file a delay: it must not end the daemon at each start."""
 MOST_TOLD = 10_000
 """Postponed files remembered as told; more begin anew, so that memory is bounded."""
 
@@ -40,6 +45,7 @@ class Outcome(Enum):
     KNOWN = "known"
     SET_ASIDE = "set_aside"
     OPEN = "open"  # somebody is writing to it
+    CHANGED = "changed"  # somebody wrote to it while it was looked at
     UNSETTLED = "unsettled"  # nobody can tell yet whether it is closed
     GONE = "gone"
     POSTPONED = "postponed"  # the journal or the disk refused; the next scan tries again
@@ -60,7 +66,11 @@ class IngestContext:
 
 
 class Ingest:
-    """Registers files. `on_registered` is called for each new segment, after its commit."""
+    """Registers files. `on_registered` is called for each new segment, after its commit.
+
+    Looks at one path follow each other, so that the last to be written down is the last to have looked. Each
+    root has threads of its own: a network mount that hangs holds up nobody else.
+    """
 
     def __init__(
         self, context: IngestContext, on_registered: Callable[[Segment], None], threads: int = 2
@@ -68,29 +78,37 @@ class Ingest:
         self._context = context
         self._on_registered = on_registered
         self._told: set[tuple[str, str]] = set()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="probe")
+        self._threads_a_root = threads
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._looks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._ffprobe = asyncio.Semaphore(FFPROBES)
 
     def close(self) -> None:
         """Waits for the looks in hand."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=True, cancel_futures=True)
 
-    async def consider(self, root: Root, path: str, closed: Callable[[Found], bool]) -> Outcome:
+    async def consider(self, root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Outcome:
         """Looks at `path` and registers it if it is a closed segment.
 
-        `closed` decides where the kernel does not tell whether somebody still writes to the file.
+        `closed` decides where the kernel does not tell whether somebody still writes to the file; it is
+        called from a thread.
         """
+        async with self._looks.setdefault((root.path, path), asyncio.Lock()):
+            return await self._consider(root, path, closed)
+
+    async def _consider(self, root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Outcome:
         try:
-            found = await self._run(lambda: inspect(root, path))
-            if found.writer is Writer.PRESENT:
-                return Outcome.OPEN
-            if found.writer is Writer.UNKNOWN and not closed(found):
-                return Outcome.UNSETTLED
+            found = await self._run(root, lambda: inspect(root, path, closed))
+            if not found.read:
+                return Outcome.OPEN if found.writer is Writer.PRESENT else Outcome.UNSETTLED
             return await self._register(root, found)
         except SourceChanged:
-            return Outcome.GONE
+            there = await self._run(root, lambda: unread(root, path))
+            return Outcome.GONE if there is None else Outcome.CHANGED
         except NotASegment as exc:  # before the file could be read: a link, a FIFO, a bad name
             return await self._set_aside_unread(root, path, exc)
-        except (JournalFull, OSError) as exc:
+        except (JournalFull, OSError, *FAULTS) as exc:
             self._postponed(path, exc)
             return Outcome.POSTPONED
 
@@ -116,8 +134,9 @@ class Ingest:
 
     async def _with_duration_from_ffprobe(self, root: Root, found: Found) -> Found:
         with open_source(root.path, found.source.path) as source:
-            duration = await ffprobe_duration(source.descriptor)
-            if source.identity != found.source.identity:
+            async with self._ffprobe:
+                duration = await ffprobe_duration(source.descriptor)
+            if source.identity != found.source.identity or not source.unchanged():
                 raise SourceChanged(f"{found.source.path!r} changed while it was probed")
         assert found.facts is not None
         return replace(found, facts=replace(found.facts, duration=duration))
@@ -160,13 +179,16 @@ class Ingest:
 
     async def _set_aside(self, source: SourceFile, reason: str, detail: str) -> None:
         context = self._context
-        if not await context.journal.segments.set_aside(source, reason, detail, self._now()):
+        done = await context.journal.segments.set_aside(source, reason, detail, self._now())
+        if done.lost is not None:
+            self._tell_loss(done.lost, done.lost.span)
+        if not done.news:
             return  # told already
         log.warning("file set aside (%s): %s: %s", reason, source.path, detail)
         context.hub.publish(Event(kind=EventKind.SET_ASIDE, at=self._now(), state=reason, detail=source.path))
 
     async def _set_aside_unread(self, root: Root, path: str, refusal: NotASegment) -> Outcome:
-        source = await self._run(lambda: unread(root, path))
+        source = await self._run(root, lambda: unread(root, path))
         if source is None:
             return Outcome.GONE
         await self._set_aside(source, refusal.reason, str(refusal))
@@ -181,10 +203,13 @@ class Ingest:
         if len(self._told) >= MOST_TOLD:
             self._told.clear()
         self._told.add(told)
-        log.warning("%s not registered yet: %s; every scan tries again", path, error)
+        fault = error if isinstance(error, FAULTS) else None
+        log.warning("%s not registered yet: %s; every scan tries again", path, error, exc_info=fault)
 
     def _now(self) -> datetime:
         return self._context.clock.now()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _run(self, root: Root, work: Callable[[], T]) -> T:
+        if root.path not in self._threads:
+            self._threads[root.path] = ThreadPoolExecutor(self._threads_a_root, thread_name_prefix="probe")
+        return await asyncio.get_running_loop().run_in_executor(self._threads[root.path], work)

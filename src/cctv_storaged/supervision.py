@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from cctv_storaged.recorder.watcher import Hint, Watcher, watches_held
@@ -10,6 +11,8 @@ log = logging.getLogger(__name__)
 
 SUPERVISION_S = 2.0
 """How often the watcher's threads are checked."""
+RENEWAL_S = 300.0
+"""How often a watcher that is short of watches is replaced: there may be more by then."""
 
 
 class FolderCensus:
@@ -53,11 +56,22 @@ class WatcherSupervisor:
         self._watcher: Watcher | None = None
         self._trouble: str | None = None
         self._short_of_watches = 0
+        self._outdated: str | None = None
+        self._started_at = 0.0
 
     @property
     def reliable(self) -> bool:
         """Whether events of every folder arrive."""
         return self._watcher is not None and self._trouble is None
+
+    @property
+    def watching(self) -> bool:
+        """Whether a watcher is at work, if perhaps not in every folder."""
+        return self._watcher is not None
+
+    def renew(self, why: str) -> None:
+        """The watches may lie on folders that nobody sees any more: others are to be set."""
+        self._outdated = why
 
     async def run(self) -> None:
         """Checks until cancelled, then stops the watcher."""
@@ -70,13 +84,27 @@ class WatcherSupervisor:
 
     async def check(self) -> None:
         """One round: start, restart, count."""
-        if self._watcher is not None and not self._watcher.healthy():
-            self._alert(f"the watcher of {self._root} died; starting another")
-            await self._stop()
+        if self._watcher is not None:
+            await self._discard(self._watcher)
         if self._watcher is None:
             await self._start()
         else:
             await self._count_watches()
+
+    async def _discard(self, watcher: Watcher) -> None:
+        """Stops the watcher if another has to take its place."""
+        if why := await self._why_another(watcher):
+            self._alert(f"{why}; starting another")
+            await self._stop()
+        elif self._trouble is not None and time.monotonic() - self._started_at >= RENEWAL_S:
+            await self._stop()
+
+    async def _why_another(self, watcher: Watcher) -> str | None:
+        if not watcher.healthy():
+            return f"the watcher of {self._root} died"
+        if not await asyncio.to_thread(watcher.in_place):
+            return f"the watcher of {self._root} watches a folder that is elsewhere now"
+        return self._outdated
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -87,7 +115,10 @@ class WatcherSupervisor:
             self._in_trouble(f"{self._root} cannot be watched ({exc}); scanning it often instead")
             return
         self._watcher = watcher
-        self._out_of_trouble()
+        self._outdated = None
+        self._started_at = time.monotonic()
+        if not self._short_of_watches:
+            self._out_of_trouble()
         self._restarted()
 
     async def _count_watches(self) -> None:

@@ -6,12 +6,15 @@ time: the scan goes on, and more often.
 """
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import PurePath
 
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import JournalFull
@@ -20,8 +23,8 @@ from cctv_storaged.ingest import FINAL, Ingest, Outcome
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.segments import KnownFile
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import FileIdentity
-from cctv_storaged.recorder.admission import Found, Root
+from cctv_storaged.model import FileIdentity, SourceFile
+from cctv_storaged.recorder.admission import Root
 from cctv_storaged.recorder.scanner import Listing, Scanner
 from cctv_storaged.recorder.settling import Settling
 from cctv_storaged.recorder.watcher import Hint, Sign
@@ -37,6 +40,10 @@ DUTY = 0.02
 """Scanning takes at most this share of the time: the recorder comes first."""
 BURST_S = 0.2
 """A burst of new folders is one scan."""
+LONGEST_REST_S = 30.0
+"""A scan that is wanted at once rests as long as the last one took, but not longer."""
+MOST_HINTS = 50_000
+"""Hints that may wait; more are dropped for one full scan, so that memory is bounded."""
 CONCURRENT_LOOKS = 16
 HINT_FOLLOWERS = 4
 
@@ -66,7 +73,11 @@ class RootWatch:
         self._hints: deque[Hint] = deque()
         self._queued: set[tuple[str, Sign]] = set()
         self._hint_arrived = asyncio.Event()
-        self._scan_wanted = asyncio.Event()
+        self._new_folders: set[str] = set()
+        self._folder_arrived = asyncio.Event()
+        self._owed: set[str] = set()  # folders with files that were put off
+        self._plan_changed = asyncio.Event()
+        self._soon = False
         self._full_wanted = True
         self._last_full_at = 0.0
         self._away = False
@@ -78,7 +89,7 @@ class RootWatch:
         self.pause_s = 0.0
         """The pause between the last scan and the next."""
         self._supervisor = WatcherSupervisor(
-            root.path, context.census, self._take_hint, self._alert, self.rescan
+            root.path, context.census, self._take_hint, self._watcher_changed, self.rescan
         )
 
     @property
@@ -102,8 +113,8 @@ class RootWatch:
 
     def rescan(self) -> None:
         """A full scan as soon as possible."""
-        self._full_wanted = True
-        self._scan_wanted.set()
+        self._full_wanted = self._soon = True
+        self._plan_changed.set()
 
     async def run(self) -> None:
         """Watches and scans until cancelled."""
@@ -113,8 +124,13 @@ class RootWatch:
             if self._context.events:
                 tasks.create_task(self._supervisor.run())
             tasks.create_task(self._scan_for_ever())
+            tasks.create_task(self._follow_folders())
             for _ in range(HINT_FOLLOWERS):
                 tasks.create_task(self._follow_hints())
+
+    def _watcher_changed(self, text: str) -> None:
+        self._alert(text)
+        self._plan_changed.set()  # where events fail, scans come more often from now on
 
     # Hints
 
@@ -124,23 +140,32 @@ class RootWatch:
             self._alert(f"inotify events below {self._root.path} were lost; scanning everything")
             self.rescan()
         elif hint.sign is Sign.FOLDER:
-            self._scan_wanted.set()
+            self._new_folders.add(hint.path)
+            self._folder_arrived.set()
         elif hint.path.endswith(self._root.layout.extension) and (hint.path, hint.sign) not in self._queued:
-            self._queued.add((hint.path, hint.sign))
-            self._hints.append(hint)
-            self._hint_arrived.set()
+            self._queue(hint)
+
+    def _queue(self, hint: Hint) -> None:
+        if len(self._hints) >= MOST_HINTS:
+            self._hints.clear()
+            self._queued.clear()
+            self.rescan()
+        self._queued.add((hint.path, hint.sign))
+        self._hints.append(hint)
+        self._hint_arrived.set()
 
     async def _follow_hints(self) -> None:
         while True:
             hint = await self._next_hint()
-            said_closed = hint.sign is Sign.CLOSED
+            closed = _believed if hint.sign is Sign.CLOSED else self._quiet
+            outcome = await self._context.ingest.consider(self._root, hint.path, closed)
+            if outcome in (Outcome.POSTPONED, Outcome.CHANGED):
+                self._owe(os.path.dirname(hint.path))
 
-            def closed(found: Found, said_closed: bool = said_closed) -> bool:
-                return said_closed or self._quiet(found)
-
-            if await self._context.ingest.consider(self._root, hint.path, closed) is Outcome.POSTPONED:
-                self._scan_wanted.set()
-                await asyncio.sleep(1)  # a full disk or a broken one is not helped by haste
+    def _owe(self, folder: str) -> None:
+        """A folder is to be looked at again by a scan that comes sooner, even if it does not change."""
+        self._owed.add(folder)
+        self._plan_changed.set()
 
     async def _next_hint(self) -> Hint:
         while not self._hints:
@@ -150,31 +175,61 @@ class RootWatch:
         self._queued.discard((hint.path, hint.sign))
         return hint
 
+    async def _follow_folders(self) -> None:
+        """Looks into new folders: what was put into one before it was watched gave no event."""
+        while True:
+            await self._folder_arrived.wait()
+            await asyncio.sleep(BURST_S)
+            self._folder_arrived.clear()
+            folders, self._new_folders = self._new_folders, set()
+            for folder in _outermost(folders):
+                try:
+                    await self._register_below(folder)
+                except JournalFull:
+                    self._owe(folder)
+
+    async def _register_below(self, folder: str) -> None:
+        listings = self._scanner.below(folder)
+        found = 0
+        while (listing := await asyncio.to_thread(next, listings, None)) is not None:
+            found += await self._compare(listing)
+        self._count_found(found)
+
     # Scans
 
     async def _scan_for_ever(self) -> None:
         while True:
-            self._scan_wanted.clear()
             started = time.monotonic()
             await self._scan()
             await self._pause(time.monotonic() - started)
 
     async def _pause(self, scan_took_s: float) -> None:
-        """Until a scan is wanted or due, and never so soon that scanning takes more than its share."""
+        """Until a scan is wanted or due; what changes meanwhile may bring it forward."""
+        ended = time.monotonic()
+        while True:
+            self._plan_changed.clear()
+            self.pause_s = self._rest_s(scan_took_s)
+            left = self.pause_s - (time.monotonic() - ended)
+            if left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._plan_changed.wait(), left)
+
+    def _rest_s(self, scan_took_s: float) -> float:
+        """How long to rest after a scan: never so short that scanning takes more than its share."""
+        if self._soon:
+            return max(BURST_S, min(scan_took_s, LONGEST_REST_S))
         interval = self._context.scan_interval.total_seconds()
-        if self.polling:
+        if self.polling or self._owed:
             interval = min(interval, POLL_S)
-        self.pause_s = max(interval, scan_took_s / DUTY)
-        try:
-            await asyncio.wait_for(self._scan_wanted.wait(), self.pause_s)
-        except TimeoutError:
-            return
-        await asyncio.sleep(BURST_S)
+        return max(interval, scan_took_s / DUTY)
 
     async def _scan(self) -> None:
         started = time.monotonic()
         full = self._full_wanted or started - self._last_full_at >= FULL_SCAN_S
-        self._full_wanted = False
+        self._full_wanted = self._soon = False
+        owed, self._owed = self._owed, set()
+        self._scanner.unsettle(owed)
         found = 0
         try:
             listings = self._scanner.changed(full=full)
@@ -188,20 +243,25 @@ class RootWatch:
         else:
             self._root_is_there()
             self._tell_unreadable()
+            if self._scanner.remounted:
+                self._supervisor.renew(f"a disk was mounted below {self._root.path}, or went away")
             self._last_full_at = started if full else self._last_full_at
         self._finish(started, found)
 
     def _finish(self, started: float, found: int) -> None:
         self.scanned_at = time.monotonic()
         self._settling.forget_older_than(self.scanned_at - FULL_SCAN_S)
-        self._context.census.count(self._root.path, 0 if self.polling else self._scanner.folders)
+        self._context.census.count(self._root.path, self._scanner.folders if self._supervisor.watching else 0)
         metrics = self._context.metrics
         metrics.scan_seconds.labels(self._root.path).set(self.scanned_at - started)
         metrics.watcher_up.labels(self._root.path).set(0 if self.polling else 1)
-        if found:
-            metrics.scan_found.inc(found)
-            log.info("scan of %s registered %d files", self._root.path, found)
+        self._count_found(found)
         self.scans += 1
+
+    def _count_found(self, found: int) -> None:
+        if found:
+            self._context.metrics.scan_found.inc(found)
+            log.info("scan of %s registered %d files", self._root.path, found)
 
     async def _compare(self, listing: Listing) -> int:
         """Looks at what the journal does not know of a folder; returns how many segments that gave."""
@@ -215,7 +275,8 @@ class RootWatch:
             outcomes = await asyncio.gather(*(self._look(listing, name) for name in names))
             registered += outcomes.count(Outcome.REGISTERED)
             settled = settled and FINAL.issuperset(outcomes)
-        if settled:
+            self.scanned_at = time.monotonic()
+        if settled and listing.folder not in self._owed:
             self._scanner.settle(listing)
         return registered
 
@@ -231,10 +292,16 @@ class RootWatch:
 
     async def _look(self, listing: Listing, name: str) -> Outcome:
         path = f"{listing.folder}/{name}" if listing.folder else name
-        return await self._context.ingest.consider(self._root, path, self._quiet)
+        if not self._root.remote:
+            return await self._context.ingest.consider(self._root, path, self._quiet)
+        # Nobody will know better who opens the file, which costs other hosts something each time.
+        seen = listing.files[name]
+        if not self._settling.quiet(path, seen, time.monotonic()):
+            return Outcome.UNSETTLED
+        return await self._context.ingest.consider(self._root, path, lambda source: source.identity == seen)
 
-    def _quiet(self, found: Found) -> bool:
-        return self._settling.quiet(found.source.path, found.source.identity, time.monotonic())
+    def _quiet(self, source: SourceFile) -> bool:
+        return self._settling.quiet(source.path, source.identity, time.monotonic())
 
     # What people are told
 
@@ -263,12 +330,18 @@ class RootWatch:
     def _root_is_there(self) -> None:
         if self._away:
             self._alert(f"recorder root {self._root.path} is back")
+            self.rescan()  # what was rewritten while it was away does not show in its folders
         self._away = False
         self._context.metrics.root_up.labels(self._root.path).set(1)
 
     def _alert(self, text: str) -> None:
         log.warning("%s", text)
         self._context.hub.publish(Event(kind=EventKind.ALERT, at=self._context.clock.now(), detail=text))
+
+
+def _believed(source: SourceFile) -> bool:
+    """A close event is the best word there is where the kernel tells nobody but a file's owner."""
+    return True
 
 
 def _same(known: KnownFile | None, identity: FileIdentity) -> bool:
@@ -279,6 +352,13 @@ def _same(known: KnownFile | None, identity: FileIdentity) -> bool:
         and known.identity.size_bytes == identity.size_bytes
         and known.identity.mtime_ns == identity.mtime_ns
     )
+
+
+def _outermost(folders: set[str]) -> list[str]:
+    """Without those that lie in another one of them."""
+    return [
+        folder for folder in folders if not any(str(outer) in folders for outer in PurePath(folder).parents)
+    ]
 
 
 def _chunks(names: list[str], size: int) -> Iterator[list[str]]:

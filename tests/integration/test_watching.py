@@ -17,17 +17,18 @@ from zoneinfo import ZoneInfo
 import pytest
 from prometheus_client import CollectorRegistry
 
-from cctv_storaged import supervision, watching
+from cctv_storaged import ingest, supervision, watching
 from cctv_storaged.clock import SystemClock
+from cctv_storaged.errors import SourceChanged
 from cctv_storaged.events import EventHub
 from cctv_storaged.ingest import Ingest, IngestContext
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import Segment, SegmentFlag
-from cctv_storaged.recorder.admission import CameraBook, Root
+from cctv_storaged.model import Segment, SegmentFlag, SourceFile
+from cctv_storaged.recorder.admission import CameraBook, Found, Root, inspect
 from cctv_storaged.recorder.layout import Layout
 from cctv_storaged.recorder.settling import Settling
-from cctv_storaged.recorder.watcher import Hint, Watcher
+from cctv_storaged.recorder.watcher import Hint, Sign, Watcher, watches_held
 from cctv_storaged.supervision import FolderCensus
 from cctv_storaged.watching import RootWatch, WatchContext
 from tests.fakes.fakecam import STYLES, FakeCam, unique
@@ -67,7 +68,7 @@ class Host:
         context = IngestContext(
             journal=self.journal, backends=("FILESYSTEM",), clock=clock, metrics=self.metrics, hub=hub
         )
-        ingest = Ingest(context, self.registered.append)
+        looking = Ingest(context, self.registered.append)
         root = Root(
             path=str(self.recordings),
             layout=Layout.parse(self.layout, ZoneInfo(self.zone)),
@@ -77,7 +78,7 @@ class Host:
         watch = RootWatch(
             root,
             WatchContext(
-                ingest=ingest,
+                ingest=looking,
                 journal=self.journal,
                 clock=clock,
                 metrics=self.metrics,
@@ -94,7 +95,7 @@ class Host:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-            ingest.close()
+            looking.close()
 
 
 async def until(condition: Callable[[], bool], what: str, patience_s: float = 30.0) -> None:
@@ -132,7 +133,7 @@ async def test_every_way_of_closing_a_file_is_noticed_without_a_scan(
 async def test_folders_made_and_filled_at_once_are_not_missed(host: Host, layout: str) -> None:
     host.layout = layout
     footage = cached_ts(seconds=1).read_bytes()
-    async with host.watched():
+    async with host.watched() as watch:
         start = datetime(2026, 11, 1, tzinfo=UTC)
         expected = set()
         for number in range(60):
@@ -143,6 +144,7 @@ async def test_folders_made_and_filled_at_once_are_not_missed(host: Host, layout
             target.write_bytes(unique(footage, path))
             expected.add(path)
         await until(lambda: host.paths() == expected, f"all of {len(expected)} segments")
+        assert watch.scans == 1, "a new folder is looked into; it is no reason to scan the whole root"
 
 
 async def test_files_from_before_the_start_are_found_by_the_first_scan(host: Host) -> None:
@@ -272,7 +274,7 @@ async def test_a_network_mount_is_polled_and_its_files_settle(
 ) -> None:
     """This kernel does not see other hosts' writers, so a file has to stand still before it is taken."""
     monkeypatch.setattr(watching, "POLL_S", 0.1)
-    monkeypatch.setattr(Settling, "__init__", lambda self: _settling_of(self, 0.5))
+    monkeypatch.setattr(watching, "Settling", lambda: Settling(0.5))
     host.remote = True
     cam = host.cam("gate")
     async with host.watched(events=False) as watch:
@@ -281,11 +283,6 @@ async def test_a_network_mount_is_polled_and_its_files_settle(
         await until(lambda: watch.scans > seen, "a scan")
         assert not host.registered, "not at the first sight"
         await until(lambda: len(host.registered) == 1, "after it stood still")
-
-
-def _settling_of(settling: Settling, quiet_s: float) -> None:
-    settling._quiet_s = quiet_s
-    settling._seen = {}
 
 
 async def test_empty_foreign_and_misnamed_files_are_set_aside_and_left_alone(host: Host) -> None:
@@ -435,3 +432,145 @@ async def test_the_second_start_registers_nothing_twice(host: Host) -> None:
     checksums = {hashlib.sha256((host.recordings / path).read_bytes()).hexdigest() for path in host.paths()}
     assert len(checksums) == 5
     assert isinstance(host.metrics.registry, CollectorRegistry)
+
+
+# What goes wrong with watching
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Supervision and polling at the pace of a test."""
+    monkeypatch.setattr(supervision, "SUPERVISION_S", 0.05)
+    monkeypatch.setattr(watching, "POLL_S", 0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_another_folder_under_the_roots_name_is_watched_too(host: Host) -> None:
+    """A disk mounted over the root, or a root made anew: the old watches lie where nobody writes any more."""
+    cam = host.cam("gate")
+    async with host.watched() as watch:
+        host.recordings.rename(host.folder / "elsewhere")
+        host.recordings.mkdir()
+        cam.write()
+        await until(lambda: len(host.registered) == 1, "what was written before the new watches")
+        scans = watch.scans
+        cam.write()
+        await until(lambda: len(host.registered) == 2, "what was written after")
+        assert watch.scans == scans, "by an event"
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_shortage_of_watches_lasts_until_there_are_enough(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """T-04: watchdog swallows that a folder below the root could not be watched."""
+    monkeypatch.setattr(supervision, "watches_held", lambda: 1)
+    cam = host.cam("gate")
+    cam.write()
+    async with host.watched() as watch:
+        await until(lambda: watch.polling, "the shortage is noticed")
+        scans = watch.scans
+        await until(lambda: watch.scans > scans + 10, "scans come often")
+        assert watch.polling, "and it is still there"
+        assert "is watched again" not in caplog.text
+        monkeypatch.setattr(supervision, "RENEWAL_S", 0.3)
+        monkeypatch.setattr(supervision, "watches_held", watches_held)
+        await until(lambda: not watch.polling, "with enough watches events are relied upon again")
+    assert caplog.text.count("not every folder") == 1
+    assert caplog.text.count("is watched again") == 1
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_file_written_to_while_a_scan_looks_is_looked_at_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder stands still meanwhile, and no event tells of another host's writer."""
+    looks = 0
+
+    def written_to_at_first(root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Found:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise SourceChanged("changed while it was probed")
+        return inspect(root, path, closed)
+
+    monkeypatch.setattr(ingest, "inspect", written_to_at_first)
+    host.cam("gate").write()
+    for folder in [host.recordings, *host.recordings.rglob("*")]:
+        os.utime(folder, (1e9, 1e9))
+    async with host.watched(events=False):
+        await until(lambda: len(host.registered) == 1, "the file, at the second look")
+
+
+async def test_files_that_may_not_be_read_start_no_scan_after_scan(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A recorder with umask 077: each of its files is a hint that comes to nothing."""
+
+    def refuses(root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Found:
+        if path.startswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return inspect(root, path, closed)
+
+    monkeypatch.setattr(ingest, "inspect", refuses)
+    monkeypatch.setattr(watching, "POLL_S", 3600)
+    locked, gate = host.cam("locked"), host.cam("gate")
+    async with host.watched() as watch:
+        for _ in range(40):
+            locked.write()
+        gate.write()
+        await until(lambda: len(host.registered) == 1, "the other camera's segment")
+        await until(lambda: caplog.text.count("not registered yet") == 40, "each is told")
+        assert watch.scans == 1
+
+
+async def test_a_flood_of_hints_ends_in_a_scan_and_not_in_memory(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "MOST_HINTS", 5)
+    async with host.watched() as watch:
+        cam = host.cam("gate")
+        for _ in range(30):
+            cam.write()
+        for entry in cam.written:  # before the loop turns: nobody can follow
+            watch._take_hint(Hint(str(host.recordings), entry.path, Sign.CLOSED))
+        assert len(watch._hints) <= 5
+        await until(lambda: len(host.registered) == 30, "all of them")
+        await until(lambda: watch.scans > 1, "the scan for those that were dropped")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_was_rewritten_while_the_root_was_away_is_found(host: Host) -> None:
+    """No folder changes when a file is rewritten in place, and nobody saw the events."""
+    cam = host.cam("gate")
+    path = host.recordings / cam.write().path
+    for folder in [host.recordings, *host.recordings.rglob("*")]:
+        os.utime(folder, (1e9, 1e9))
+    async with host.watched(events=False) as watch:
+        away = host.recordings.rename(host.folder / "away")
+        await until(lambda: watch.away, "the root is missed")
+        (away / path.relative_to(host.recordings)).write_bytes(unique(cam.footage, "another"))
+        away.rename(host.recordings)
+        await until(lambda: len(host.registered) == 2, "the other version")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_disk_that_appears_below_the_root_is_watched(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watches below it lie on what it covers now. Mounting needs rights: a device number is changed."""
+    watchers = 0
+    real_start = Watcher.start
+
+    def counted(self: Watcher) -> None:
+        nonlocal watchers
+        watchers += 1
+        real_start(self)
+
+    monkeypatch.setattr(Watcher, "start", counted)
+    host.cam("disk").write()
+    async with host.watched() as watch:
+        known = watch._scanner._folders["disk"]
+        known.device += 1
+        watch.rescan()
+        await until(lambda: watchers == 2, "another watcher")

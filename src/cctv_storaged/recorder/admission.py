@@ -5,7 +5,7 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -85,9 +85,17 @@ class Found:
     facts: StreamFacts | None = None
     refusal: NotASegment | None = None  # why it is no segment, if it is none
 
+    @property
+    def read(self) -> bool:
+        """Whether it was taken for closed, and read."""
+        return self.facts is not None or self.refusal is not None
 
-def inspect(root: Root, path: str) -> Found:
-    """Opens and probes the file; blocking.
+
+def inspect(root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Found:
+    """Opens the file, and probes it if it is closed; blocking.
+
+    `closed` decides where the kernel does not tell whether somebody still writes to the file: it is asked
+    before anything is read, as an open file on a network mount is looked at many times.
 
     Raises SourceChanged if it is not there or changed meanwhile, NotASegment if it is nothing that may be
     opened, OSError for what the disk or the rights have against it.
@@ -95,7 +103,7 @@ def inspect(root: Root, path: str) -> Found:
     with open_source(root.path, path) as opened:
         source = SourceFile(root=root.path, path=path, identity=opened.identity)
         writer = _writer(root, opened)
-        if writer is Writer.PRESENT:
+        if writer is Writer.PRESENT or (writer is Writer.UNKNOWN and not closed(source)):
             return Found(source=source, writer=writer)
         try:
             match = _matched(root, path)

@@ -6,11 +6,13 @@ not touch its folder: a full scan reads every folder regardless.
 """
 
 import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cctv_storaged.model import FileIdentity
+from cctv_storaged.recorder.source import identity_of
 
 RACY_NS = 2_000_000_000
 """A folder changed this recently may change again within its clock's tick: it is read again next time."""
@@ -28,6 +30,7 @@ class Listing:
 @dataclass(slots=True)
 class _Folder:
     stamp: int
+    device: int
     inner: tuple[str, ...]
     settled: bool = False
 
@@ -41,6 +44,8 @@ class Scanner:
     _folders: dict[str, _Folder] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     """Folders that the last whole scan was refused, and why: no segment in them can be found."""
+    remounted: bool = False
+    """Whether the last scan met a folder on another device than before: a disk was mounted or went away."""
 
     @property
     def folders(self) -> int:
@@ -53,6 +58,7 @@ class Scanner:
         Raises OSError if the root itself cannot be read. A folder below it that vanishes meanwhile is left
         out; one that refuses is remembered as unreadable.
         """
+        self.remounted = False
         seen: set[str] = set()
         refused: dict[str, str] = {}
         waiting = [""]
@@ -76,6 +82,30 @@ class Scanner:
         self._folders = {folder: known for folder, known in self._folders.items() if folder in seen}
         self.unreadable = refused
 
+    def below(self, folder: str) -> Iterator[Listing]:
+        """Listings of one folder and all below it, whatever is remembered; nothing is remembered of them.
+
+        May be used beside a scan. What refuses or is gone is left out: that is for the scan to tell.
+        """
+        waiting = [folder]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                status = os.lstat(os.path.join(self.root, folder))
+                if not stat.S_ISDIR(status.st_mode):
+                    continue
+                files, inner = self._read(os.path.join(self.root, folder))
+            except OSError:
+                continue
+            waiting.extend(os.path.join(folder, name) for name in inner)
+            yield Listing(folder=folder, files=files, stamp=status.st_mtime_ns)
+
+    def unsettle(self, folders: Iterable[str]) -> None:
+        """The next scan reads these folders, changed or not."""
+        for folder in folders:
+            if (known := self._folders.get(folder)) is not None:
+                known.settled = False
+
     def settle(self, listing: Listing) -> None:
         """Everything in the listing is dealt with: read the folder again only when it changes."""
         known = self._folders.get(listing.folder)
@@ -84,12 +114,15 @@ class Scanner:
 
     def _visit(self, folder: str, *, full: bool) -> tuple[Listing | None, tuple[str, ...]]:
         path = os.path.join(self.root, folder)
-        stamp = os.stat(path, follow_symlinks=folder == "").st_mtime_ns
+        status = os.stat(path, follow_symlinks=folder == "")
+        stamp, device = status.st_mtime_ns, status.st_dev
         known = self._folders.get(folder)
+        if known is not None and known.device != device:
+            self.remounted, known = True, None
         if known is not None and known.settled and known.stamp == stamp and not full:
             return None, known.inner
         files, inner = self._read(path)
-        self._folders[folder] = _Folder(stamp=stamp, inner=inner)
+        self._folders[folder] = _Folder(stamp=stamp, device=device, inner=inner)
         return Listing(folder=folder, files=files, stamp=stamp), inner
 
     def _read(self, path: str) -> tuple[dict[str, FileIdentity], tuple[str, ...]]:
@@ -109,9 +142,4 @@ class Scanner:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:  # gone since the folder was read
             return
-        files[entry.name] = FileIdentity(
-            device=status.st_dev,
-            inode=status.st_ino,
-            size_bytes=status.st_size,
-            mtime_ns=status.st_mtime_ns,
-        )
+        files[entry.name] = identity_of(status)

@@ -15,6 +15,8 @@ from enum import Enum
 from cctv_storaged.errors import NotASegment, SourceChanged
 from cctv_storaged.model import FileIdentity
 
+_HALF = 2**63
+
 
 class Writer(Enum):
     """Whether some process of this host has a file open for writing."""
@@ -59,9 +61,16 @@ class OpenSource:
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
-    """The facts of stat(2) that make a file this file."""
+    """The facts of stat(2) that make a file this file.
+
+    A file's time may lie thousands of years away, set so or by a broken clock; the journal holds 64 bits. It
+    is taken modulo that, so that two times which differ still do.
+    """
     return FileIdentity(
-        device=status.st_dev, inode=status.st_ino, size_bytes=status.st_size, mtime_ns=status.st_mtime_ns
+        device=status.st_dev,
+        inode=status.st_ino,
+        size_bytes=status.st_size,
+        mtime_ns=(status.st_mtime_ns + _HALF) % (2 * _HALF) - _HALF,
     )
 
 

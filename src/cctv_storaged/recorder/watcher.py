@@ -63,6 +63,7 @@ class Watcher:
         self._roots = tuple(roots)
         self._tell = tell
         self._observer = _Observer()
+        self._places: list[tuple[int, int]] = []
         self._overflow = _OverflowListener(self._lost)
 
     def start(self) -> None:
@@ -71,6 +72,7 @@ class Watcher:
         warnings.filterwarnings("ignore", r"Callback with id '\d+' already exists", RuntimeWarning)
         logging.getLogger(OVERFLOW_LOGGER).addHandler(self._overflow)
         try:
+            self._places = [_place(root) for root in self._roots]
             self._observer.start()
             for root in self._roots:
                 self._observer.schedule(_Handler(root, self._tell), root, recursive=True, event_filter=WANTED)
@@ -81,6 +83,16 @@ class Watcher:
     def healthy(self) -> bool:
         """Whether every thread that an event passes through is alive."""
         return self._observer.is_alive() and self._observer.reading() and self._emitting()
+
+    def in_place(self) -> bool:
+        """Whether each root is the folder that is watched, and not another mounted or made under its name.
+
+        One that is away counts as in place: it may come back as it was. Blocking.
+        """
+        try:
+            return [_place(root) for root in self._roots] == self._places
+        except OSError:
+            return True
 
     def stop(self) -> None:
         """Ends the threads and gives the watches back."""
@@ -96,6 +108,11 @@ class Watcher:
     def _lost(self) -> None:
         for root in self._roots:
             self._tell(Hint(root, "", Sign.LOST))
+
+
+def _place(root: str) -> tuple[int, int]:
+    status = os.stat(root)
+    return status.st_dev, status.st_ino
 
 
 class _Observer(InotifyObserver):

@@ -83,3 +83,42 @@ def test_a_root_that_is_away_is_told_and_not_taken_for_empty(tmp_path: Path) -> 
     scanner = Scanner(str(tmp_path / "unmounted"), ".ts")
     with pytest.raises(OSError, match="unmounted"):
         list(scanner.changed())
+
+
+def test_a_new_folder_is_looked_into_without_a_scan_of_the_root(tmp_path: Path) -> None:
+    (tmp_path / "gate" / "new" / "deep").mkdir(parents=True)
+    for path in ("gate/a.ts", "gate/new/b.ts", "gate/new/deep/c.ts"):
+        (tmp_path / path).touch()
+    scanner = Scanner(str(tmp_path), ".ts")
+    found = {listing.folder: set(listing.files) for listing in scanner.below("gate/new")}
+    assert found == {"gate/new": {"b.ts"}, "gate/new/deep": {"c.ts"}}
+    assert list(scanner.below("gate/gone")) == []
+    (tmp_path / "gate" / "link").symlink_to(tmp_path / "gate" / "new")
+    assert list(scanner.below("gate/link")) == []
+
+
+def test_a_folder_that_something_is_owed_to_is_read_again(tmp_path: Path) -> None:
+    (tmp_path / "gate").mkdir()
+    age(tmp_path / "gate")
+    age(tmp_path)
+    scanner = Scanner(str(tmp_path), ".ts")
+    for listing in listings(scanner).values():
+        scanner.settle(listing)
+    scanner.unsettle(["gate", "never seen"])
+    assert set(listings(scanner)) == {"gate"}
+
+
+def test_a_folder_on_another_device_is_read_again_and_told(tmp_path: Path) -> None:
+    """Mounting needs rights: the device number that the last scan saw is changed instead."""
+    (tmp_path / "disk").mkdir()
+    age(tmp_path / "disk")
+    age(tmp_path)
+    scanner = Scanner(str(tmp_path), ".ts")
+    for listing in listings(scanner).values():
+        scanner.settle(listing)
+    assert not scanner.remounted
+    scanner._folders["disk"].device += 1
+    assert set(listings(scanner)) == {"disk"}
+    assert scanner.remounted
+    assert not listings(scanner, full=True).keys() - {"", "disk"}
+    assert not scanner.remounted, "told once"
