@@ -243,6 +243,23 @@ def inner_nodes(path: Path) -> Iterator[int]:
                 yield page
 
 
+async def test_after_a_recovery_the_catalog_is_told_all_that_is_there_and_all_that_goes(
+    big: Past, tmp_path: Path
+) -> None:
+    """Which catalog was told what is in the damaged part; it may be away for long when footage is deleted."""
+    path = big.left_in(tmp_path / "data")
+    overwrite(path, 0, bytes(PAGE_BYTES))
+    async with await open_journal(path.parent) as journal:
+        assert journal.opening.recovered_from is not None
+        (gone, *_) = (await journal.outbox.news(1)).changed
+        await journal.deletions.begin(gone.id)
+        await journal.deletions.done(gone, "deleted_on_request", NOW)
+        assert (await journal.outbox.news(1)).forgotten == (gone.id,)
+        await journal.outbox.told(await journal.outbox.news(10 * SEGMENTS))
+        await journal.outbox.address("a catalog")
+        assert await journal.outbox.lag() == len((await journal.outbox.news(10 * SEGMENTS)).changed) > 0
+
+
 async def test_many_destroyed_pages_leave_what_lies_between_them(big: Past, tmp_path: Path) -> None:
     path = big.left_in(tmp_path / "data")
     noise = random.Random(9)

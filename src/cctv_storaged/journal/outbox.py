@@ -11,6 +11,7 @@ from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Segment
 
 TOLD = "catalog_target"
+"""Key of `meta`: the catalog that was told; not there as long as none ever was."""
 SLICE = 20_000
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cctv_storaged.journal.connection import PAGE_BYTES, log_path
+from cctv_storaged.journal.outbox import TOLD
 from cctv_storaged.journal.pages import Record, Value, records
 from cctv_storaged.journal.schema import SCHEMA_VERSION, create, damage_in, remove, say_closed
 from cctv_storaged.journal.wal import read_log
@@ -209,6 +210,8 @@ def _with_rowid(record: Record) -> tuple[Value, ...]:
 def _keep_lasting(fresh: sqlite3.Connection) -> None:
     marks = ", ".join("?" * len(LASTING))
     fresh.execute(f"DELETE FROM meta WHERE key NOT IN ({marks})", LASTING)
+    # No catalog has this name: whichever there is, it is told everything, and of deletions until then.
+    fresh.execute("INSERT INTO meta VALUES (?, '')", (TOLD,))
     say_closed(fresh)
 
 

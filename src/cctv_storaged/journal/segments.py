@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
-from cctv_storaged.journal import ledger
+from cctv_storaged.journal import ledger, outbox
 from cctv_storaged.journal.copies import doubt, give_up_pending
 from cctv_storaged.journal.rows import (
     SEGMENT_COLUMNS,
@@ -288,9 +288,16 @@ def _overwritten(
 
 
 def forget(db: sqlite3.Connection, no: int, segment_id: UUID) -> None:
-    """Removes the row; the catalog is told, in case it ever heard of it."""
+    """Removes the row; the catalog is told, in case it ever heard of it.
+
+    Where there never was a catalog nobody would ever take such a line away again.
+    """
     db.execute("DELETE FROM segment WHERE no = ?", (no,))
-    db.execute("INSERT OR IGNORE INTO uncatalogue VALUES (?)", (segment_id.bytes,))
+    db.execute(
+        """INSERT OR IGNORE INTO uncatalogue
+           SELECT ? WHERE EXISTS (SELECT 1 FROM meta WHERE key = ?)""",
+        (segment_id.bytes, outbox.TOLD),
+    )
 
 
 def _set_aside(

@@ -74,6 +74,7 @@ class JournalAndModel(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="journal-model-"))
         self.runner = asyncio.Runner()
         self.journal = self.do(open_journal(self.folder))
+        self.do(self.journal.outbox.address("a catalog"))
         self.known: dict[UUID, Known] = {}
         self.ledger: list[tuple[Kind, UUID]] = []
         self.now = NOW

@@ -67,6 +67,7 @@ async def test_a_segment_that_changed_while_the_catalog_listened_stays_news(jour
 
 
 async def test_a_deleted_segment_is_news_until_it_was_told(journal: Journal) -> None:
+    await journal.outbox.address("a catalog")
     segment = await record(journal, new(1))
     await deliver(journal, segment)
     await tell(journal)
@@ -76,6 +77,19 @@ async def test_a_deleted_segment_is_news_until_it_was_told(journal: Journal) -> 
     assert told.forgotten == (segment.id,)
     await journal.outbox.told(told)
     assert (await journal.outbox.news(100)).empty
+
+
+async def test_what_is_deleted_where_there_never_was_a_catalog_leaves_nothing_behind(
+    journal: Journal,
+) -> None:
+    """Nobody would ever take it away: a year of retention would be three million lines for each camera."""
+    for number, told_from in ((1, False), (2, True)):
+        if told_from:
+            await journal.outbox.address("a catalog")
+        segment = await record(journal, new(number))
+        await journal.deletions.begin(segment.id)
+        await journal.deletions.done(segment, "deleted_on_request", NOW)
+        assert (await journal.outbox.news(100)).forgotten == ((segment.id,) if told_from else ())
 
 
 async def test_another_catalog_than_before_is_told_everything(
@@ -131,6 +145,7 @@ async def test_an_idempotency_key_gives_back_what_its_first_request_made(journal
 async def test_a_segment_told_to_the_catalog_and_then_overwritten_before_delivery_is_forgotten_there(
     journal: Journal,
 ) -> None:
+    await journal.outbox.address("a catalog")
     segment = await record(journal, new(1))
     await deliver(journal, segment)
     await tell(journal)
@@ -143,6 +158,7 @@ async def test_a_segment_told_to_the_catalog_and_then_overwritten_before_deliver
 async def test_a_segment_that_comes_back_after_it_was_forgotten_is_not_removed_from_the_catalog(
     journal: Journal,
 ) -> None:
+    await journal.outbox.address("a catalog")
     await record(journal, new(1))
     await record(journal, new(1, version=1))
     back = await record(journal, new(1))

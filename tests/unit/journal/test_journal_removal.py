@@ -129,6 +129,7 @@ async def test_the_newest_segments_of_a_camera_are_its_last_by_start(journal: Jo
 
 
 async def test_a_deletion_goes_through_tombstone_bytes_row(journal: Journal) -> None:
+    await journal.outbox.address("a catalog")
     segment = await record(journal, new(1), "S3", "FILESYSTEM")
     await deliver(journal, segment, "S3")
     returned = await journal.deletions.begin(segment.id)
