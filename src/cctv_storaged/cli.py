@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from cctv_storaged import __version__
-from cctv_storaged.config import Settings, effective, folder_faults, load_settings, secrets_of
+from cctv_storaged.config import (
+    Settings,
+    effective,
+    folder_faults,
+    load_settings,
+    not_acted_on,
+    secrets_of,
+)
 from cctv_storaged.errors import ConfigError, StoragedError
 from cctv_storaged.logs import configure_logging, log_uncaught
 
@@ -78,7 +85,10 @@ def _load(path: Path | None) -> Settings:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    print(effective(_load(options.config)), end="", flush=True)
+    settings = _load(options.config)
+    print(effective(settings), end="", flush=True)
+    for key in not_acted_on(settings):
+        print(f"cctv-storaged: {key}: checked, but not acted on by this version", file=sys.stderr)
     return 0
 
 

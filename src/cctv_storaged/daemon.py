@@ -18,7 +18,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cctv_storaged.assembly import Parts, assembled
 from cctv_storaged.clock import SystemClock
-from cctv_storaged.config import ReloadPlan, Settings, reloadable_difference
+from cctv_storaged.config import ReloadPlan, Settings, not_acted_on, reloadable_difference
 from cctv_storaged.errors import BackendError, ConfigError, JournalFull
 from cctv_storaged.logs import set_level
 from cctv_storaged.systemd import ServiceManager
@@ -213,6 +213,7 @@ class Daemon:
         log.info("settings reloaded: %s", ", ".join(sorted(plan.now)) or "nothing changed")
         if plan.restart:
             log.warning("these wait for a restart: %s", ", ".join(sorted(plan.restart)))
+        _tell_what_is_not_acted_on(settings)
 
 
 async def run(settings: Settings, reload_settings: Callable[[], Settings]) -> None:
@@ -222,9 +223,15 @@ async def run(settings: Settings, reload_settings: Callable[[], Settings]) -> No
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_asked.set)
     manager = ServiceManager()
     manager.extend_timeout(300)
+    _tell_what_is_not_acted_on(settings)
     manager.status("opening the journal")
     async with assembled(settings, SystemClock()) as parts:
         await Daemon(parts, reload_asked, reload_settings, manager).run()
+
+
+def _tell_what_is_not_acted_on(settings: Settings) -> None:
+    for key in not_acted_on(settings):
+        log.warning("%s: checked, but not acted on by this version", key)
 
 
 async def _passing(name: str, job: Callable[[], Awaitable[object]]) -> None:

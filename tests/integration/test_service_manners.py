@@ -92,6 +92,24 @@ def test_a_reload_asked_for_while_it_starts_does_not_end_it(daemon: Daemon) -> N
     assert daemon.stop() == 0
 
 
+def test_what_is_set_and_not_yet_acted_on_is_told_at_start_and_by_a_reload(daemon: Daemon) -> None:
+    """Who believes that his retention deletes, and it does not, finds his disks full."""
+    told = "retention.default.at_most: checked, but not acted on by this version"
+    daemon.settings["retention"] = {"default": {"at_most": "10d"}}
+    daemon.start()
+    assert daemon.log.count(told) == 1
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: daemon.log.count(told) == 2, "told again", details=lambda: daemon.log)
+    checked = subprocess.run(
+        [sys.executable, "-m", "cctv_storaged", "check-config", "--config", str(daemon.config)],
+        env=daemon._environ(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert checked.stderr == f"cctv-storaged: {told}\n"
+
+
 def test_cameras_keep_their_ids_when_a_host_that_was_renamed_reloads(daemon: Daemon) -> None:
     """The journal pins the host's id, from which the ids of cameras follow."""
     daemon.settings["cameras"] = [{"folder": "gate"}]

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from cctv_storaged.config.settings import Settings
+from cctv_storaged.config.places import key_text
+from cctv_storaged.config.reload import changed_keys
+from cctv_storaged.config.settings import Capacity, Exports, Retention, Settings, Thumbnails
 
 
 def effective(settings: Settings) -> str:
@@ -14,6 +16,27 @@ def effective(settings: Settings) -> str:
     Without secrets the text is a settings file that gives the same settings again.
     """
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def not_acted_on(settings: Settings) -> tuple[str, ...]:
+    """The keys given that later versions act on and this one only checks: whoever set them must hear of it.
+
+    Each issue that makes one of them work takes it out of here.
+    """
+    defaults = {
+        "retention": Retention(),
+        "capacity": Capacity(),
+        "exports": Exports(),
+        "thumbnails": Thumbnails(),
+    }
+    given = {
+        key
+        for name, default in defaults.items()
+        for key in changed_keys(default, getattr(settings, name), (name,))
+        if key != ("capacity", "reserve")
+    }
+    milestone = () if settings.milestone is None else ("milestone",)
+    return (*sorted(map(key_text, given)), *milestone)
 
 
 def secrets_of(settings: Settings) -> frozenset[str]:

@@ -29,7 +29,7 @@ class ReloadPlan:
 
 def reloadable_difference(old: Settings, new: Settings) -> ReloadPlan:
     """What differs between the settings in force and those just read."""
-    changed = _changed(old, new, ())
+    changed = changed_keys(old, new, ())
     now = frozenset(key for key in changed if _is_reloadable(key))
     return ReloadPlan(
         now=frozenset(map(key_text, now)),
@@ -38,7 +38,7 @@ def reloadable_difference(old: Settings, new: Settings) -> ReloadPlan:
     )
 
 
-def _changed(old: Section, new: Section, above: KeyPath) -> frozenset[KeyPath]:
+def changed_keys(old: Section, new: Section, above: KeyPath) -> frozenset[KeyPath]:
     """The keys of unequal values; sections are looked into, lists and mappings are taken whole."""
     changed: set[KeyPath] = set()
     for name in type(old).model_fields:
@@ -46,7 +46,7 @@ def _changed(old: Section, new: Section, above: KeyPath) -> frozenset[KeyPath]:
         if before == after:
             continue
         if isinstance(before, Section) and isinstance(after, Section):
-            changed |= _changed(before, after, (*above, name))
+            changed |= changed_keys(before, after, (*above, name))
         else:
             changed.add((*above, name))
     return frozenset(changed)

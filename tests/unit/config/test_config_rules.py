@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cctv_storaged.config import folder_faults, is_loopback, load_settings
+from cctv_storaged.config import folder_faults, is_loopback, load_settings, not_acted_on
 from cctv_storaged.errors import ConfigError
 from tests.unit.config.given import faults_of, load, only_fault
 
@@ -172,3 +172,19 @@ def test_two_names_of_one_folder_are_found_by_the_check_that_may_look(tmp_path: 
 def test_a_folder_fault_is_told_once_though_two_checks_find_it(tmp_path: Path) -> None:
     faults = faults_of(tmp_path, "recorders: [{path: /a}, {path: /a}]", {}, [folder_faults])
     assert len(faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", ()),
+        ("capacity: {reserve: 1GB}\nretention: {default: {at_most: 30d}}", ()),
+        ("retention: {default: {at_most: 10d}}", ("retention.default.at_most",)),
+        ("retention: {per_camera: {gate: {at_most: 10d}}}", ("retention.per_camera",)),
+        ("capacity: {on_full: delete_oldest_undelivered}", ("capacity.on_full",)),
+        ("exports: {expire: 1d}\nthumbnails: {width: 640}", ("exports.expire", "thumbnails.width")),
+        ("milestone: {url: 'https://m', username: u, password: p}", ("milestone",)),
+    ],
+)
+def test_what_is_asked_for_and_not_yet_done_is_told(tmp_path: Path, text: str, told: tuple[str, ...]) -> None:
+    assert not_acted_on(load(tmp_path, text)) == told
