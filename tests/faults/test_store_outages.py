@@ -453,7 +453,7 @@ def test_a_store_that_refuses_everything_is_left_alone_until_somebody_helps(
         with ExitStack() as refused:
             for host in stubbed:
                 refused.enter_context(refusal(host.stub))
-                host.write(WORKERS + 2)
+                host.write(3)
             for host in stubbed:
                 host.wait_trouble(reason)
                 host.wait_request()  # now and then one tries, and meets the same

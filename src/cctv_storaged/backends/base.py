@@ -39,6 +39,7 @@ class StoredObject:
     size_bytes: int
     sha256: bytes
     etag: str | None = None  # the backend's own name for this content, as answered by the put
+    doubted: bool = False  # a reader got other bytes: verify believes nothing but the bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -264,8 +264,8 @@ class FilesystemBackend:
             found = _identity(os.fstat(descriptor))
             if found.size_bytes != expected.size_bytes:
                 raise ObjectMismatch(f"{doing}: {found.size_bytes} bytes, not {expected.size_bytes}")
-            sampled = is_sampled(expected.path, self._settings.readback_share)
-            if not sampled and expected.etag == _mark(found, trusted=True):
+            read_back = expected.doubted or is_sampled(expected.path, self._settings.readback_share)
+            if not read_back and expected.etag == _mark(found, trusted=True):
                 return  # the inode that was hashed, unchanged since
             if not _has(descriptor, expected.size_bytes, expected.sha256, deadline):
                 raise ObjectMismatch(f"{doing}: its SHA-256 is not {expected.sha256.hex()}")

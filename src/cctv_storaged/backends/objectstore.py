@@ -193,19 +193,22 @@ class ObjectStore:
             self._client.abort_upload(path, upload_id)
 
     def _held(self, goal: StoredObject) -> StoredObject | None:
-        """The object that is under the key already, proven to be the same; None where there is none."""
+        """The object that is under the key already, proven to be the same; None where there is none.
+
+        By its bytes: it may be the one that rotted, for whose sake the source is put again.
+        """
         try:
             head = self._head(goal.path)
         except ObjectMissing:
             return None
-        self._prove(goal, head, sampled=False)
+        self._prove(goal, head, read_back=True)
         return _named(goal, head.etag)
 
     def _verify(self, expected: StoredObject) -> None:
-        share = self._settings.readback_share
-        self._prove(expected, self._head(expected.path), sampled=is_sampled(expected.path, share))
+        read_back = expected.doubted or is_sampled(expected.path, self._settings.readback_share)
+        self._prove(expected, self._head(expected.path), read_back=read_back)
 
-    def _prove(self, expected: StoredObject, head: ObjectHead, *, sampled: bool) -> None:
+    def _prove(self, expected: StoredObject, head: ObjectHead, *, read_back: bool) -> None:
         verdict = judge(head, expected, self._capabilities)
         if verdict is Verdict.DIFFERENT:
             raise ObjectMismatch(
@@ -213,7 +216,7 @@ class ObjectStore:
                 f" with checksum {head.checksum_sha256},"
                 f" {expected.size_bytes} bytes with SHA-256 {expected.sha256.hex()} were expected"
             )
-        if verdict is Verdict.UNPROVEN or sampled:
+        if verdict is Verdict.UNPROVEN or read_back:
             self._read_back(expected)
 
     def _read_back(self, expected: StoredObject) -> None:
