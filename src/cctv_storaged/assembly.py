@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from cctv_storaged.access import Access
 from cctv_storaged.api.server import ApiServer
@@ -15,7 +14,7 @@ from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings, is_loopback
 from cctv_storaged.delivery import Delivery, DeliveryContext
-from cctv_storaged.errors import ConfigError, Fault, JournalFull
+from cctv_storaged.errors import JournalFull
 from cctv_storaged.events import EventHub
 from cctv_storaged.gauges import Gauges
 from cctv_storaged.health import Health
@@ -28,7 +27,6 @@ from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
 from cctv_storaged.recorder.admission import CameraBook, Root
-from cctv_storaged.recorder.mounts import NETWORK_TYPES, mount_of
 from cctv_storaged.removal import Remover
 from cctv_storaged.supervision import FolderCensus
 from cctv_storaged.watching import RootWatch, WatchContext
@@ -85,7 +83,6 @@ class Parts:
 @asynccontextmanager
 async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Parts]:
     """A whole daemon, open and not yet running. Raises StoragedError where it cannot be."""
-    _refuse_network_data_dir(settings.data_dir)
     _make_embedded_folders(settings)
     async with AsyncExitStack() as stack:
         foundation = await _foundation(stack, settings, clock)
@@ -322,11 +319,3 @@ def _make_embedded_folders(settings: Settings) -> None:
     for path in (settings.filesystem.path, *(recorder.path for recorder in settings.recorders)):
         if path.is_relative_to(settings.data_dir):
             path.mkdir(parents=True, exist_ok=True)
-
-
-def _refuse_network_data_dir(data_dir: Path) -> None:
-    """SQLite's locks and its shared memory do not work across hosts (sqlite.org, "How To Corrupt")."""
-    mount = mount_of(str(data_dir))
-    if mount.type in NETWORK_TYPES:
-        message = f"{data_dir} lies on {mount.point}, a network file system ({mount.type})"
-        raise ConfigError([Fault("data_dir", message, "the journal needs a local disk")])

@@ -79,9 +79,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _load(path: Path | None) -> Settings:
-    from cctv_storaged.wiring import layout_faults  # noqa: PLC0415 - a command that fails early stays quick
+    from cctv_storaged import wiring  # noqa: PLC0415 - a command that fails early stays quick
 
-    return load_settings(path, os.environ, (layout_faults, folder_faults))
+    checks = wiring.layout_faults, folder_faults, wiring.data_dir_faults, wiring.certificate_faults
+    return load_settings(path, os.environ, checks)
 
 
 def _check_config(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from cctv_storaged.model import BackendKind, Camera, camera_id_for, is_object_ke
 from cctv_storaged.prune import PruneRules
 from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.recorder.layout import Layout
-from cctv_storaged.recorder.mounts import mount_of
+from cctv_storaged.recorder.mounts import NETWORK_TYPES, mount_of
 
 SPARE_THREADS = 2
 """A backend's threads besides one per worker: for probes, readers and deletions."""
@@ -28,6 +28,26 @@ def layout_faults(settings: Settings) -> Iterator[Fault]:
         except ConfigError as exc:
             for fault in exc.faults:
                 yield Fault(f"recorders[{number}].layout", fault.message, fault.hint)
+
+
+def data_dir_faults(settings: Settings) -> Iterator[Fault]:
+    """SQLite's locks and its shared memory do not work across hosts (sqlite.org, "How To Corrupt")."""
+    mount = mount_of(str(settings.data_dir))
+    if mount.type in NETWORK_TYPES:
+        message = f"{settings.data_dir} lies on {mount.point}, a network file system ({mount.type})"
+        yield Fault("data_dir", message, "the journal needs a local disk")
+
+
+def certificate_faults(settings: Settings) -> Iterator[Fault]:
+    """A certificate and key that the API could not be started with."""
+    if settings.api.tls_cert is None:
+        return
+    from cctv_storaged.api.server import tls_context  # noqa: PLC0415 - only where used
+
+    try:
+        tls_context(settings.api)
+    except ConfigError as exc:
+        yield from exc.faults
 
 
 def configured_cameras(settings: Settings) -> tuple[Camera, ...]:

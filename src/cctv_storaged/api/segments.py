@@ -71,7 +71,8 @@ async def _camera(camera_id: UUID, services: Services) -> Camera:
 
 async def _made_earlier(services: Services, key: str, digest: bytes) -> Segment | None:
     made = await services.journal.idempotency.made_by(REGISTER, key, digest)
-    return None if made is None else await services.journal.segments.by_id(UUID(made))
+    segment = None if made is None else await services.journal.segments.by_id(UUID(made))
+    return None if segment is None or is_deleted(segment) else segment
 
 
 def _registered(recorded: Recorded) -> web.StreamResponse:

@@ -62,7 +62,7 @@ class ApiServer:
         """Listens. Raises ConfigError where address or certificate cannot be used, OSError for an address
         that may be there, or free, another time.
         """
-        context = _tls(self._settings)
+        context = tls_context(self._settings)
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
@@ -154,7 +154,8 @@ class _Connection(web.RequestHandler):
         return await super().finish_response(request, resp, start_time)
 
 
-def _tls(settings: ApiSettings) -> ssl.SSLContext | None:
+def tls_context(settings: ApiSettings) -> ssl.SSLContext | None:
+    """What TLS is spoken with; None for plain HTTP. Raises ConfigError."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -216,6 +216,16 @@ async def test_an_idempotency_key_answers_when_the_source_is_gone(host: Host) ->
     assert (again.status, again.json["id"]) == (200, first.json["id"])
 
 
+async def test_an_idempotency_key_does_not_bring_back_what_was_deleted(host: Host) -> None:
+    path = host.file()
+    body = description(path, camera=CAMERA)
+    first = await host.post("/segments", body, **{"Idempotency-Key": "k"})
+    await host.journal.deletions.begin(UUID(first.json["id"]))  # its bytes may be there for a while
+    again = await host.post("/segments", body, **{"Idempotency-Key": "k"})
+    assert again.status == 409
+    assert "being deleted" in again.json["detail"]
+
+
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "ä"])
 async def test_an_odd_idempotency_key_is_refused(host: Host, key: str) -> None:
     reply = await host.post("/segments", description(host.file()), **{"Idempotency-Key": key})
