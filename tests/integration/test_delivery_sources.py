@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cctv_storaged.backends.body import BLOCK_BYTES
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
 from cctv_storaged.events import EventKind
 from cctv_storaged.model import Segment
@@ -23,6 +24,9 @@ from tests.services.jumping import eventually, jumping, passing
 from tests.services.rig import Rig, opened
 
 Rewrite = Callable[[Rig], bytes]
+
+LARGE_BYTES = 2 * BLOCK_BYTES + KEPT_BYTES
+"""Not kept in memory, and more than one block to read."""
 
 
 def append(rig: Rig) -> bytes:
@@ -97,7 +101,7 @@ async def require_true(rig: Rig, objects: dict[str, bytes]) -> None:
 async def test_rewritten_during_the_put(tmp_path: Path, rewrite: Rewrite, large: bool) -> None:
     backend = ScriptedBackend()
     async with opened(tmp_path, backend) as rig:
-        old = rig.write(0, size_bytes=KEPT_BYTES + 1 if large else 0)
+        old = rig.write(0, size_bytes=LARGE_BYTES if large else 0)
         segment = await rig.register(0)
         hold = backend.hold(Op.PUT)
         async with rig.delivering(rig.delivery(backend)):
@@ -121,7 +125,7 @@ async def test_rewritten_during_the_hashing(
     """In the middle of the very reading that is hashed; nothing but a patch can be so punctual."""
     backend = ScriptedBackend()
     async with opened(tmp_path, backend) as rig:
-        rig.write(0, size_bytes=KEPT_BYTES + 1 if large else 0)
+        rig.write(0, size_bytes=LARGE_BYTES if large else 0)
         await rig.register(0)
         written: list[bytes] = []
         _in_the_middle_of_reading(monkeypatch, lambda: written.append(rewrite(rig)))
@@ -176,7 +180,7 @@ async def test_rewritten_while_files_are_copied_or_linked(
 
     budget = ByteBudget(1.0, sleep=strike)
     async with opened(tmp_path, backend, budget=budget) as rig:
-        rig.write(0, size_bytes=KEPT_BYTES + 1)
+        rig.write(0, size_bytes=LARGE_BYTES)
         await rig.register(0)
         struck.append(rig)
         async with rig.delivering(rig.delivery(backend)):

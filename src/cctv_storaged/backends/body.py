@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cctv_storaged.backends.base import Payload
-from cctv_storaged.errors import BackendUnavailable, SourceChanged
+from cctv_storaged.errors import BackendUnavailable, SegmentError, SourceChanged
 from cctv_storaged.pacing import ByteBudget
 
 MIB = 1024 * 1024
@@ -69,6 +69,19 @@ def read_blocks(
         position += got
 
 
+def _source_blocks(descriptor: int, start: int, size_bytes: int, block_bytes: int) -> Iterator[memoryview]:
+    """The same with the recorder's disk named where it fails: the one who sends must not be blamed."""
+    blocks = read_blocks(descriptor, start, size_bytes, block_bytes)
+    while True:
+        try:
+            block = next(blocks, None)
+        except OSError as exc:
+            raise SegmentError(f"source cannot be read: {exc}") from exc
+        if block is None:
+            return
+        yield block
+
+
 def _digest(descriptor: int, start: int, size_bytes: int) -> bytes:
     digest = hashlib.sha256()
     for block in read_blocks(descriptor, start, size_bytes):
@@ -113,8 +126,9 @@ class Stretch:
     sha256: bytes
 
     def blocks(self, block_bytes: int) -> Iterator[memoryview]:
+        """Raises SourceChanged where the file is shorter, SegmentError where its disk does not give it."""
         if self.data is None:
-            yield from read_blocks(self.descriptor, self.start, self.size_bytes, block_bytes)
+            yield from _source_blocks(self.descriptor, self.start, self.size_bytes, block_bytes)
             return
         view = memoryview(self.data)[self.start : self.start + self.size_bytes]
         for start in range(0, self.size_bytes, block_bytes):
@@ -126,7 +140,7 @@ class Stretch:
             return True
         try:
             return _digest(self.descriptor, self.start, self.size_bytes) == self.sha256
-        except SourceChanged:
+        except (SourceChanged, OSError):
             return False
 
 
@@ -163,8 +177,21 @@ def _part_digests(payload: Payload) -> tuple[bytes, ...]:
     return digests.part_sha256
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A piece of an open file that the kernel may send without this process touching it (sendfile(2))."""
+
+    descriptor: int
+    start: int
+    size_bytes: int
+
+    def blocks(self) -> Iterator[memoryview]:
+        """The same for whoever must have the bytes."""
+        return _source_blocks(self.descriptor, self.start, self.size_bytes, BLOCK_BYTES)
+
+
 class Body:
-    """A stretch as a request body: an iterable of blocks that may be gone through once.
+    """A stretch as a request body: an iterable of blocks, or of extents, that may be gone through once.
 
     With `prove` the blocks are hashed as they pass and the last one is held back until the hash is right:
     a server that does not check can then never be left with a whole object of wrong bytes.
@@ -183,12 +210,36 @@ class Body:
         return True  # an empty body is a body
 
     def __iter__(self) -> Iterator[memoryview]:
-        block_bytes = PACED_BLOCK_BYTES if self._budget.limited else BLOCK_BYTES
-        blocks = self.stretch.blocks(block_bytes)
+        blocks = self.stretch.blocks(self._block_bytes)
         for block in self._proven(blocks) if self._prove else blocks:
-            self.deadline.pause(self._budget, len(block))
-            self.deadline.remaining_s()
+            self._await_turn(len(block))
             yield block
+
+    @property
+    def in_file(self) -> bool:
+        """Whether nobody needs to see the bytes on their way: then `extents` serves as well."""
+        return self.stretch.data is None and not self._prove
+
+    def extents(self) -> Iterator[Extent]:
+        """The body as pieces of its file, paced and timed like the blocks."""
+        position, end, step = (
+            self.stretch.start,
+            self.stretch.start + self.stretch.size_bytes,
+            self._block_bytes,
+        )
+        while position < end:
+            size = min(step, end - position)
+            self._await_turn(size)
+            yield Extent(self.stretch.descriptor, position, size)
+            position += size
+
+    @property
+    def _block_bytes(self) -> int:
+        return PACED_BLOCK_BYTES if self._budget.limited else BLOCK_BYTES
+
+    def _await_turn(self, size_bytes: int) -> None:
+        self.deadline.pause(self._budget, size_bytes)
+        self.deadline.remaining_s()
 
     def _proven(self, blocks: Iterator[memoryview]) -> Iterator[memoryview]:
         digest, left = hashlib.sha256(), self.stretch.size_bytes

@@ -7,6 +7,7 @@ requests, whose answers are short. Sources: RFC 9112 (framing), RFC 9110 (meanin
 """
 
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -16,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from cctv_storaged.backends.body import Body, Deadline
-from cctv_storaged.errors import BackendUnavailable
+from cctv_storaged.backends.body import Body, Deadline, Extent
+from cctv_storaged.errors import BackendUnavailable, SourceChanged
 
 _HEAD_MAX_BYTES = 64 * 1024
 _BODY_MAX_BYTES = 4 * 1024 * 1024
@@ -191,20 +192,58 @@ class _Connection:
 
     def _send(self, head: bytes, body: Body | bytes | None, deadline: Deadline) -> bool:
         """False where the peer answered, or hung up, before it had everything: then its word is read."""
-        blocks: Iterable[bytes | memoryview] = (body,) if isinstance(body, bytes) else body or ()
         try:
             self._set_timeout(deadline)
             self._socket.sendall(head)
-            for number, block in enumerate(blocks):
+            for number, piece in enumerate(self._pieces(body)):
                 if number and self._answers_early():
                     return False
                 self._set_timeout(deadline)
-                self._socket.sendall(block)
+                if isinstance(piece, Extent):
+                    self._send_extent(piece)
+                else:
+                    self._socket.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             if not self._has_input():
                 raise
             return False
         return True
+
+    def _pieces(self, body: Body | bytes | None) -> Iterable[bytes | memoryview | Extent]:
+        if isinstance(body, Body):
+            return body.extents() if body.in_file and not self._encrypts else body
+        return () if body is None else (body,)
+
+    def _send_extent(self, extent: Extent) -> None:
+        """From the page cache into the socket, without a copy in this process (sendfile(2))."""
+        position, end = extent.start, extent.start + extent.size_bytes
+        limit = time.monotonic() + (self._socket.gettimeout() or 0.0)
+        while position < end:
+            try:
+                sent = os.sendfile(self._socket.fileno(), extent.descriptor, position, end - position)
+            except BlockingIOError:
+                self._await_room(limit)
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                raise
+            except OSError:  # not a file system for this, or a disk's error: reading tells them apart
+                rest = Extent(extent.descriptor, position, end - position)
+                for block in rest.blocks():
+                    self._socket.sendall(block)
+                return
+            if sent == 0:
+                raise SourceChanged(f"the file ends at byte {position}, {end} were expected")
+            position += sent
+
+    def _await_room(self, limit: float) -> None:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        if not poll.poll(max(0.0, limit - time.monotonic()) * 1000):
+            raise TimeoutError("timed out")
+
+    @property
+    def _encrypts(self) -> bool:
+        return isinstance(self._socket, ssl.SSLSocket)
 
     def _receive_head(self, deadline: Deadline) -> tuple[bytes, int, dict[str, str]]:
         while True:
@@ -279,7 +318,7 @@ class _Connection:
 
     def _answers_early(self) -> bool:
         # TLS 1.3 sends session tickets of its own accord: there, input need not be an answer.
-        return not isinstance(self._socket, ssl.SSLSocket) and self._has_input()
+        return not self._encrypts and self._has_input()
 
     def _has_input(self) -> bool:
         poll = select.poll()  # select(2) would fail above descriptor 1023

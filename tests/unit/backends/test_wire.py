@@ -1,16 +1,19 @@
 """HTTP/1.1 as servers and proxies really speak it: in any pieces, with any framing, cut anywhere."""
 
+import hashlib
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from cctv_storaged.backends.body import Body, Deadline, Stretch
 from cctv_storaged.backends.wire import Answer, Timeouts, Wire
-from cctv_storaged.errors import BackendUnavailable
+from cctv_storaged.errors import BackendUnavailable, SegmentError, SourceChanged
 from cctv_storaged.pacing import ByteBudget
 
 SHORT = Timeouts(connect_s=2.0, read_s=2.0, object_base_s=4.0)
@@ -28,6 +31,7 @@ class Scripted:
         self._scripts = list(scripts)
         self._piece_bytes = piece_bytes
         self._close_after = close_after
+        self._over = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.connections = 0
         self.requests: list[bytes] = []
@@ -39,6 +43,7 @@ class Scripted:
         return "http://{}:{}".format(*self._listener.getsockname()[:2])
 
     def close(self) -> None:
+        self._over = True
         with socket.socket() as knock:  # wakes the accept
             knock.connect(self._listener.getsockname())
         self._thread.join(10)
@@ -50,7 +55,7 @@ class Scripted:
             with peer:
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.connections += 1
-                if not self._scripts:
+                if self._over or not self._scripts:
                     return
                 while self._scripts and self._answer(peer):
                     pass
@@ -64,7 +69,9 @@ class Scripted:
         head, _, body = request.partition(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         while len(body) < length:
-            body += peer.recv(65536)
+            if not (data := peer.recv(65536)):
+                return False
+            body += data
         self.requests.append(head + b"\r\n\r\n" + body)
         script = self._scripts.pop(0)
         for start in range(0, len(script), self._piece_bytes):
@@ -270,3 +277,75 @@ def _slow_body() -> Body:
     stretch = Stretch(descriptor=-1, data=data, start=0, size_bytes=len(data), sha256=bytes(32))
     budget = ByteBudget(64 * 1024 * 1024)  # small blocks, so that it looks often
     return Body(stretch, budget=budget, deadline=Deadline(10), prove=False)
+
+
+FOOTAGE = hashlib.shake_128(b"footage").digest(3 * 1024 * 1024 + 11)
+
+
+@contextmanager
+def file_body(
+    path: Path, *, start: int = 0, size: int = len(FOOTAGE), rate: float | None = None
+) -> Iterator[Body]:
+    """A body whose bytes the kernel sends from the file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    stretch = Stretch(descriptor=descriptor, data=None, start=start, size_bytes=size, sha256=bytes(32))
+    try:
+        yield Body(stretch, budget=ByteBudget(rate), deadline=Deadline(10), prove=False)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def footage(tmp_path: Path) -> Path:
+    path = tmp_path / "a.ts"
+    path.write_bytes(FOOTAGE)
+    return path
+
+
+@pytest.mark.parametrize("rate", [None, 1e9])
+def test_a_file_goes_out_by_the_kernel_as_it_is(footage: Path, rate: float | None) -> None:
+    with talking(PLAIN, PLAIN) as (wire, server):
+        for start, size in ((0, len(FOOTAGE)), (1024 * 1024 - 3, 1024 * 1024 + 8)):
+            with file_body(footage, start=start, size=size, rate=rate) as body:
+                assert body.in_file
+                assert wire.exchange("PUT", "/", {}, body).status == 200
+            sent = server.requests[-1].partition(b"\r\n\r\n")[2]
+            assert sent == FOOTAGE[start : start + size]
+
+
+def test_a_file_that_got_shorter_is_the_sources_fault_and_ends_the_connection(footage: Path) -> None:
+    with talking(PLAIN, PLAIN) as (wire, server):
+        ask(wire)
+        with file_body(footage) as body:
+            os.truncate(footage, 2 * 1024 * 1024)
+            with pytest.raises(SourceChanged):
+                wire.exchange("PUT", "/", {}, body)
+        assert not wire._idle, "half a request was sent on it"
+        assert len(server.requests) == 1
+
+
+def test_what_the_kernel_cannot_send_is_read_and_a_source_that_cannot_be_read_is_named(
+    tmp_path: Path,
+) -> None:
+    """A folder gives EINVAL to sendfile(2) and EISDIR to read(2), as a failing disk gives EIO."""
+    with (
+        talking(PLAIN) as (wire, _),
+        file_body(tmp_path) as body,
+        pytest.raises(SegmentError, match="cannot be read"),
+    ):
+        wire.exchange("PUT", "/", {}, body)
+
+
+def test_a_file_to_a_peer_that_reads_nothing_is_ended_by_the_timeout(tmp_path: Path) -> None:
+    path = tmp_path / "large.ts"
+    with path.open("wb") as file:
+        file.truncate(64 * 1024 * 1024)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        origin = "http://{}:{}".format(*listener.getsockname()[:2])
+        wire = Wire(origin, timeouts=Timeouts(connect_s=2.0, read_s=0.5), keep=1)
+        with (
+            file_body(path, size=64 * 1024 * 1024) as body,
+            pytest.raises(BackendUnavailable, match="does not answer"),
+        ):
+            wire.exchange("PUT", "/", {}, body)
+        wire.close()
