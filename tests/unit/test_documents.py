@@ -49,3 +49,9 @@ def test_the_unit_offers_only_credentials_that_are_read() -> None:
 def test_the_unit_waits_longer_than_a_stop_may_take() -> None:
     limits = dict(unit_settings())
     assert float(limits["TimeoutStopSec"]) > STOP_DEADLINE_S * 2
+
+
+def test_the_unit_lets_ffprobe_stand_behind_everything_else() -> None:
+    """setpriority(2) is one of @resources: refused, ffprobe would fail (recorder/ffprobe.py)."""
+    filters = [value for name, value in unit_settings() if name == "SystemCallFilter"]
+    assert filters.index("setpriority") > filters.index("~@privileged @resources")
