@@ -301,11 +301,21 @@ class Delivery:
         copy = segment.copy_at(self.name)
         try:
             if copy is not None:
-                await self._deliver(segment, copy, turn)
+                await self._without_surprises(segment, copy, turn)
         finally:
             turn.over()
             self._lanes.release(segment)
             self._wake.set()
+
+    async def _without_surprises(self, segment: Segment, copy: Copy, turn: _Turn) -> None:
+        try:
+            await self._deliver(segment, copy, turn)
+        except JournalError:
+            raise  # the process must end; what the journal has no room for waits in `Marking`
+        except Exception as exc:  # the item boundary: one odd segment must not end delivery
+            log.exception("delivery of %s to %s", segment.id, self.name, extra=self._fields(segment))
+            turn.over()
+            await self._segment_failed(segment, copy, f"{type(exc).__name__}: {exc}")
 
     async def _deliver(self, segment: Segment, copy: Copy, turn: _Turn) -> None:
         """One segment; every way it can end is named here."""
@@ -313,8 +323,7 @@ class Delivery:
             await self._bring(segment, copy, turn)
         except BackendThrottled as exc:
             self._pace.throttled(self._clock.monotonic(), exc.retry_after_s)
-            self._backend_failed(exc, trial=turn.trial)
-            self._lanes.reopen()
+            self._tried_in_vain(segment, exc, turn)
         except BackendUnavailable as exc:
             await self._unavailable(segment, exc, turn)
         except ObjectRejected as exc:
@@ -331,15 +340,9 @@ class Delivery:
         except SegmentError as exc:
             turn.over()
             await self._segment_failed(segment, copy, str(exc))
-        except JournalError:
-            raise  # the process must end; what the journal has no room for waits in _marked
         except OSError as exc:  # the recorder's disk, not the backend
             turn.over()
             await self._source_unreadable(segment, copy, exc)
-        except Exception as exc:  # the item boundary: one odd segment must not end delivery
-            log.exception("delivery of %s to %s", segment.id, self.name, extra=self._fields(segment))
-            turn.over()
-            await self._segment_failed(segment, copy, f"{type(exc).__name__}: {exc}")
 
     async def _bring(self, segment: Segment, copy: Copy, turn: _Turn) -> None:
         async with AsyncExitStack() as until_marked:
@@ -409,14 +412,21 @@ class Delivery:
         A right can be missing for one camera's folder, and room for a large object only.
         """
         own = self._suspects.failed(segment.id)
-        if not own or self._breaker.reason is not None:
-            self._backend_failed(error, trial=turn.trial)
         if not own:
-            self._lanes.reopen()  # it is due as before
+            self._tried_in_vain(segment, error, turn)
             return
+        if self._breaker.reason is not None:
+            self._backend_failed(error, trial=turn.trial)
         log.warning("%s alone fails: %s", segment.id, error, extra=self._fields(segment))
         turn.over()
         await self._postpone(segment, str(error), retry_delay(own), counts=False)
+
+    def _tried_in_vain(self, segment: Segment, error: BackendUnavailable, turn: _Turn) -> None:
+        """It is due as before; but the next to find out whether the backend is back shall be another."""
+        self._backend_failed(error, trial=turn.trial)
+        if turn.trial:
+            self._lanes.others_first(segment)
+        self._lanes.reopen()
 
     async def _segment_failed(self, segment: Segment, copy: Copy, error: str) -> None:
         self._context.metrics.errors.labels("put", self.name).inc()

@@ -40,6 +40,7 @@ class Lanes:
         self._lanes = (self._urgent, self._fresh, *self._backlog.values())
         self._in_hand: dict[UUID, bool] = {}  # and whether it was fresh
         self._withheld: set[UUID] = set()
+        self._in_vain: set[UUID] = set()
         self._urgent_may_wait = True
         self._reopened = 0
         self.idle = asyncio.Event()
@@ -71,6 +72,7 @@ class Lanes:
         """All that waits here is only in the journal from now on, and comes in its order."""
         for lane in self._lanes:
             lane.clear()
+        self._in_vain.clear()
         self.reopen()
 
     def reopen(self) -> None:
@@ -92,6 +94,12 @@ class Lanes:
         if was_fresh:
             self.offer(segment)
 
+    def others_first(self, segment: Segment) -> None:
+        """It was the one to try whether the backend is back, in vain: perhaps for a reason of its own."""
+        if len(self._in_vain) >= FRESH:
+            self._in_vain.clear()
+        self._in_vain.add(segment.id)
+
     @contextmanager
     def withheld(self, segment_id: UUID) -> Iterator[bool]:
         """Nobody is given the segment while the block lasts. False: a worker has it already."""
@@ -109,6 +117,14 @@ class Lanes:
 
     async def take(self) -> Segment | None:
         """The next segment, claimed for the caller; None with nothing due."""
+        segment = await self._next()
+        if segment is None and self._in_vain:  # there are no others
+            self._in_vain.clear()
+            self.reopen()
+            segment = await self._next()
+        return segment
+
+    async def _next(self) -> Segment | None:
         if self._urgent_may_wait and not self._urgent:
             await self._fetch_urgent()
         if self._urgent:
@@ -150,13 +166,12 @@ class Lanes:
     async def _fetch_urgent(self) -> None:
         """What became urgent may wait in another lane already: then it changes over."""
         self._urgent_may_wait = False
-        taken = len(self._in_hand) + len(self._withheld)
-        limit = BATCH + taken
+        limit = BATCH + self._kept_back
         found = await self._copies.due(
             self._backend, Order.OLDEST, limit, self._clock.now(), urgent_only=True
         )
         for segment in found:
-            if segment.id not in self._in_hand and segment.id not in self._withheld:
+            if not self._is_kept_back(segment.id):
                 for lane in self._lanes:
                     lane.pop(segment.id, None)
                 self._urgent[segment.id] = segment
@@ -168,7 +183,7 @@ class Lanes:
         if self.exhausted:
             return
         reopened = self._reopened
-        limit = BATCH + len(self._in_hand) + len(self._withheld)
+        limit = BATCH + self._kept_back
         while True:
             found = await self._copies.due(self._backend, order, limit, self._clock.now())
             free = [segment for segment in found if not self._is_claimed(segment.id)]
@@ -180,12 +195,15 @@ class Lanes:
         if not free and reopened == self._reopened:
             self.exhausted = True
 
+    @property
+    def _kept_back(self) -> int:
+        return len(self._in_hand) + len(self._withheld) + len(self._in_vain)
+
+    def _is_kept_back(self, segment_id: UUID) -> bool:
+        return segment_id in self._in_hand or segment_id in self._withheld or segment_id in self._in_vain
+
     def _is_claimed(self, segment_id: UUID) -> bool:
-        return (
-            segment_id in self._in_hand
-            or segment_id in self._withheld
-            or any(segment_id in lane for lane in self._lanes)
-        )
+        return self._is_kept_back(segment_id) or any(segment_id in lane for lane in self._lanes)
 
     def _more_may_be_due(self) -> None:
         self._reopened += 1

@@ -88,7 +88,8 @@ class _Fate(Enum):
 
     PRUNED = "pruned"
     STAYS = "stays"
-    UNDECIDED = "undecided"  # a backend could not be asked, or the journal has no room
+    UNASKED = "unasked"  # a backend could not be asked; it stays, in this hour
+    UNDECIDED = "undecided"  # the journal has no room
 
 
 class Pruner:
@@ -136,9 +137,11 @@ class Pruner:
             candidates = await self._journal.sources.settled_before(moment, BATCH, self._considered)
             fates = await self._consider_all(candidates)
             pruned += fates.count(_Fate.PRUNED)
-            if not candidates or _Fate.UNDECIDED in fates:
+            if not fates or _Fate.UNDECIDED in fates:
                 break
-            self._considered = _settled_at(candidates[-1])
+            self._considered = _settled_at(candidates[len(fates) - 1])
+            if len(fates) < len(candidates):
+                break
         if pruned:
             log.info("%d sources pruned", pruned)
         return pruned
@@ -156,9 +159,10 @@ class Pruner:
             async with asyncio.TaskGroup() as tasks:
                 some = candidates[first : first + AT_ONCE]
                 tries = [tasks.create_task(self._fate_of(segment)) for segment in some]
-            fates += [each.result() for each in tries]
-            if _Fate.UNDECIDED in fates:
-                break  # the next would wait for the same backend
+            decided = [each.result() for each in tries]
+            fates += decided
+            if _Fate.UNDECIDED in decided or _is_away(decided):
+                break  # the next would wait for the same
         return fates
 
     async def _fate_of(self, segment: Segment) -> _Fate:
@@ -183,8 +187,10 @@ class Pruner:
             return _Fate.STAYS  # another version is registered by the scan
         held = await self._still_held_everywhere(segment)
         if held is None:
-            return _Fate.UNDECIDED
-        return await self._prune(segment) if held and self._may_go(segment) else _Fate.STAYS
+            return _Fate.UNASKED
+        now = await self._journal.segments.by_id(segment.id) if held else None
+        # Asking took its time: a copy that was put anew meanwhile has a grace of its own.
+        return await self._prune(now) if now is not None and self._may_go(now) else _Fate.STAYS
 
     def _may_go(self, segment: Segment) -> bool:
         return not self.pinned[segment.id] and may_prune(segment, self.rules, self._clock.now())
@@ -247,6 +253,11 @@ class Pruner:
     def _tell_if_lost(self, lost: Segment | None, cause: str) -> None:
         if lost is not None:
             tell_loss(self._metrics, self._hub, lost, lost.span, cause, self._clock.now())
+
+
+def _is_away(fates: Sequence[_Fate]) -> bool:
+    """Whether it must be the backend that nobody could ask, and not a few objects that are out of reach."""
+    return _Fate.UNASKED in fates and _Fate.PRUNED not in fates
 
 
 def is_the_very_file(registered: FileIdentity, found: FileIdentity) -> bool:

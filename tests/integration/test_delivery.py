@@ -23,6 +23,7 @@ from tests.fakes.scripted_backend import (
     Rejected,
     ScriptedBackend,
     Spoils,
+    Throttled,
     Unavailable,
 )
 from tests.services.jumping import eventually, jumping, passing
@@ -224,6 +225,52 @@ async def test_an_object_that_alone_meets_an_outage_does_not_hold_up_the_others(
             backend.recover()
             await delivered(rig, poison)
         assert len(rig.alerts()) <= 2, "at most one false alarm and its end"
+
+
+@pytest.mark.parametrize(
+    ("failure", "workers"), [(Unavailable(), 1), (Unavailable("auth"), 4), (Throttled(), 4)]
+)
+@jumping
+async def test_an_urgent_segment_that_always_fails_does_not_make_an_outage_endless(
+    tmp_path: Path, failure: Outcome, workers: int
+) -> None:
+    """It was the first in line each time that somebody had to find out whether the backend was back."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        poison = await rig.recorded(0, "yard")
+        others = [await rig.recorded(number) for number in range(10)]
+        await rig.journal.copies.urge(poison.camera_id, poison.span, None)
+        backend.then(Op.PROBE, Ok())
+        backend.always(failure)
+        delivery = rig.delivery(backend, workers=workers)
+        async with rig.delivering(delivery):
+            await eventually(lambda: delivery.trouble is not None, "the outage is noticed")
+            backend.rule = lambda call: failure if call.segment_id == str(poison.id) else Ok()
+            await eventually(lambda: rig.all_verified(*others), "all others are delivered", timeout_s=20)
+            backend.recover()
+            await delivered(rig, poison)
+        assert (await rig.copy(poison)).attempts == 0
+
+
+@jumping
+async def test_an_error_nobody_thought_of_while_the_recorder_side_looks_again_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def odd(*_: object) -> None:
+        raise ZeroDivisionError
+
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        changed, other = await rig.recorded(0), await rig.recorded(1)
+        rig.write(0, version=1)
+        monkeypatch.setattr(rig.ingest, "consider", odd)
+        async with rig.delivering(rig.delivery(backend)):
+            await delivered(rig, other)
+
+            async def waits() -> bool:
+                return "ZeroDivisionError" in ((await rig.copy(changed)).error or "")
+
+            await eventually(waits, "it alone waits")
 
 
 @jumping

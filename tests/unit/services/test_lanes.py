@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import tracemalloc
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,14 @@ from tests.unit.journal.samples import (
     span,
 )
 
-LATER = datetime(2100, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+
+
+class Standing(SystemClock):
+    """It is NOW."""
+
+    def now(self) -> datetime:
+        return NOW
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 
 def lanes_of(journal: Journal, newest_share: float = 0.3) -> Lanes:
-    return Lanes("S3", journal.copies, SystemClock(), newest_share)
+    return Lanes("S3", journal.copies, Standing(), newest_share)
 
 
 async def recorded(journal: Journal, count: int, first: int = 0) -> list[Segment]:
@@ -195,7 +202,7 @@ async def test_word_of_more_that_comes_while_the_journal_is_asked_is_not_missed(
                 lanes.reopen()
             return found
 
-    lanes = Lanes("S3", Asked.__new__(Asked), SystemClock(), 0.0)
+    lanes = Lanes("S3", Asked.__new__(Asked), Standing(), 0.0)
     assert await lanes.take() is None
     assert not lanes.exhausted
     assert await taken(lanes, 1) == [late.id]
@@ -222,6 +229,25 @@ async def test_what_is_withheld_is_not_given_out_and_what_is_in_hand_is_not_with
         assert await taken(lanes, 2) == [backlog[2].id, backlog[3].id]
         assert await lanes.take() is None
     assert set(await taken(lanes, 2)) == {backlog[1].id, fresh_one.id}
+
+
+async def test_what_was_tried_in_vain_comes_after_all_others_and_again_when_there_are_none(
+    journal: Journal,
+) -> None:
+    urgent = await record(journal, new(100, YARD))
+    await journal.copies.urge(YARD.id, ALWAYS, None)
+    backlog = await recorded(journal, 2)
+    lanes = lanes_of(journal, newest_share=0.0)
+    order = []
+    for _ in range(5):
+        segment = await lanes.take()
+        assert segment is not None
+        order.append(segment.id)
+        lanes.others_first(segment)
+        lanes.reopen()
+        lanes.release(segment)
+    assert order[:3] == [urgent.id, backlog[0].id, backlog[1].id]
+    assert order[3:] == [urgent.id, backlog[0].id], "all over again"
 
 
 async def test_idle_says_whether_anybody_has_a_segment(journal: Journal) -> None:
