@@ -75,6 +75,7 @@ class RootWatch:
         self._hint_arrived = asyncio.Event()
         self._new_folders: set[str] = set()
         self._folder_arrived = asyncio.Event()
+        self._unscanned: set[str] = set()  # folders looked into that no scan has met yet
         self._owed: set[str] = set()  # folders with files that were put off
         self._plan_changed = asyncio.Event()
         self._soon = False
@@ -192,7 +193,9 @@ class RootWatch:
         listings = self._scanner.below(folder)
         found = 0
         while (listing := await asyncio.to_thread(next, listings, None)) is not None:
+            self._unscanned.add(listing.folder)
             found += await self._compare(listing)
+        self._count_folders()
         self._count_found(found)
 
     # Scans
@@ -251,12 +254,17 @@ class RootWatch:
     def _finish(self, started: float, found: int) -> None:
         self.scanned_at = time.monotonic()
         self._settling.forget_older_than(self.scanned_at - FULL_SCAN_S)
-        self._context.census.count(self._root.path, self._scanner.folders if self._supervisor.watching else 0)
+        self._count_folders()
         metrics = self._context.metrics
         metrics.scan_seconds.labels(self._root.path).set(self.scanned_at - started)
         metrics.watcher_up.labels(self._root.path).set(0 if self.polling else 1)
         self._count_found(found)
         self.scans += 1
+
+    def _count_folders(self) -> None:
+        self._unscanned = {folder for folder in self._unscanned if not self._scanner.knows(folder)}
+        folders = self._scanner.folders + len(self._unscanned)
+        self._context.census.count(self._root.path, folders if self._supervisor.watching else 0)
 
     def _count_found(self, found: int) -> None:
         if found:

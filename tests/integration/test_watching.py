@@ -481,6 +481,18 @@ async def test_a_shortage_of_watches_lasts_until_there_are_enough(
 
 
 @pytest.mark.usefixtures("hasty")
+async def test_a_new_folder_that_could_not_be_watched_is_missed_before_the_next_scan(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan interval is an hour; the folder's later segments would be found by nobody for so long."""
+    monkeypatch.setattr(supervision, "watches_held", lambda: 1)
+    async with host.watched() as watch:
+        assert not watch.polling, "the root has its watch"
+        host.cam("gate").write()
+        await until(lambda: watch.polling, "the shortage is noticed")
+
+
+@pytest.mark.usefixtures("hasty")
 async def test_a_file_written_to_while_a_scan_looks_is_looked_at_again(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,10 @@ class Scanner:
         """Folders seen by the last whole scan."""
         return len(self._folders)
 
+    def knows(self, folder: str) -> bool:
+        """Whether a scan has met this folder."""
+        return folder in self._folders
+
     def changed(self, *, full: bool = False) -> Iterator[Listing]:
         """Listings of the folders that changed since they were settled, of all of them if `full`.
 
