@@ -91,9 +91,12 @@ class Daemon:
     async def _stop(self, working: list[asyncio.Task[None]]) -> None:
         log.info("stopping: deliveries in hand get %g s", STOP_DEADLINE_S)
         self._manager.stopping()
-        await self._parts.api.stop()
-        draining = asyncio.create_task(self._drain())
         hurry = asyncio.create_task(self._hurry_asked.wait())
+        api = asyncio.create_task(self._parts.api.stop())
+        await asyncio.wait([api, hurry], return_when=asyncio.FIRST_COMPLETED)
+        self._parts.api.break_off()
+        await api
+        draining = asyncio.create_task(self._drain())
         await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
         for task in (draining, hurry, *working):
             task.cancel()

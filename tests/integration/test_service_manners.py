@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -90,6 +90,42 @@ def test_a_reload_asked_for_while_it_starts_does_not_end_it(daemon: Daemon) -> N
         settings.write(f"data_dir: {daemon.data_dir}\napi: {{port: 0}}\nlog_format: plain\n")
     daemon.wait_ready()
     assert daemon.stop() == 0
+
+
+PATIENT = """
+from cctv_storaged import cli
+from cctv_storaged.api import server
+server.STOP_TIMEOUT_S = 3600
+cli.main()
+"""
+
+
+def test_a_second_signal_waits_for_no_client(daemon: Daemon) -> None:
+    """With an API that would wait an hour for a download that nobody takes."""
+    daemon.start()
+    assert daemon.stop() == 0
+    with daemon.log_file.open("wb") as log:
+        daemon.process = subprocess.Popen(
+            [sys.executable, "-c", PATIENT, "run", "--config", str(daemon.config)],
+            stdout=log,
+            stderr=log,
+            env=daemon._environ(),
+            start_new_session=True,
+        )
+    daemon.wait_ready()
+    video = make_ts(daemon.folder, seconds=1).read_bytes()
+    day = daemon.recordings / "gate" / "2026-11-22"
+    day.mkdir(parents=True)
+    (day / "10-00-00.ts").write_bytes(video * (32 * 2**20 // len(video)))  # more than sockets hold
+    (segment,) = daemon.wait_segments(1)
+    address = urlsplit(daemon.url)
+    with socket.create_connection((address.hostname or "", address.port or 0)) as client:
+        path = f"/api/v1/storage/segments/{segment['camera_id']}/{segment['id']}/content"
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert client.recv(1)
+        daemon.signal(signal.SIGTERM)
+        wait_until(lambda: "stopping" in daemon.log, "the first signal is heard", details=lambda: daemon.log)
+        assert daemon.stop() == 0
 
 
 def test_what_is_set_and_not_yet_acted_on_is_told_at_start_and_by_a_reload(daemon: Daemon) -> None:

@@ -89,6 +89,10 @@ class ApiServer:
             return
         listening.close()
         await self._runner.cleanup()
+        self.break_off()
+
+    def break_off(self) -> None:
+        """Waits for no client any more: a stop under way has then next to nothing to wait for."""
         for connection in tuple(self._connections):
             connection.abort()
 
