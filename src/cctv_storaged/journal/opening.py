@@ -146,7 +146,10 @@ def _damage_to_sqlite(connection: sqlite3.Connection, path: Path) -> str | None:
     """Both a bad answer and an error count."""
     try:
         configure(connection)
-        whole = not closed_cleanly(connection) or path.stat().st_size <= FULL_CHECK_BYTES
+        size_bytes = path.stat().st_size
+        whole = not closed_cleanly(connection) or size_bytes <= FULL_CHECK_BYTES
+        if whole and size_bytes > FULL_CHECK_BYTES:
+            log.warning("journal %s was not closed: all %d MB are read first", path, size_bytes // 10**6)
         return damage_in(connection, whole=whole)
     except sqlite3.DatabaseError as exc:
         if is_damage(exc) or not concerns_the_journal(exc):
