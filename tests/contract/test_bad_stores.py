@@ -87,7 +87,7 @@ async def test_an_upload_in_parts_carries_checksums_and_the_condition_at_the_end
     write_source(source, some_bytes(SINGLE_PUT_MAX_BYTES + 1))
     await knowing(backend).verify(await put(backend, source))
     parts = [seen for seen in stub.requests("PUT") if "partNumber" in seen.query]
-    assert [seen.query["partNumber"] for seen in parts] == ["1", "2", "3", "4", "5"]
+    assert [seen.query["partNumber"] for seen in parts] == ["1", "2"]
     assert all("x-amz-checksum-sha256" in seen.headers for seen in parts)
     begin, complete = stub.requests("POST")
     assert begin.headers["x-amz-checksum-algorithm"] == "SHA256"
@@ -304,7 +304,7 @@ async def test_a_completion_that_fails_behind_a_200_is_no_success(
 async def test_a_part_refused_aborts_the_upload(backend: ObjectStore, stub: S3Stub, source: Path) -> None:
     knowing(backend)
     write_source(source, some_bytes(SINGLE_PUT_MAX_BYTES + 1))
-    stub.next(Mishap(status=400, code="EntityTooSmall"), fits=lambda seen: seen.query["partNumber"] == "3")
+    stub.next(Mishap(status=400, code="EntityTooSmall"), fits=lambda seen: seen.query["partNumber"] == "2")
     with pytest.raises(ObjectRejected):
         await put(backend, source)
     assert stub.uploads == {}

@@ -26,7 +26,7 @@ from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, Bucket, SeaweedServer
 UNLIMITED = ByteBudget(None)
 PATH = "camera/2026/03/05/12/a.ts"
 SIZE = 300_000
-IN_PARTS = 4 * PART_BYTES + 188
+IN_PARTS = PART_BYTES + 188
 
 
 @pytest.fixture(params=STORES)

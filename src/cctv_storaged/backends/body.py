@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 BLOCK_BYTES = MIB
 PACED_BLOCK_BYTES = 64 * 1024  # small, so that a slow line is filled evenly
 SINGLE_PUT_MAX_BYTES = 64 * MIB
-PART_BYTES = 16 * MIB
+PART_BYTES = 64 * MIB  # few requests, and the first part's hash comes with the whole's
 PARTS_MAX = 10_000  # S3's limit for one upload
 LEAST_RATE_BYTES_PER_S = 256 * 1024  # a line slower than this counts as broken
 
@@ -47,10 +47,11 @@ def digest_file(descriptor: int, size_bytes: int) -> Digests:
     whole, parts = hashlib.sha256(), []
     part_size = part_size_bytes(size_bytes)
     for start in range(0, size_bytes, part_size):
-        part = hashlib.sha256()
+        part = hashlib.sha256() if start else whole  # up to its end the first part is the whole
         for block in read_blocks(descriptor, start, min(part_size, size_bytes - start)):
             whole.update(block)
-            part.update(block)
+            if part is not whole:
+                part.update(block)
         parts.append(part.digest())
     return Digests(sha256=whole.digest(), part_sha256=tuple(parts))
 
