@@ -24,6 +24,7 @@ from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import NewSegment, Segment, SegmentFlag, SourceFile
 from cctv_storaged.recorder.admission import CameraBook, Found, Root, inspect, whole
 from cctv_storaged.recorder.layout import Layout
+from cctv_storaged.recorder.mpegts import HEAD_BYTES, TAIL_BYTES
 from tests.fakes.fakecam import unique
 from tests.footage import cached_ts
 
@@ -217,3 +218,27 @@ async def test_an_open_file_on_a_network_mount_is_not_read_before_it_is_closed(
     bench.write(footage("growing"))
     outcome = await bench.ingest.consider(bench.root(remote=True), NAME, lambda source: False)
     assert outcome is Outcome.UNSETTLED
+
+
+async def test_looking_at_a_file_reads_its_two_ends_and_asks_for_no_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 9: the kernel's reading ahead doubles what a first scan costs a recorder's disk."""
+    advice, read = list[int](), list[int]()
+    real_advise, real_read = os.posix_fadvise, os.pread
+
+    def advise(descriptor: int, offset: int, length: int, kind: int) -> None:
+        advice.append(kind)
+        real_advise(descriptor, offset, length, kind)
+
+    def counted(descriptor: int, length: int, offset: int) -> bytes:
+        assert advice, "before the first byte is read"
+        read.append(length)
+        return real_read(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(os, "pread", counted)
+    bench.write(cached_ts(seconds=10, bitrate="4M", size="640x360").read_bytes())
+    assert await bench.look() is Outcome.REGISTERED
+    assert advice == [os.POSIX_FADV_RANDOM]
+    assert sum(read) == HEAD_BYTES + TAIL_BYTES

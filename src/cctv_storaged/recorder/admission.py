@@ -168,6 +168,8 @@ def _matched(root: Root, path: str) -> PathMatch:
 def _probed(opened: OpenSource) -> StreamFacts:
     if opened.identity.size_bytes == 0:
         raise NotASegment("empty", "the file has no bytes: its recorder was stopped before it wrote any")
+    # Both ends are wanted and nothing beside them: reading ahead would double what a scan costs the disk.
+    os.posix_fadvise(opened.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
     return probe_by(opened.read, opened.identity.size_bytes)
 
 

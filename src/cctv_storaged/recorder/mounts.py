@@ -7,6 +7,8 @@ from pathlib import Path
 NETWORK_TYPES = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "afs", "lustre", "ocfs2", "gfs2"}
 )
+SHARED_TYPES = frozenset({"virtiofs", "vboxsf", "vmhgfs", "prl_fs", "beegfs", "gpfs", "orangefs", "autofs"})
+"""Folders that a virtual machine shares with its host, clusters, and what mounts itself when it is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,7 @@ class Mount:
     @property
     def remote(self) -> bool:
         """Whether others can change files here without this kernel knowing; FUSE may, so it counts."""
-        return self.type in NETWORK_TYPES or self.type.startswith("fuse")
+        return self.type in NETWORK_TYPES | SHARED_TYPES or self.type.startswith("fuse")
 
 
 def mount_of(path: str, mountinfo: str | None = None) -> Mount:

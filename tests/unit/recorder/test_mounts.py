@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from cctv_storaged.recorder.mounts import mount_of
 
 TABLE = r"""
@@ -28,6 +30,12 @@ def test_network_and_fuse_mounts_are_remote() -> None:
     assert mount_of("/mnt/my share", TABLE).remote
     assert mount_of("/mnt/cloud", TABLE).remote
     assert not mount_of("/mnt/nas/local", TABLE).remote
+
+
+@pytest.mark.parametrize("kind", ["virtiofs", "vboxsf", "autofs"])
+def test_folders_shared_with_a_host_and_automounts_are_remote(kind: str) -> None:
+    """The host writes without this kernel knowing; what an automount will be, nobody knows yet."""
+    assert mount_of("/rec/gate", f"1 2 0:40 / /rec rw - {kind} share rw").remote
 
 
 def test_this_machine_has_a_root(tmp_path: Path) -> None:
