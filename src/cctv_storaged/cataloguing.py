@@ -17,7 +17,7 @@ from cctv_storaged.errors import CatalogUnavailable, JournalError, JournalFull
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import CopyState, Segment
+from cctv_storaged.model import BackendKind, Copy, CopyState, Segment
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Cataloguing:
                 failures = 0
             except CatalogUnavailable as exc:
                 failures += 1
+                self._metrics.errors.labels("catalog", "POSTGRES").inc()
                 self._is_away(str(exc))
                 await asyncio.sleep(random.uniform(0.5, min(RETRY_CAP_S, 2.0 ** min(failures, 10))))
             except JournalFull:
@@ -135,12 +136,11 @@ class Cataloguing:
 def catalog_row(segment: Segment, host_id: str) -> CatalogRow | None:
     """The catalog's row of a segment; None while no backend was ever given it.
 
-    The best copy stands for the row. One whose bytes are gone stays a row: its copies say so.
+    The best copy stands for the row, and of two good ones the object store's. One whose bytes are gone
+    stays a row: its copies say so.
     """
     placed = [copy for copy in segment.copies if copy.path is not None]
-    main = min(
-        placed, key=lambda copy: copy.state not in (CopyState.VERIFIED, CopyState.STORED), default=None
-    )
+    main = min(placed, key=_rank, default=None)
     if main is None or main.path is None or segment.sha256 is None:
         return None
     return CatalogRow(
@@ -167,3 +167,7 @@ def catalog_row(segment: Segment, host_id: str) -> CatalogRow | None:
             for copy in segment.copies
         ),
     )
+
+
+def _rank(copy: Copy) -> tuple[bool, bool]:
+    return copy.state not in (CopyState.VERIFIED, CopyState.STORED), copy.backend == BackendKind.MILESTONE

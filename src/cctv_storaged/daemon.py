@@ -10,8 +10,8 @@ skips the deadline.
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -31,6 +31,8 @@ STOP_DEADLINE_S = 20.0
 ABANDONED_S = 24 * 3600.0
 """An upload begun so long ago and not finished was left by a process that died."""
 STATUS_S = 10.0
+START_SIGN_S, START_GRANT_S = 20.0, 120.0
+"""A busy start (a large journal that was not closed is read whole) says so this often, and for so long."""
 
 
 class Daemon:
@@ -225,11 +227,28 @@ async def run(settings: Settings, reload_settings: Callable[[], Settings]) -> No
     reload_asked = asyncio.Event()  # heard from the start: left alone, the signal would end us
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_asked.set)
     manager = ServiceManager()
-    manager.extend_timeout(300)
     _tell_what_is_not_acted_on(settings)
     manager.status("opening the journal")
-    async with assembled(settings, SystemClock()) as parts:
+    async with AsyncExitStack() as stack:
+        async with _time_to_start(manager):
+            parts = await stack.enter_async_context(assembled(settings, SystemClock()))
         await Daemon(parts, reload_asked, reload_settings, manager).run()
+
+
+@asynccontextmanager
+async def _time_to_start(manager: ServiceManager) -> AsyncIterator[None]:
+    """The service manager's limit of a start moves on as long as the block lasts and the loop turns."""
+
+    async def ask() -> None:
+        while True:
+            manager.extend_timeout(START_GRANT_S)
+            await asyncio.sleep(START_SIGN_S)
+
+    asking = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        asking.cancel()
 
 
 def _tell_what_is_not_acted_on(settings: Settings) -> None:
