@@ -3,6 +3,7 @@
 See docs/design/architecture.md for the glossary these names come from.
 """
 
+import os
 import re
 import uuid
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ NAMESPACE = UUID("6f1c0f5e-4f0a-5f0e-9a53-1d3c7f6f2b10")
 _KEY = re.compile(
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{4}/\d\d/\d\d/\d\d/\d{8}T\d{6}\.\d{6}Z_\d+_[0-9a-f]{12}\.ts"
 )
+
+_HALF = 2**63
 
 
 class Mode(StrEnum):
@@ -177,6 +180,20 @@ class Segment:
 
     def copy_at(self, backend: str) -> Copy | None:
         return next((copy for copy in self.copies if copy.backend == backend), None)
+
+
+def identity_of(status: os.stat_result) -> FileIdentity:
+    """The facts of stat(2) that make a file this file.
+
+    A file's time may lie thousands of years away, set so or by a broken clock; the journal holds 64 bits. It
+    is taken modulo that, so that two times which differ still do.
+    """
+    return FileIdentity(
+        device=status.st_dev,
+        inode=status.st_ino,
+        size_bytes=status.st_size,
+        mtime_ns=(status.st_mtime_ns + _HALF) % (2 * _HALF) - _HALF,
+    )
 
 
 def camera_id_for(host_id: str, folder: str) -> UUID:

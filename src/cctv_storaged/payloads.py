@@ -18,8 +18,8 @@ from cctv_storaged.backends.base import Payload
 from cctv_storaged.backends.body import Digests, digest_file
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import SegmentError, SourceChanged
-from cctv_storaged.model import FileIdentity, Segment
-from cctv_storaged.recorder.source import OpenSource, identity_of, open_source
+from cctv_storaged.model import FileIdentity, Segment, identity_of
+from cctv_storaged.recorder.source import OpenSource, open_source
 from cctv_storaged.whereabouts import same_version
 
 T = TypeVar("T")

@@ -37,8 +37,8 @@ from cctv_storaged.events import EventHub
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import CopyState, FileIdentity, Segment, SourceState
-from cctv_storaged.recorder.source import identity_of, open_folder, open_source
+from cctv_storaged.model import CopyState, FileIdentity, Segment, SourceState, identity_of
+from cctv_storaged.recorder.source import open_folder, open_source
 from cctv_storaged.whereabouts import Whereabouts, whereabouts
 
 log = logging.getLogger(__name__)

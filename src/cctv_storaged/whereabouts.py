@@ -8,8 +8,8 @@ import os
 from enum import Enum
 
 from cctv_storaged.errors import NotASegment
-from cctv_storaged.model import FileIdentity, Segment, SourceFile
-from cctv_storaged.recorder.source import identity_of, open_folder
+from cctv_storaged.model import FileIdentity, Segment, SourceFile, identity_of
+from cctv_storaged.recorder.source import open_folder
 
 
 class Whereabouts(Enum):

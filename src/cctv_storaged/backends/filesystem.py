@@ -53,7 +53,7 @@ from cctv_storaged.errors import (
     ObjectRejected,
     SourceChanged,
 )
-from cctv_storaged.model import FileIdentity
+from cctv_storaged.model import FileIdentity, identity_of
 from cctv_storaged.pacing import ByteBudget
 
 _COPY_CHUNK_BYTES = 8 * MIB
@@ -211,7 +211,7 @@ class FilesystemBackend:
             if exc.errno not in NO_LINK:
                 raise
             return None
-        if _identity(os.fstat(put.payload.descriptor)) != put.identity:
+        if identity_of(os.fstat(put.payload.descriptor)) != put.identity:
             os.unlink(put.name, dir_fd=inside)  # our own second name for it, a moment old
             raise SourceChanged("the file was written to while it was linked")
         describe(put.payload.descriptor, put.payload.metadata)
@@ -229,7 +229,7 @@ class FilesystemBackend:
 
     def _finish(self, inside: int, temporary: str, descriptor: int, put: _Put) -> str:
         """Make the temporary file durable and give it the object's name."""
-        if _identity(os.fstat(put.payload.descriptor)) != put.identity:
+        if identity_of(os.fstat(put.payload.descriptor)) != put.identity:
             raise SourceChanged("the file was written to while it was copied")
         os.fchmod(descriptor, FILE_MODE)
         describe(descriptor, put.payload.metadata)
@@ -237,12 +237,12 @@ class FilesystemBackend:
         if not name_if_free(inside, temporary, put.name):
             return self._compare(inside, put)
         os.fsync(inside)
-        return _mark(_identity(os.fstat(descriptor)), trusted=False)
+        return _mark(identity_of(os.fstat(descriptor)), trusted=False)
 
     def _compare(self, inside: int, put: _Put) -> str:
         """The name is taken: by the same bytes (then it is made durable), or ObjectMismatch."""
         with opened_object(inside, put.name) as descriptor:
-            found = _identity(os.fstat(descriptor))
+            found = identity_of(os.fstat(descriptor))
             same_inode = found == put.identity
             if not same_inode and not _has(
                 descriptor, put.payload.size_bytes, put.payload.sha256, put.deadline
@@ -261,7 +261,7 @@ class FilesystemBackend:
             folder(self.location, names) as inside,
             opened_object(inside, name) as descriptor,
         ):
-            found = _identity(os.fstat(descriptor))
+            found = identity_of(os.fstat(descriptor))
             if found.size_bytes != expected.size_bytes:
                 raise ObjectMismatch(f"{doing}: {found.size_bytes} bytes, not {expected.size_bytes}")
             read_back = expected.doubted or is_sampled(expected.path, self._settings.readback_share)
@@ -277,7 +277,7 @@ class FilesystemBackend:
             folder(self.location, names) as inside,
             opened_object(inside, name) as descriptor,
         ):
-            found = _identity(os.fstat(descriptor))
+            found = identity_of(os.fstat(descriptor))
             return ObjectFacts(
                 path=path,
                 size_bytes=found.size_bytes,
@@ -325,18 +325,12 @@ class FilesystemBackend:
 
 def _settled(payload: Payload) -> FileIdentity:
     """The source's identity with the hashed bytes; SourceChanged where it has moved on since."""
-    found = _identity(os.fstat(payload.descriptor))
+    found = identity_of(os.fstat(payload.descriptor))
     if found.size_bytes != payload.size_bytes or payload.identity not in (None, found):
         raise SourceChanged("the file is another one than was hashed")
     if payload.identity is None and not whole(replace(payload, data=None)).is_true():
         raise SourceChanged("the file no longer has the bytes that were hashed")
     return found
-
-
-def _identity(found: os.stat_result) -> FileIdentity:
-    return FileIdentity(
-        device=found.st_dev, inode=found.st_ino, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns
-    )
 
 
 def _mark(identity: FileIdentity, *, trusted: bool) -> str:

@@ -20,10 +20,11 @@ from cctv_storaged.model import (
     SourceFile,
     TimeSpan,
     camera_id_for,
+    identity_of,
 )
 from cctv_storaged.recorder.layout import Layout, PathMatch, resolve_start
 from cctv_storaged.recorder.mpegts import StreamFacts, TimeBase, probe_by
-from cctv_storaged.recorder.source import OpenSource, Writer, identity_of, open_source
+from cctv_storaged.recorder.source import OpenSource, Writer, open_source
 
 LONGEST_GUESS = timedelta(hours=6)
 """A duration guessed from name and file time is believed up to this."""

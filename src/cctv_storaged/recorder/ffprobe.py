@@ -70,7 +70,7 @@ async def _child(program: str, descriptor: int) -> AsyncIterator[Process]:
         env={"PATH": os.pathsep.join(os.get_exec_path()), "LC_ALL": "C"},  # no secrets, no FFREPORT
     )
     try:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # a sandbox may refuse it
             os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         yield process
         await process.wait()

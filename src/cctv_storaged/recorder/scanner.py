@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from cctv_storaged.model import FileIdentity
-from cctv_storaged.recorder.source import identity_of
+from cctv_storaged.model import FileIdentity, identity_of
 
 RACY_NS = 2_000_000_000
 """A folder changed this recently may change again within its clock's tick: it is read again next time."""

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cctv_storaged.errors import NotASegment, SourceChanged
-from cctv_storaged.model import FileIdentity
-
-_HALF = 2**63
+from cctv_storaged.model import FileIdentity, identity_of
 
 
 class Writer(Enum):
@@ -58,20 +56,6 @@ class OpenSource:
     def unchanged(self) -> bool:
         """Whether the open file still is what it was when it was opened."""
         return identity_of(os.fstat(self.descriptor)) == self.identity
-
-
-def identity_of(status: os.stat_result) -> FileIdentity:
-    """The facts of stat(2) that make a file this file.
-
-    A file's time may lie thousands of years away, set so or by a broken clock; the journal holds 64 bits. It
-    is taken modulo that, so that two times which differ still do.
-    """
-    return FileIdentity(
-        device=status.st_dev,
-        inode=status.st_ino,
-        size_bytes=status.st_size,
-        mtime_ns=(status.st_mtime_ns + _HALF) % (2 * _HALF) - _HALF,
-    )
 
 
 @contextmanager
