@@ -44,7 +44,8 @@ class Breaker:
     """Circuit breaker of one backend; all times are monotonic seconds."""
 
     uniform: Callable[[float, float], float] = random.uniform
-    _failures: int = 0
+    _failures: int = 0  # in a row while it was closed
+    _vain_trials: int = 0  # since it opened
     _until: float = 0.0
     _trying: bool = False
     reason: str | None = field(default=None)
@@ -78,17 +79,20 @@ class Breaker:
 
     def failed(self, reason: str, now: float) -> bool:
         """The backend as a whole failed. Returns whether this opened the breaker."""
-        self._failures += 1
-        was_trying, self._trying = self._trying, False
-        was_open = self.reason is not None
-        tolerance = PATIENCE if reason == THROTTLED else TOLERANCE
-        if not was_open and self._failures < tolerance and reason not in AT_ONCE:
-            return False
-        if not was_open or was_trying:  # failures of puts that were under way do not prolong the pause
-            beyond = max(0, self._failures - tolerance)
-            ceiling = min(OPEN_CAP_S, OPEN_BASE_S * 2.0 ** min(beyond, 10))
-            self._until = now + self.uniform(ceiling / 2, ceiling)
+        was_open, was_trying, self._trying = self.reason is not None, self._trying, False
+        if not was_open:
+            self._failures += 1
+            tolerance = PATIENCE if reason == THROTTLED else TOLERANCE
+            if self._failures < tolerance and reason not in AT_ONCE:
+                return False
+            self._vain_trials = 0
         self.reason = reason
+        if was_open and not was_trying:
+            return False  # failures of puts that were under way do not prolong the pause, nor the next ones
+        if was_trying:
+            self._vain_trials += 1
+        ceiling = min(OPEN_CAP_S, OPEN_BASE_S * 2.0 ** min(self._vain_trials, 10))
+        self._until = now + self.uniform(ceiling / 2, ceiling)
         return not was_open
 
     @property

@@ -364,8 +364,13 @@ class Delivery:
         """What the backend holds by now: stored earlier and not proven yet, or put here."""
         if copy.state is CopyState.STORED and copy.path is not None and segment.sha256 is not None:
             await until_marked.enter_async_context(self.exclusive(copy.path))
-            size = segment.size_bytes
-            return StoredObject(path=copy.path, size_bytes=size, sha256=segment.sha256, etag=copy.etag)
+            return StoredObject(
+                path=copy.path,
+                size_bytes=segment.size_bytes,
+                sha256=segment.sha256,
+                etag=copy.etag,
+                doubted=True,  # by a reader perhaps, who got other bytes than the head tells of
+            )
         async with self._payloads.of(segment) as (payload, hashed):
             key = object_key(self._settings.prefix, hashed)
             self._remember(hashed)

@@ -311,6 +311,23 @@ def test_what_a_store_spoils_is_noticed_and_delivered_anew_beside_it(make_stubbe
         assert len(set(host.stub.objects) - paths) == 1, "what is spoiled stays; nothing was overwritten"
 
 
+def test_bytes_that_rot_after_their_proof_are_found_by_a_reader_and_delivered_anew(
+    stubbed: tuple[Stubbed, ...],
+) -> None:
+    """T-22: size, ETag and checksum of the object are what they were; only its bytes tell."""
+    for host in stubbed:
+        [segment] = host.delivered()
+        key = segment["storage_path"]
+        rotten = flip_one_byte(host.stub.objects[key].data)
+        host.stub.objects[key] = replace(host.stub.objects[key], data=rotten)
+        with away(host.daemon.recordings / host.cam.written[0].path):
+            host.content(segment, expect=502)
+    for host in stubbed:
+        host.wait_objects(2)
+        [segment] = host.settled(host.stub.digests)
+        assert segment["storage_path"].endswith(".1.ts"), "beside what is rotten"
+
+
 # Forgetting (T-23)
 
 

@@ -53,6 +53,9 @@ def test_puts_that_were_under_way_do_not_prolong_the_pause() -> None:
     for _ in range(20):
         breaker.failed("network", 0.0)
     assert breaker.wait_s(0.0) == before
+    assert breaker.admit(before)
+    breaker.failed("network", before)
+    assert breaker.wait_s(before) == 2 * before, "one trial in vain, whatever was under way"
 
 
 @given(st.integers(1, 200))
