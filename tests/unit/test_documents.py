@@ -16,6 +16,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+PROMISES = ROOT / "docs" / "design" / "promises.md"
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -23,6 +24,17 @@ LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_promise_names_tests_that_are_there() -> None:
+    words = re.findall(r"`([^`]+)`", PROMISES.read_text())
+    files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    defined = {name for text in files.values() for name in re.findall(r"def (test_\w+)", text)}
+    paths = {word for word in words if word.startswith("tests/")}
+    names = {word for word in words if word.startswith("test_")} - files.keys()
+    assert len(names) > 5 < len(paths)
+    assert [path for path in paths if not list(ROOT.glob(path.rstrip("/")))] == []
+    assert [name for name in names if not any(each.startswith(name.rstrip("…")) for each in defined)] == []
 
 
 def test_the_settings_in_the_readme_are_accepted(tmp_path: Path) -> None:
