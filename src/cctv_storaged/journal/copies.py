@@ -208,13 +208,33 @@ def _key(db: sqlite3.Connection, segment_id: UUID) -> int:
     return -1 if row is None else int(row[0])  # a segment deleted meanwhile: updates then change nothing
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a delivery has to be held against: each statement costs other threads their turn."""
+
+    no: int
+    id: bytes
+    sha256: bytes | None
+    state: CopyState
+
+
+def _known(db: sqlite3.Connection, segment_id: UUID, backend: str) -> _Known | None:
+    """None where the journal wants no such copy."""
+    row = db.execute(
+        """SELECT s.no, s.id, s.sha256, copy.state FROM segment s
+             JOIN copy ON copy.segment_no = s.no AND copy.backend = ? WHERE s.id = ?""",
+        (backend, segment_id.bytes),
+    ).fetchone()
+    return None if row is None else _Known(row[0], row[1], row[2], CopyState(row[3]))
+
+
 def _stored(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> bool:
-    no = _key(db, segment_id)
-    if _state(db, no, backend) is CopyState.VERIFIED:
+    known = _known(db, segment_id, backend)
+    if known is not None and known.state is CopyState.VERIFIED:
         return True
     return _put(
         db,
-        no,
+        known,
         backend,
         proof,
         now,
@@ -224,13 +244,13 @@ def _stored(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Proof
 
 
 def _verified(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> bool:
-    no = _key(db, segment_id)
-    if _state(db, no, backend) is CopyState.VERIFIED:
-        _take_hash(db, no, proof.sha256)
+    known = _known(db, segment_id, backend)
+    if known is not None and known.state is CopyState.VERIFIED:
+        _take_hash(db, known, proof.sha256)
         return True
     return _put(
         db,
-        no,
+        known,
         backend,
         proof,
         now,
@@ -240,34 +260,28 @@ def _verified(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Pro
     )
 
 
-def _put(db: sqlite3.Connection, no: int, backend: str, proof: Proof, now: datetime, update: str) -> bool:
+def _put(
+    db: sqlite3.Connection, known: _Known | None, backend: str, proof: Proof, now: datetime, update: str
+) -> bool:
     """Takes a delivery to the books, also one that had been given up: what is there is there."""
-    before = _state(db, no, backend)
-    if before not in (CopyState.PENDING, CopyState.STORED, CopyState.FAILED):
+    if known is None or known.state not in (CopyState.PENDING, CopyState.STORED, CopyState.FAILED):
         return False
-    _take_hash(db, no, proof.sha256)
-    db.execute(
-        update, (proof.path, None if proof.etag is None else text(proof.etag), to_us(now), no, backend)
-    )
-    if before is not CopyState.PENDING:
-        ledger.tell_if_found(db, segment_by_no(db, no), now)
+    _take_hash(db, known, proof.sha256)
+    etag = None if proof.etag is None else text(proof.etag)
+    db.execute(update, (proof.path, etag, to_us(now), known.no, backend))
+    if known.state is not CopyState.PENDING:
+        ledger.tell_if_found(db, segment_by_no(db, known.no), now)
     return True
 
 
-def _state(db: sqlite3.Connection, no: int, backend: str) -> CopyState | None:
-    row = db.execute("SELECT state FROM copy WHERE segment_no = ? AND backend = ?", (no, backend)).fetchone()
-    return None if row is None else CopyState(row[0])
-
-
-def _take_hash(db: sqlite3.Connection, no: int, sha256: bytes) -> None:
+def _take_hash(db: sqlite3.Connection, known: _Known, sha256: bytes) -> None:
     """The first delivery tells the journal the hash, and every later one has to agree with it."""
-    known = db.execute("SELECT id, sha256 FROM segment WHERE no = ?", (no,)).fetchone()
-    if known[1] is None:
-        db.execute("UPDATE segment SET sha256 = ? WHERE no = ?", (sha256, no))
-        _flag_if_twin(db, no)
-    elif known[1] != sha256:
+    if known.sha256 is None:
+        db.execute("UPDATE segment SET sha256 = ? WHERE no = ?", (sha256, known.no))
+        _flag_if_twin(db, known.no)
+    elif known.sha256 != sha256:
         raise ObjectMismatch(
-            f"segment {UUID(bytes=known[0])} was delivered with SHA-256 {known[1].hex()} before, "
+            f"segment {UUID(bytes=known.id)} was delivered with SHA-256 {known.sha256.hex()} before, "
             f"and now with {sha256.hex()}: its source has changed, or cannot be read reliably"
         )
 

@@ -244,8 +244,9 @@ class Store:
 def _transaction(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[_Outcome]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        outcomes = [_alone(connection, operation) for operation in operations]
-        connection.execute("COMMIT")
+        outcomes = _each(connection, operations) if len(operations) > 1 else _only(connection, *operations)
+        if connection.in_transaction:
+            connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -253,18 +254,34 @@ def _transaction(connection: sqlite3.Connection, operations: list[Operation[Any]
     return outcomes
 
 
-def _alone(connection: sqlite3.Connection, operation: Operation[Any]) -> _Outcome:
-    """One operation inside the batch: what it raises undoes it and no other."""
-    connection.execute("SAVEPOINT operation")
+def _each(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[_Outcome]:
+    """Operations side by side: what one raises undoes it and no other."""
+    outcomes = []
+    for operation in operations:
+        connection.execute("SAVEPOINT operation")
+        outcome = _tried(connection, operation)
+        if outcome.error is not None:
+            connection.execute("ROLLBACK TO operation")
+        connection.execute("RELEASE operation")
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _only(connection: sqlite3.Connection, operation: Operation[Any]) -> list[_Outcome]:
+    """One that is alone needs no savepoint: what it raises undoes all there is."""
+    outcome = _tried(connection, operation)
+    if outcome.error is not None:
+        connection.execute("ROLLBACK")
+    return [outcome]
+
+
+def _tried(connection: sqlite3.Connection, operation: Operation[Any]) -> _Outcome:
     try:
-        outcome = _Outcome(value=operation(connection))
+        return _Outcome(value=operation(connection))
     except Exception as exc:  # the item boundary of the batch: the error goes to whoever handed the item in
         if concerns_the_journal(exc):
             raise
-        connection.execute("ROLLBACK TO operation")
-        outcome = _Outcome(error=exc)
-    connection.execute("RELEASE operation")
-    return outcome
+        return _Outcome(error=exc)
 
 
 def _answer(future: asyncio.Future[Any], outcome: _Outcome) -> None:
