@@ -11,9 +11,10 @@ import os
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from cctv_storaged.errors import BackendUnavailable, SourceChanged
 _HEAD_MAX_BYTES = 64 * 1024
 _BODY_MAX_BYTES = 4 * 1024 * 1024
 _RECEIVE_BYTES = 16 * 1024
+_TIMEOUT_SLACK_S = 0.25  # a timeout is not set anew for less
 _IDLE_MAX_S = 15.0  # servers close idle connections after 20 s and more; an older one is not trusted
 
 
@@ -155,11 +157,19 @@ class _Garbled(Exception):
 
 
 class _Connection:
-    """One socket and what is read ahead from it."""
+    """One socket and what is read ahead from it.
+
+    A plain socket blocks, and the kernel keeps its timeouts (SO_SNDTIMEO, SO_RCVTIMEO): Python's own cost two
+    more system calls for each that matters, and with each of them the interpreter's lock changes hands.
+    """
 
     def __init__(self, sock: socket.socket, read_timeout_s: float) -> None:
         self._socket = sock
+        self._encrypts = isinstance(sock, ssl.SSLSocket)
+        if not self._encrypts:
+            sock.settimeout(None)
         self._read_timeout_s = read_timeout_s
+        self._timeout_s = 0.0
         self._ahead = b""
         self._used_at = time.monotonic()
 
@@ -192,58 +202,65 @@ class _Connection:
 
     def _send(self, head: bytes, body: Body | bytes | None, deadline: Deadline) -> bool:
         """False where the peer answered, or hung up, before it had everything: then its word is read."""
+        pieces = self._pieces(body)
         try:
-            self._set_timeout(deadline)
-            self._socket.sendall(head)
-            for number, piece in enumerate(self._pieces(body)):
-                if number and self._answers_early():
+            first = next(pieces, b"")
+            if isinstance(first, Extent):
+                self._send_bytes(deadline, head)
+                self._send_extent(deadline, first)
+            else:
+                self._send_bytes(deadline, head, first)
+            for piece in pieces:
+                if self._answers_early():
                     return False
-                self._set_timeout(deadline)
                 if isinstance(piece, Extent):
-                    self._send_extent(piece)
+                    self._send_extent(deadline, piece)
                 else:
-                    self._socket.sendall(piece)
+                    self._send_bytes(deadline, piece)
         except (BrokenPipeError, ConnectionResetError):
             if not self._has_input():
                 raise
             return False
         return True
 
-    def _pieces(self, body: Body | bytes | None) -> Iterable[bytes | memoryview | Extent]:
+    def _pieces(self, body: Body | bytes | None) -> Iterator[bytes | memoryview | Extent]:
         if isinstance(body, Body):
-            return body.extents() if body.in_file and not self._encrypts else body
-        return () if body is None else (body,)
+            return body.extents() if body.in_file and not self._encrypts else iter(body)
+        return iter(() if body is None else (body,))
 
-    def _send_extent(self, extent: Extent) -> None:
+    def _send_bytes(self, deadline: Deadline, *buffers: bytes | memoryview) -> None:
+        self._set_timeout(deadline)
+        if self._encrypts:
+            for buffer in buffers:
+                self._socket.sendall(buffer)
+            return
+        left = [memoryview(buffer) for buffer in buffers if len(buffer)]
+        while left:
+            try:
+                left = _behind(left, self._socket.sendmsg(left))
+            except BlockingIOError as exc:
+                raise TimeoutError("timed out") from exc
+            if left:
+                self._set_timeout(deadline)
+
+    def _send_extent(self, deadline: Deadline, extent: Extent) -> None:
         """From the page cache into the socket, without a copy in this process (sendfile(2))."""
         position, end = extent.start, extent.start + extent.size_bytes
-        limit = time.monotonic() + (self._socket.gettimeout() or 0.0)
         while position < end:
+            self._set_timeout(deadline)
             try:
                 sent = os.sendfile(self._socket.fileno(), extent.descriptor, position, end - position)
-            except BlockingIOError:
-                self._await_room(limit)
-                continue
+            except BlockingIOError as exc:
+                raise TimeoutError("timed out") from exc
             except (BrokenPipeError, ConnectionResetError):
                 raise
             except OSError:  # not a file system for this, or a disk's error: reading tells them apart
-                rest = Extent(extent.descriptor, position, end - position)
-                for block in rest.blocks():
-                    self._socket.sendall(block)
+                for block in Extent(extent.descriptor, position, end - position).blocks():
+                    self._send_bytes(deadline, block)
                 return
             if sent == 0:
                 raise SourceChanged(f"the file ends at byte {position}, {end} were expected")
             position += sent
-
-    def _await_room(self, limit: float) -> None:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLOUT)
-        if not poll.poll(max(0.0, limit - time.monotonic()) * 1000):
-            raise TimeoutError("timed out")
-
-    @property
-    def _encrypts(self) -> bool:
-        return isinstance(self._socket, ssl.SSLSocket)
 
     def _receive_head(self, deadline: Deadline) -> tuple[bytes, int, dict[str, str]]:
         while True:
@@ -308,13 +325,25 @@ class _Connection:
 
     def _receive(self, deadline: Deadline) -> bytes:
         self._set_timeout(deadline)
-        data = self._socket.recv(_RECEIVE_BYTES)
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError as exc:
+            raise TimeoutError("timed out") from exc
         if not data:
             raise _Ended("closed before the answer was whole")
         return data
 
     def _set_timeout(self, deadline: Deadline) -> None:
-        self._socket.settimeout(min(self._read_timeout_s, deadline.remaining_s()))
+        timeout_s = min(self._read_timeout_s, deadline.remaining_s())
+        if timeout_s <= self._timeout_s <= timeout_s + _TIMEOUT_SLACK_S:
+            return
+        self._timeout_s = timeout_s
+        if self._encrypts:
+            self._socket.settimeout(timeout_s)
+            return
+        timeval = struct.pack("@ll", int(timeout_s), max(1, int(timeout_s % 1 * 1e6)))  # 0 would be for ever
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, timeval)
 
     def _answers_early(self) -> bool:
         # TLS 1.3 sends session tickets of its own accord: there, input need not be an answer.
@@ -324,6 +353,15 @@ class _Connection:
         poll = select.poll()  # select(2) would fail above descriptor 1023
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(0))
+
+
+def _behind(buffers: list[memoryview], size_bytes: int) -> list[memoryview]:
+    """What is left of buffers of which so many bytes are gone."""
+    for number, buffer in enumerate(buffers):
+        if size_bytes < len(buffer):
+            return [buffer[size_bytes:], *buffers[number + 1 :]]
+        size_bytes -= len(buffer)
+    return []
 
 
 class _Ended(_Garbled):
