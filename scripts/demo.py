@@ -44,8 +44,12 @@ def daemon_environment() -> dict[str, str]:
     return os.environ | ours
 
 
+def api_port() -> int:
+    return int(os.environ.get("PORT") or 8082)
+
+
 def api_url() -> str:
-    return f"http://127.0.0.1:{os.environ.get('PORT', '8082')}/api/v1/storage"
+    return f"http://127.0.0.1:{api_port()}/api/v1/storage"
 
 
 def picture(camera: str) -> str:
@@ -123,22 +127,52 @@ def ask(path: str) -> dict[str, list[dict[str, str]]]:
         return {}
 
 
-def first_segment() -> tuple[str, str] | None:
-    """Ids of the first camera that has a segment, and of that segment."""
+def first_segment() -> tuple[str, str, datetime] | None:
+    """Ids of the first camera that has a segment, and of that segment, with its start."""
     for camera in ask("/cameras").get("cameras", []):
         for segment in ask(f"/segments/{camera['id']}?limit=1").get("segments", []):
-            return camera["id"], segment["id"]
+            return camera["id"], segment["id"], datetime.fromisoformat(segment["start_time"])
     return None
 
 
-async def guide() -> None:
-    """Waits for the first segment and says how to ask for it."""
+def listens(pid: int) -> bool:
+    """Whether the API's port is this very process's: another daemon there would answer for another folder."""
+    return any(inode in _sockets(pid) for inode in _listening(api_port()))
+
+
+def _listening(port: int) -> set[str]:
+    """The inodes of the sockets that listen on the port, from /proc/net (proc_pid_net(5))."""
+    rows = [line.split() for table in ("tcp", "tcp6") for line in _lines(f"/proc/net/{table}")[1:]]
+    return {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:  # no IPv6 here
+        return []
+
+
+def _sockets(pid: int) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):  # it has ended
+        for descriptor in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(descriptor.path).removeprefix("socket:[").removesuffix("]"))
+    return found
+
+
+async def guide(began: datetime) -> None:
+    """Waits for a segment and says how to ask for it; what an earlier run left is there at once."""
     print(f"Two fake cameras record into {recordings()}; a segment takes {SEGMENT_S} seconds.", flush=True)
     while (found := await asyncio.to_thread(first_segment)) is None:
         await asyncio.sleep(1)
-    camera_id, segment_id = found
+    camera_id, segment_id, start_time = found
+    news = "The first segment is registered."
+    if start_time < began:
+        news = "Segments of an earlier run are here already; new ones follow."
     print(
-        "\nThe first segment is registered. Try in another terminal:\n\n"
+        f"\n{news} Try in another terminal:\n\n"
         f"  curl -s {api_url()}/cameras\n"
         f"  curl -s {api_url()}/segments/{camera_id}\n"
         f"  curl -s -o segment.ts {api_url()}/segments/{camera_id}/{segment_id}/content\n\n"
@@ -152,13 +186,32 @@ async def guide() -> None:
 
 async def run(arguments: Sequence[str]) -> int:
     """The daemon's exit code, or 1 when a camera ended by itself."""
-    make_folders(datetime.now(UTC))
+    began = datetime.now(UTC).replace(microsecond=0)  # names of segments know no fractions
+    with contextlib.suppress(OSError):  # the daemon says what is wrong with the folder
+        make_folders(began)
     daemon = await start([sys.executable, "-m", "cctv_storaged", "run", *arguments], daemon_environment())
+    stop = _stop_on_signals(daemon)
+    ended = asyncio.create_task(daemon.wait())
+    if not await _works(daemon, ended, stop):
+        tell(daemon, signal.SIGTERM)
+        return await ended
+    return await _record(daemon, ended, stop, began)
+
+
+async def _works(daemon: Process, ended: asyncio.Task[int], stop: asyncio.Event) -> bool:
+    """Waits until the daemon listens; False when it ended, or was told to, before that."""
+    while not ended.done() and not stop.is_set():
+        if await asyncio.to_thread(listens, daemon.pid):
+            return True
+        await asyncio.wait([ended], timeout=0.2)
+    return False
+
+
+async def _record(daemon: Process, ended: asyncio.Task[int], stop: asyncio.Event, began: datetime) -> int:
     utc = os.environ | {"TZ": "UTC"}
     recorders = [await start(recorder_arguments(camera), utc) for camera in CAMERAS]
-    stop = _stop_on_signals(daemon)
-    helpers = [asyncio.create_task(guide()), asyncio.create_task(make_folders_for_ever())]
-    ends = [asyncio.create_task(child.wait()) for child in (daemon, *recorders)]
+    helpers = [asyncio.create_task(guide(began)), asyncio.create_task(make_folders_for_ever())]
+    ends = [ended, *(asyncio.create_task(recorder.wait()) for recorder in recorders)]
     await asyncio.wait([*ends, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
     failed = next((end for end in ends[1:] if end.done()), None)
     if failed and not stop.is_set():
@@ -169,7 +222,7 @@ async def run(arguments: Sequence[str]) -> int:
     stop.set()
     await stop_recorders(recorders)
     tell(daemon, signal.SIGTERM)
-    code = await daemon.wait()
+    code = await ended
     return 1 if failed and not stopped_by_us else code
 
 

@@ -8,13 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.daemon import PROJECT, wait_until
+from tests.daemon import PROJECT, Daemon, wait_until
+from tests.footage import make_ts
 
 
 def free_port() -> int:
@@ -27,19 +29,20 @@ def free_port() -> int:
 class Demo:
     """The demo in a folder of its own, with all that it started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
-        self.printed = folder / "printed"
-        environ = os.environ | {
+        self.printed = folder / f"printed.{len(list(folder.glob('printed.*')))}"
+        self.environ = os.environ | {
             "DATA_DIR": str(folder / "50% full"),  # a name that strftime would take apart
             "PORT": str(free_port()),
             "PYTHONPATH": str(PROJECT / "src"),
+            **environ,
         }
         with self.printed.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, PROJECT / "scripts" / "demo.py"],
                 cwd=folder,
-                env=environ,
+                env=self.environ,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -71,15 +74,27 @@ class Demo:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    demo = Demo(tmp_path)
-    yield demo
-    if demo.process.poll() is None:
-        demo.process.kill()
-        demo.process.wait(10)
-    for each in demo.family:
-        if each.is_running():
-            each.kill()
+def make_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Starts demos in the same folder; whatever still runs at the end is killed."""
+    made: list[Demo] = []
+
+    def make(**environ: str) -> Demo:
+        made.append(Demo(tmp_path, **environ))
+        return made[-1]
+
+    yield make
+    for demo in made:
+        if demo.process.poll() is None:
+            demo.process.kill()
+            demo.process.wait(10)
+        for each in demo.family:
+            if each.is_running():
+                each.kill()
+
+
+@pytest.fixture
+def demo(make_demo: Callable[..., Demo]) -> Demo:
+    return make_demo()
 
 
 def answer(request: list[str], folder: Path) -> str:
@@ -89,7 +104,9 @@ def answer(request: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def test_the_printed_requests_work_as_they_are_and_ctrl_c_leaves_nothing(demo: Demo) -> None:
+def test_the_printed_requests_work_as_they_are_and_ctrl_c_leaves_nothing(
+    demo: Demo, make_demo: Callable[..., Demo]
+) -> None:
     began = time.monotonic()
     demo.wait_for_requests()
     assert time.monotonic() - began < 30
@@ -109,6 +126,33 @@ def test_the_printed_requests_work_as_they_are_and_ctrl_c_leaves_nothing(demo: D
     demo.wait_until_gone()
     assert len(demo.family) == 3
     assert "Traceback" not in demo.text
+    assert "The first segment is registered." in demo.text
+
+    again = make_demo(PORT=demo.environ["PORT"])
+    again.wait_for_requests()
+    assert "Segments of an earlier run are here already" in again.text
+    assert "The first segment is registered." not in again.text
+
+
+def test_a_demo_whose_daemon_cannot_start_shows_the_error_alone(
+    daemon: Daemon, make_demo: Callable[..., Demo], tmp_path: Path
+) -> None:
+    """Another daemon answers at the port, with segments: they are not this one's."""
+    daemon.start()
+    now = datetime.now(UTC)
+    make_ts(daemon.recordings / "gate" / f"{now:%Y-%m-%d}", name=f"{now:%H-%M-%S}.ts", seconds=1)
+    daemon.wait_segments(1)
+    port = daemon.url.rpartition(":")[2]
+    (tmp_path / "a file").touch()
+    refused = {
+        make_demo(PORT=port): "cannot listen on",
+        make_demo(PORT=port, DATA_DIR=str(daemon.data_dir)): "is in use by another cctv-storaged",
+        make_demo(DATA_DIR=str(tmp_path / "a file")): "DATA_DIR: ",
+    }
+    for demo, said in refused.items():
+        assert demo.process.wait(60) in (2, 3), demo.text
+        assert said in demo.text
+        assert not [word for word in ("curl", "segment", "Traceback") if word in demo.text], demo.text
 
 
 def test_cameras_and_daemon_end_when_the_demo_itself_is_killed(demo: Demo) -> None:
