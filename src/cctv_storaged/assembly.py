@@ -1,9 +1,11 @@
 """Opening the daemon's parts in order, each with what it needs, and closing them in the reverse order."""
 
+import errno
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from cctv_storaged.access import Access
 from cctv_storaged.api.server import ApiServer
@@ -14,7 +16,7 @@ from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings, is_loopback
 from cctv_storaged.delivery import Delivery, DeliveryContext
-from cctv_storaged.errors import JournalFull
+from cctv_storaged.errors import ConfigError, Fault, JournalFull
 from cctv_storaged.events import EventHub
 from cctv_storaged.gauges import Gauges
 from cctv_storaged.health import Health
@@ -41,6 +43,16 @@ from cctv_storaged.wiring import (
 )
 
 log = logging.getLogger(__name__)
+
+_MAY_NOT = "create it and give it to this service's user, or name another folder"
+_FOLDER_HINTS = {
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: "it is mounted read-only; in a systemd unit, ReadWritePaths= opens it",
+    errno.EEXIST: "a file has this name: move it away, or name another folder",
+    errno.ENOTDIR: "a file is on the way: move it away, or name another folder",
+    errno.ENOSPC: "free some room there",
+}
 
 RECONSIDERED = ("unmatched_name", "impossible_time")
 """Files set aside for these reasons are looked at again: the settings may be others today."""
@@ -315,7 +327,27 @@ def _doubt(
 
 
 def _make_embedded_folders(settings: Settings) -> None:
-    """The default folders below data_dir are ours to make; another may be a disk not mounted yet."""
-    for path in (settings.filesystem.path, *(recorder.path for recorder in settings.recorders)):
+    """data_dir and the default folders below it are ours to make; another may be a disk not mounted yet.
+
+    Raises ConfigError where something else has the name, OSError for what may be another time.
+    """
+    folders = [("data_dir", settings.data_dir), ("filesystem.path", settings.filesystem.path)]
+    folders += [(f"recorders[{at}].path", recorder.path) for at, recorder in enumerate(settings.recorders)]
+    for key, path in folders:
         if path.is_relative_to(settings.data_dir):
-            path.mkdir(parents=True, exist_ok=True)
+            _make_folder(key, path, "data_dir" if path.parent == settings.data_dir else key)
+
+
+def _make_folder(key: str, path: Path, blamed: str) -> None:
+    """`blamed` is the setting to mend where no folder may be made at all."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise ConfigError([_folder_fault(key, path, exc)]) from exc
+    except OSError as exc:
+        raise OSError(str(_folder_fault(blamed, path, exc))) from exc
+
+
+def _folder_fault(key: str, path: Path, error: OSError) -> Fault:
+    hint = _FOLDER_HINTS.get(error.errno or 0, "create it for this user, or name another folder")
+    return Fault(key, f"the folder {path} cannot be made: {error.strerror}", hint)

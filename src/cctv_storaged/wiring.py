@@ -1,5 +1,6 @@
 """Settings into the values that each room asks for. No I/O but what opening a room itself does."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,12 @@ def layout_faults(settings: Settings) -> Iterator[Fault]:
 
 def data_dir_faults(settings: Settings) -> Iterator[Fault]:
     """SQLite's locks and its shared memory do not work across hosts (sqlite.org, "How To Corrupt")."""
+    ways = (settings.data_dir, *settings.data_dir.parents)
+    in_the_way = next((path for path in ways if os.path.isfile(path)), None)
+    if in_the_way is not None:
+        yield Fault(
+            "data_dir", f"{in_the_way} is a file, not a folder", "move it away or name another folder"
+        )
     mount = mount_of(str(settings.data_dir))
     if mount.type in NETWORK_TYPES:
         message = f"{settings.data_dir} lies on {mount.point}, a network file system ({mount.type})"

@@ -23,6 +23,14 @@ def test_a_data_dir_on_a_network_file_system_is_refused(
     assert type_ in fault.message
 
 
+@pytest.mark.parametrize("below", ["", "/deep/below"])
+def test_a_data_dir_that_is_a_file_or_lies_in_one_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    (fault,) = faults_of(tmp_path, f"data_dir: {tmp_path}/file{below}\n", checks=[data_dir_faults])
+    assert fault.where == "config.yaml:1: data_dir"
+    assert fault.message == f"{tmp_path}/file is a file, not a folder"
+
+
 def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("no key")
     text = f"api:\n  tls_cert: {tmp_path}/none.pem\n  tls_key: {tmp_path}/key.pem\n"
