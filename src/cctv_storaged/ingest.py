@@ -184,7 +184,7 @@ class Ingest:
             self._tell_loss(done.lost, done.lost.span)
         if not done.news:
             return  # told already
-        log.warning("file set aside (%s): %s: %s", reason, source.path, detail)
+        log.warning("file set aside (%s): %s: %s", reason, source.path, done.detail)
         context.hub.publish(Event(kind=EventKind.SET_ASIDE, at=self._now(), state=reason, detail=source.path))
 
     async def _set_aside_unread(self, root: Root, path: str, refusal: NotASegment) -> Outcome:

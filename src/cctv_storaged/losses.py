@@ -4,13 +4,14 @@ import logging
 from datetime import datetime
 
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.journal.copies import COPY_FAILED, OVERWRITTEN, failure_cause
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Segment, TimeSpan
 
 log = logging.getLogger(__name__)
 
-CAUSES = ("source_vanished", "overwritten_by_recorder", "copy_failed_without_source")
+CAUSES = ("source_vanished", OVERWRITTEN, COPY_FAILED)
 """Each is a series from the start: where the first loss makes one, no alarm on an increase sees it."""
 
 
@@ -24,6 +25,8 @@ def tell_loss(
     metrics: Metrics, hub: EventHub, segment: Segment, span: TimeSpan, cause: str, now: datetime
 ) -> None:
     """Footage that was registered no longer exists anywhere. Call after the ledger's line is committed."""
+    if cause == COPY_FAILED:  # whoever saw the copy fail need not know what became of its source
+        cause = failure_cause(segment.source_state)
     metrics.segments_lost.labels(cause).inc()
     log.error(
         "FOOTAGE LOST (%s): %s %s",

@@ -92,6 +92,21 @@ async def test_a_segment_overwritten_by_what_is_none_is_a_loss_that_is_told(
     value = bench.metrics.registry.get_sample_value
     assert value("storage_segments_lost_total", {"cause": "overwritten_by_recorder"}) == 1
     assert "FOOTAGE LOST" in caplog.text
+    assert "was stopped before it wrote any" not in caplog.text
+
+
+async def test_what_is_set_aside_says_what_is_wrong_with_it(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.write(footage("misnamed"), "gate/notes.ts")
+    bench.write(footage("real"))
+    (bench.folder / "recordings" / "gate/2026-11-01/10-00-10.ts").symlink_to("10-00-00.ts")
+    bench.write(b"", "gate/2026-11-01/10-00-20.ts")
+    for path in ("gate/notes.ts", "gate/2026-11-01/10-00-10.ts", "gate/2026-11-01/10-00-20.ts"):
+        assert await bench.look(path) is Outcome.SET_ASIDE
+    assert "does not fit the root's layout '{camera}/%Y-%m-%d/%H-%M-%S.ts'" in caplog.text
+    assert "'gate/2026-11-01/10-00-10.ts' is a symbolic link" in caplog.text
+    assert "was stopped before it wrote any" in caplog.text
 
 
 @pytest.mark.parametrize("seconds", [15 * 10**9, 10**12, -(10**12)], ids=["2445", "in thousands", "before"])

@@ -34,6 +34,10 @@ UNDELIVERED = "copy.state IN ('pending', 'stored')"
 LONGEST_WAIT = timedelta(minutes=10)
 """Nobody postpones by as much. What is due later than that was put off by a clock that was set back since."""
 
+OVERWRITTEN = "overwritten_by_recorder"
+COPY_FAILED = "copy_failed_without_source"
+"""Causes of a loss that shows with a copy's failure."""
+
 SLICE = 20_000
 """Rows changed in one commit by what may concern all of them: others wait that long for the journal."""
 
@@ -198,6 +202,12 @@ class Copies:
         return await self._store.write(lambda db: _require(db, backends))
 
 
+def failure_cause(source: SourceState) -> str:
+    """Why footage is lost with its last copy: the recorder wrote over its source, and perhaps through a hard
+    link over the copy; or nobody knows."""
+    return OVERWRITTEN if source is SourceState.REPLACED else COPY_FAILED
+
+
 def waiting_us(now: datetime) -> tuple[int, int]:
     """First and last due time, in microseconds, of what has to wait at this moment."""
     return to_us(now) + 1, to_us(now + LONGEST_WAIT)
@@ -330,7 +340,7 @@ def _put_again(
 ) -> Segment | None:
     no = _key(db, segment_id)
     if not _has_source(db, no):
-        return _failed(db, no, backend, error)
+        return _not_held(db, no, backend, error)
     db.execute(
         f"""UPDATE copy SET state = 'pending', error = ?, due_us = ?, attempts = attempts + 1
              WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
@@ -353,7 +363,7 @@ def _redeliver(db: sqlite3.Connection, segment_id: UUID, backend: str, error: st
 def _doubt(db: sqlite3.Connection, segment_id: UUID, backend: str, error: str) -> None:
     no = _key(db, segment_id)
     changed = db.execute(
-        """UPDATE copy SET state = 'stored', urgent = 1, error = ?, due_us = 0
+        """UPDATE copy SET state = 'stored', urgent = 1, error = ?, due_us = 0, verified_us = NULL
             WHERE segment_no = ? AND backend = ? AND state = 'verified'""",
         (text(error), no, backend),
     )
@@ -371,7 +381,19 @@ def _failed(db: sqlite3.Connection, no: int, backend: str, error: str) -> Segmen
         f"UPDATE copy SET state = 'failed', error = ? WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}",
         (text(error), no, backend),
     )
-    return ledger.tell_if_lost(db, no, "copy_failed_without_source", SystemClock().now())
+    state = db.execute("SELECT source_state FROM segment WHERE no = ?", (no,)).fetchone()
+    cause = COPY_FAILED if state is None else failure_cause(SourceState(state[0]))
+    return ledger.tell_if_lost(db, no, cause, SystemClock().now())
+
+
+def _not_held(db: sqlite3.Connection, no: int, backend: str, error: str) -> Segment | None:
+    """As `_failed`, and the backend was shown not to hold the bytes: nothing is stored that we know of."""
+    db.execute(
+        f"""UPDATE copy SET stored_us = NULL, verified_us = NULL
+             WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
+        (no, backend),
+    )
+    return _failed(db, no, backend, error)
 
 
 def _source_gone(
@@ -394,7 +416,9 @@ def _source_gone(
 def doubt(db: sqlite3.Connection, no: int) -> None:
     """A hard-linked copy shares the inode of its source; if that was written to, the copy is another one."""
     db.execute(
-        "UPDATE copy SET state = 'stored', due_us = 0 WHERE segment_no = ? AND state = 'verified'", (no,)
+        """UPDATE copy SET state = 'stored', due_us = 0, verified_us = NULL
+            WHERE segment_no = ? AND state = 'verified'""",
+        (no,),
     )
 
 

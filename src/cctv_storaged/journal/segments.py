@@ -5,11 +5,12 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
 from cctv_storaged.journal import ledger, outbox
-from cctv_storaged.journal.copies import doubt, give_up_pending
+from cctv_storaged.journal.copies import OVERWRITTEN, doubt, give_up_pending
 from cctv_storaged.journal.rows import (
     SEGMENT_COLUMNS,
     SEGMENT_TABLES,
@@ -45,7 +46,8 @@ AT_SOURCE = "source_state IN ('present', 'pruning')"
 """Word for word the condition of the partial index segment_at_source, or SQLite will not use it."""
 LAST_NO = 2**62
 """Behind every row number."""
-OVERWRITTEN = "overwritten_by_recorder"
+EMPTY = "empty"
+EMPTIED = "the file has no bytes any more: its recorder emptied what was registered before"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class SetAside:
     """What setting a file aside came to; true where it is news."""
 
     news: bool  # False: the same file was set aside for the same reason, or is a registered segment
+    detail: str = ""  # why, in the words that are listed
     lost: Segment | None = None  # a segment that stood under the name and no longer exists anywhere
 
     def __bool__(self) -> bool:
@@ -308,12 +311,13 @@ def _set_aside(
     earlier = one_segment(db, f"{SAME_NAME} AND s.{AT_SOURCE} ORDER BY s.no DESC", folder_no, name)
     if earlier is not None and _same_version(earlier[1].source.identity, identity):
         return SetAside(news=False)
+    had_bytes = _had_versions(db, folder_no, name, earlier)
     lost = None if earlier is None else _overwritten(db, *earlier, None, now)
-    known = db.execute(
-        """SELECT 1 FROM set_aside
-            WHERE folder_no = ? AND name = ? AND size_bytes = ? AND mtime_ns = ? AND reason = ?""",
-        (folder_no, name, identity.size_bytes, identity.mtime_ns, reason),
-    ).fetchone()
+    before = _listed_as(db, folder_no, name)
+    if reason == EMPTY and (had_bytes or (before is not None and before.detail == EMPTIED)):
+        detail = EMPTIED
+    version = (identity.size_bytes, identity.mtime_ns, reason)
+    news = before is None or (before.size_bytes, before.mtime_ns, before.reason) != version
     db.execute(
         "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -321,14 +325,32 @@ def _set_aside(
             name,
             signed(identity.device),
             signed(identity.inode),
-            identity.size_bytes,
-            identity.mtime_ns,
-            reason,
+            *version,
             text(detail),
-            to_us(now),
+            to_us(now) if before is None or news else before.seen_us,
         ),
     )
-    return SetAside(news=known is None, lost=earlier[1] if earlier is not None and lost is not None else None)
+    told_lost = earlier[1] if earlier is not None and lost is not None else None
+    return SetAside(news=news, detail=detail, lost=told_lost)
+
+
+class _Listed(NamedTuple):
+    """What a name is set aside as."""
+
+    size_bytes: int
+    mtime_ns: int
+    reason: str
+    detail: str
+    seen_us: int
+
+
+def _listed_as(db: sqlite3.Connection, folder_no: int, name: bytes) -> _Listed | None:
+    row = db.execute(
+        """SELECT size_bytes, mtime_ns, reason, detail, seen_us FROM set_aside
+            WHERE folder_no = ? AND name = ?""",
+        (folder_no, name),
+    ).fetchone()
+    return None if row is None else _Listed._make(row)
 
 
 def _same_version(one: FileIdentity, other: FileIdentity) -> bool:

@@ -162,7 +162,9 @@ def _writer(root: Root, opened: OpenSource) -> Writer:
 def _matched(root: Root, path: str) -> PathMatch:
     match = root.layout.match(path)
     if match is None:
-        raise NotASegment("unmatched_name", f"{path!r} does not fit the root's layout")
+        raise NotASegment(
+            "unmatched_name", f"{path!r} does not fit the root's layout {root.layout.pattern!r}"
+        )
     return match
 
 

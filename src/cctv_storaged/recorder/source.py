@@ -119,6 +119,8 @@ def _open_at(name: str, flags: int, parent: int, path: str) -> int:
                 return os.open(name, flags, dir_fd=parent)
         return os.open(name, flags, dir_fd=parent)
     except OSError as exc:
+        if exc.errno == errno.ELOOP and not flags & os.O_PATH:
+            raise NotASegment("symlink", f"{path!r} is a symbolic link") from exc
         if exc.errno in (errno.ELOOP, errno.ENOTDIR):
             raise NotASegment("symlink", f"a symbolic link or a file lies on the way to {path!r}") from exc
         if exc.errno == errno.ENXIO:

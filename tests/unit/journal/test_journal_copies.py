@@ -244,6 +244,31 @@ async def test_the_copies_of_a_rewritten_source_are_proven_anew(journal: Journal
     assert states(await fresh(journal, segment)) == {"FILESYSTEM": CopyState.STORED}
 
 
+@pytest.mark.parametrize("how", ["overwritten", "doubted"])
+async def test_a_copy_to_be_proven_anew_is_not_said_to_be_verified(journal: Journal, how: str) -> None:
+    segment = await record(journal, new(1), "FILESYSTEM")
+    await deliver(journal, segment, "FILESYSTEM")
+    assert (await fresh(journal, segment)).copies[0].verified_at == NOW
+    if how == "doubted":
+        await journal.copies.doubt(segment.id, "FILESYSTEM", "a reader got other bytes")
+    else:
+        await journal.copies.source_gone(segment.id, SourceState.REPLACED, "overwritten", NOW)
+    copy = (await fresh(journal, segment)).copies[0]
+    assert (copy.state, copy.verified_at, copy.stored_at) == (CopyState.STORED, None, NOW)
+    await deliver(journal, segment, "FILESYSTEM", at=LATER)
+    assert (await fresh(journal, segment)).copies[0].verified_at == LATER
+
+
+async def test_a_copy_that_fails_since_its_source_was_overwritten_was_lost_to_the_recorder(
+    journal: Journal,
+) -> None:
+    segment = await record(journal, new(1), "FILESYSTEM")
+    await deliver(journal, segment, "FILESYSTEM")
+    await journal.copies.source_gone(segment.id, SourceState.REPLACED, "overwritten", NOW)
+    assert await journal.copies.put_again(segment.id, "FILESYSTEM", "other bytes", LATER) is not None
+    assert await journal.ledger.losses() == {"overwritten_by_recorder": 1}
+
+
 async def test_retry_puts_what_has_a_source_and_proves_what_had_been_stored(journal: Journal) -> None:
     with_source, stored, never_stored = [await record(journal, new(number)) for number in (1, 2, 3)]
     await journal.copies.stored(stored.id, "S3", proof(stored), NOW)

@@ -264,6 +264,24 @@ async def test_a_segment_overwritten_by_what_is_no_segment_is_lost(journal: Jour
     assert await ledger_kinds(journal) == [Kind.LOST]
 
 
+@pytest.mark.parametrize("delivered", [False, True])
+async def test_a_segment_that_was_emptied_is_not_told_as_never_written(
+    journal: Journal, delivered: bool
+) -> None:
+    """Nor when somebody touches the empty file later."""
+    segment = await record(journal, new(1))
+    if delivered:
+        await deliver(journal, segment)
+    for version in (1, 2):
+        emptied = new(1, size_bytes=0, version=version).source
+        outcome = await journal.segments.set_aside(emptied, "empty", "never written", NOW)
+        assert outcome.news and "emptied what was registered" in outcome.detail
+    never_written = new(2, size_bytes=0).source
+    assert (await journal.segments.set_aside(never_written, "empty", "never written", NOW)).detail == (
+        "never written"
+    )
+
+
 async def test_a_delivered_segment_overwritten_by_what_is_no_segment_stays(journal: Journal) -> None:
     segment = await record(journal, new(1))
     await deliver(journal, segment)
