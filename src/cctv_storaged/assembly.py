@@ -14,7 +14,7 @@ from cctv_storaged.backends.base import Backend
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clock import Clock
-from cctv_storaged.config import Settings, is_loopback
+from cctv_storaged.config import Settings, is_loopback, secrets_of
 from cctv_storaged.delivery import Delivery, DeliveryContext
 from cctv_storaged.errors import ConfigError, Fault, JournalFull
 from cctv_storaged.events import EventHub
@@ -22,6 +22,7 @@ from cctv_storaged.gauges import Gauges
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest, IngestContext
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.logs.redaction import Redactor
 from cctv_storaged.losses import count_past_losses
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Segment
@@ -268,6 +269,7 @@ def _delivery_context(
         budget=budget,
         look_again=look_again,
         delivered=delivered,
+        star=Redactor(secrets_of(foundation.settings)),
     )
 
 

@@ -49,7 +49,9 @@ class Breaker:
     _until: float = 0.0
     _trying: bool = False
     reason: str | None = field(default=None)
-    """Why it is open; None while it is closed."""
+    """Why it is open, in a word; None while it is closed."""
+    trouble: str | None = field(default=None)
+    """The same for people: the word, and the failure that was met last."""
 
     def state(self, now: float) -> BreakerState:
         if self.reason is None:
@@ -74,10 +76,10 @@ class Breaker:
     def succeeded(self) -> bool:
         """The backend works. Returns whether that is news."""
         was_open = self.reason is not None
-        self._failures, self._trying, self.reason = 0, False, None
+        self._failures, self._trying, self.reason, self.trouble = 0, False, None, None
         return was_open
 
-    def failed(self, reason: str, now: float) -> bool:
+    def failed(self, reason: str, now: float, detail: str = "") -> bool:
         """The backend as a whole failed. Returns whether this opened the breaker."""
         was_open, was_trying, self._trying = self.reason is not None, self._trying, False
         if not was_open:
@@ -86,7 +88,7 @@ class Breaker:
             if self._failures < tolerance and reason not in AT_ONCE:
                 return False
             self._vain_trials = 0
-        self.reason = reason
+        self.reason, self.trouble = reason, f"{reason}: {detail}" if detail else reason
         if was_open and not was_trying:
             return False  # failures of puts that were under way do not prolong the pause, nor the next ones
         if was_trying:

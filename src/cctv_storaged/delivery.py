@@ -41,6 +41,7 @@ from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.journal.copies import Proof
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.lanes import Lanes
+from cctv_storaged.logs.redaction import Redactor
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.marking import Marking
 from cctv_storaged.metrics import Metrics
@@ -72,6 +73,8 @@ NOT_FOUND = "the source is not there; it is looked for once more"
 SECOND_LOOK = timedelta(seconds=30)
 PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
 """Errors of reading a source that say nothing about the file."""
+STAR_SHAPES = Redactor()
+"""Stars what looks like a secret; a daemon knows its own as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ class DeliveryContext:
     budget: ByteBudget
     look_again: Callable[[Segment], Awaitable[None]]  # the recorder side's look at a source that changed
     delivered: Callable[[Segment], None]  # a copy was verified
+    star: Callable[[str], str] = STAR_SHAPES  # what a store says goes to clients too: no secrets in it
 
 
 @dataclass(slots=True)
@@ -149,7 +153,7 @@ class Delivery:
     @property
     def trouble(self) -> str | None:
         """Why the backend is left alone right now; None while it works."""
-        return self._breaker.reason
+        return self._breaker.trouble
 
     def change(self, *, window: TimeWindow | None, newest_share: float) -> None:
         """Other limits from now on (SIGHUP)."""
@@ -407,9 +411,10 @@ class Delivery:
         self._context.metrics.errors.labels("put", self.name).inc()
         if self._breaker.trying and not trial:
             return  # a put from before the trial: the trial's outcome is newer
-        if self._breaker.failed(error.reason, self._clock.monotonic()):
+        detail = self._context.star(str(error))
+        if self._breaker.failed(error.reason, self._clock.monotonic(), detail):
             self._context.metrics.backend_up.labels(self.name).set(0)
-            self._alert(f"backend {self.name} is away ({error.reason}): {error}")
+            self._alert(f"backend {self.name} is away ({error.reason}): {detail}")
 
     async def _unavailable(self, segment: Segment, error: BackendUnavailable, turn: _Turn) -> None:
         """Where others are taken meanwhile the fault is this segment's: it waits, but is never given up.

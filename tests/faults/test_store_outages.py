@@ -50,7 +50,12 @@ class Host:
         return trouble
 
     def wait_trouble(self, reason: str) -> None:
-        wait_until(lambda: self.trouble() == reason, f"{self.kind} says: {reason}", details=self._log)
+        """With the store's own words behind the reason."""
+        wait_until(
+            lambda: (self.trouble() or "").startswith(f"{reason}: "),
+            f"{self.kind} says: {reason}",
+            details=self._log,
+        )
 
     def wait_errors(self, count: int) -> None:
         wait_until(lambda: self.errors("put") >= count, f"{count} puts have failed", details=self._log)

@@ -292,6 +292,16 @@ def test_secrets_are_nowhere_in_log_api_and_metrics_while_everything_fails(
         "the backend is seen to be away",
         details=lambda: daemon.log,
     )
+    (store,) = daemon.get("/queue")["backends"]
+    (part,) = [
+        each
+        for each in daemon.request("GET", "/ready", expect=range(200, 600))[1]["parts"]
+        if each["name"] == f"backend {backend}"
+    ]
+    for trouble in (store["trouble"], part["trouble"]):
+        assert trouble.startswith("auth: "), "the sentence of the log, not the word alone"
+        assert "check access key" in trouble
+    assert daemon.metric("storage_errors_total", operation="put", backend=backend) > 0
     answers = [
         daemon.get("/queue"),
         daemon.get("/cameras"),
