@@ -4,7 +4,9 @@
 so it is found from the source while that is there. The source goes last for that reason.
 """
 
+import errno
 import logging
+import os
 from asyncio import to_thread
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 BEING_PUT = timedelta(seconds=2)
+_MAY_NOT = "give this service's user the right to write to its folder; in a systemd unit, ReadWritePaths= too"
+_HINTS = {errno.EACCES: _MAY_NOT, errno.EPERM: _MAY_NOT, errno.EROFS: f"it is mounted read-only: {_MAY_NOT}"}
 HAS_SOURCE = (SourceState.PRESENT, SourceState.PRUNING)
 
 
@@ -90,8 +94,9 @@ class Remover:
                 await self._delete_copy(known, copy)
             await to_thread(_unlink_if_there, segment)
         except (BackendError, SourceChanged, OSError) as exc:
-            log.warning("segment %s not deleted yet: %s", segment.id, exc)
-            await self._postpone(segment, str(exc), retry_delay(4))
+            reason = _reason(segment, exc)
+            log.warning("segment %s not deleted yet, tried again: %s", segment.id, reason)
+            await self._postpone(segment, reason, retry_delay(4))
             return
         except JournalError:
             raise
@@ -122,10 +127,27 @@ class Remover:
         async with delivery.exclusive(keys[0]):
             for key in keys:
                 if not await self._journal.deletions.shared(segment.id, copy.backend, key):
-                    await backend.delete(key)
+                    await self._delete_object(backend, key)
                 # else a twin with the same bytes stands on this very object
         if copy.path is not None and copy.state is not CopyState.GONE:
             self._metrics.segments_deleted.labels(copy.backend).inc()
+
+    async def _delete_object(self, backend: Backend, key: str) -> None:
+        try:
+            await backend.delete(key)
+        except BackendError:
+            self._metrics.errors.labels("delete", backend.name).inc()
+            raise
+
+
+def _reason(segment: Segment, error: Exception) -> str:
+    """What a client was told 204 for waits for this: the log says what to do about it."""
+    if not isinstance(error, OSError):
+        return str(error)
+    path = os.path.join(segment.source.root, segment.source.path)
+    text = f"{path!r} cannot be removed: {error.strerror or error}"
+    hint = _HINTS.get(error.errno or 0)
+    return f"{text} ({hint})" if hint else text
 
 
 def _with_hash(segment: Segment) -> Segment:

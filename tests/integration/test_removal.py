@@ -1,6 +1,7 @@
 """Deleting on request: gone for everybody at once, its bytes wherever they are, and nobody else's."""
 
 import asyncio
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -461,6 +462,45 @@ async def test_a_file_on_a_disk_that_is_away_is_deleted_when_the_disk_is_back(tm
         await remover.run_once()
         assert await is_gone(rig, segment)
         assert not rig.source(segment).exists()
+
+
+@jumping
+async def test_a_deletion_that_may_not_unlink_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client was answered 204: only the log and the journal say that the file is there still."""
+
+    def refused(segment: Segment, is_it: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "00-00-00.ts")
+
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segment = await rig.recorded(0)
+        rig.delivery(backend)
+        remover = rig.remover()
+        with monkeypatch.context() as patched:  # root is refused nothing
+            patched.setattr(removal, "unlink_source", refused)
+            await remover.delete(segment.id)
+        assert not await is_gone(rig, segment)
+        (line,) = [each for each in caplog.messages if "not deleted yet" in each]
+        assert (
+            f"{rig.source(segment)}' cannot be removed: Permission denied (give this service's user" in line
+        )
+        await passing(MINUTE)
+        await remover.run_once()
+        assert await is_gone(rig, segment)
+
+
+@jumping
+async def test_a_deletion_that_a_backend_cannot_do_counts_as_its_error(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segment = await rig.recorded(0)
+        async with rig.delivering(rig.delivery(backend)):
+            await verified(rig, segment)
+        backend.always(Unavailable("network"))
+        await rig.remover().delete(segment.id)
+        assert rig.metric("storage_errors_total", operation="delete", backend="S3") == 1
 
 
 @jumping
