@@ -52,7 +52,7 @@ class Health:
         """A missing backend or catalog is told and does not make the daemon unready: it is built for that."""
         parts = [Part(name="journal", trouble=self._journal_trouble(), essential=True)]
         parts += [
-            Part(name=f"root {watch.root.path}", trouble=_watch_trouble(watch), essential=True)
+            Part(name=f"root {watch.root.path}", trouble=watch.trouble, essential=True)
             for watch in self._watches
         ]
         parts += [
@@ -74,11 +74,3 @@ class Health:
 
     def _journal_trouble(self) -> str | None:
         return "its disk is full" if self._journal.full else None
-
-
-def _watch_trouble(watch: RootWatch) -> str | None:
-    if watch.away:
-        return "cannot be read"
-    if watch.unreadable:
-        return f"{watch.unreadable} of its folders cannot be read"
-    return None if watch.scans else "first scan not finished"

@@ -34,6 +34,7 @@ FFPROBES = 1
 """How many run at once: each reads a whole file, and the recorder comes first."""
 FAULTS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 """A fault of ours in reading one file costs that file a delay: it must not end the daemon at each start."""
+LET_US_READ = "let this daemon's user read it (the recorder's group, or an ACL)"
 MOST_TOLD = 10_000
 """Postponed files remembered as told; more begin anew, so that memory is bounded."""
 
@@ -48,7 +49,8 @@ class Outcome(Enum):
     CHANGED = "changed"  # somebody wrote to it while it was looked at
     UNSETTLED = "unsettled"  # nobody can tell yet whether it is closed
     GONE = "gone"
-    POSTPONED = "postponed"  # the journal or the disk refused; the next scan tries again
+    UNREADABLE = "unreadable"  # the rights or the disk refused; the next scan tries again
+    POSTPONED = "postponed"  # the journal refused, or a fault of ours; the next scan tries again
 
 
 FINAL = frozenset({Outcome.REGISTERED, Outcome.KNOWN, Outcome.SET_ASIDE, Outcome.GONE})
@@ -108,7 +110,10 @@ class Ingest:
             return Outcome.GONE if there is None else Outcome.CHANGED
         except NotASegment as exc:  # before the file could be read: a link, a FIFO, a bad name
             return await self._set_aside_unread(root, path, exc)
-        except (JournalFull, OSError, *FAULTS) as exc:
+        except OSError as exc:
+            self._postponed(path, exc, hint=LET_US_READ if isinstance(exc, PermissionError) else "")
+            return Outcome.UNREADABLE
+        except (JournalFull, *FAULTS) as exc:
             self._postponed(path, exc)
             return Outcome.POSTPONED
 
@@ -194,7 +199,7 @@ class Ingest:
         await self._set_aside(source, refusal.reason, str(refusal))
         return Outcome.SET_ASIDE
 
-    def _postponed(self, path: str, error: Exception) -> None:
+    def _postponed(self, path: str, error: Exception, hint: str = "") -> None:
         """Counted each time, told once for each path and reason: scans repeat."""
         self._context.metrics.errors.labels("ingest", "").inc()
         told = (path, str(error))
@@ -204,7 +209,8 @@ class Ingest:
             self._told.clear()
         self._told.add(told)
         fault = error if isinstance(error, FAULTS) else None
-        log.warning("%s not registered yet: %s; every scan tries again", path, error, exc_info=fault)
+        why = f"{error}; {hint}" if hint else str(error)
+        log.warning("%s not registered yet: %s; every scan tries again", path, why, exc_info=fault)
 
     def _now(self) -> datetime:
         return self._context.clock.now()

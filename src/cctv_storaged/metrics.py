@@ -114,6 +114,12 @@ class Metrics:
             ("root",),
             registry=registry,
         )
+        self.files_unreadable = Gauge(
+            "storage_files_unreadable",
+            "Files of the root that refuse to be read: they are not registered",
+            ("root",),
+            registry=registry,
+        )
         self.backend_up = Gauge(
             "storage_backend_up", "1 while the backend takes segments", ("backend",), registry=registry
         )

@@ -111,6 +111,9 @@ class WatcherSupervisor:
         watcher = Watcher([self._root], lambda hint: _to_loop(loop, self._tell, hint))
         try:
             await asyncio.to_thread(watcher.start)
+        except FileNotFoundError:
+            self._in_trouble(f"{self._root} is watched as soon as it is there; it is looked for often")
+            return
         except OSError as exc:
             self._in_trouble(f"{self._root} cannot be watched ({exc}); scanning it often instead")
             return

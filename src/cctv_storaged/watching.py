@@ -19,7 +19,7 @@ from pathlib import PurePath
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import JournalFull
 from cctv_storaged.events import Event, EventHub, EventKind
-from cctv_storaged.ingest import FINAL, Ingest, Outcome
+from cctv_storaged.ingest import FINAL, LET_US_READ, Ingest, Outcome
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.segments import KnownFile
 from cctv_storaged.metrics import Metrics
@@ -81,8 +81,10 @@ class RootWatch:
         self._soon = False
         self._full_wanted = True
         self._last_full_at = 0.0
-        self._away = False
+        self._away: OSError | None = None
         self._unreadable: frozenset[str] = frozenset()
+        self._refused: dict[str, set[str]] = {}  # files that may not be read, by folder
+        self._refusal_told = False
         self.scans = 0
         """Scans finished so far."""
         self.scanned_at = time.monotonic()
@@ -100,12 +102,22 @@ class RootWatch:
     @property
     def away(self) -> bool:
         """Whether the root could not be read at the last try."""
-        return self._away
+        return self._away is not None
 
     @property
-    def unreadable(self) -> int:
-        """Folders that the last scan was refused."""
-        return len(self._unreadable)
+    def trouble(self) -> str | None:
+        """What keeps segments of this root from being registered, and what to do; None while nothing does."""
+        if self._away is not None:
+            return _told_away(self._away)
+        refusing = ((len(self._unreadable), "folders"), (self._files_refused, "files"))
+        refused = " and ".join(f"{count} of its {what}" for count, what in refusing if count)
+        if refused:
+            return f"{refused} cannot be read (the log says which, and why): {LET_US_READ}"
+        return None if self.scans else "first scan not finished"
+
+    @property
+    def _files_refused(self) -> int:
+        return sum(map(len, self._refused.values()))
 
     @property
     def polling(self) -> bool:
@@ -160,8 +172,11 @@ class RootWatch:
             hint = await self._next_hint()
             closed = _believed if hint.sign is Sign.CLOSED else self._quiet
             outcome = await self._context.ingest.consider(self._root, hint.path, closed)
-            if outcome in (Outcome.POSTPONED, Outcome.CHANGED):
-                self._owe(os.path.dirname(hint.path))
+            folder, name = os.path.split(hint.path)
+            if outcome in (Outcome.POSTPONED, Outcome.CHANGED, Outcome.UNREADABLE):
+                self._owe(folder)
+            self._note_refusal(folder, name, refused=outcome is Outcome.UNREADABLE)
+            self._tell_refused(hint.path)
 
     def _owe(self, folder: str) -> None:
         """A folder is to be looked at again by a scan that comes sooner, even if it does not change."""
@@ -197,6 +212,7 @@ class RootWatch:
             found += await self._compare(listing)
         self._count_folders()
         self._count_found(found)
+        self._tell_refused()
 
     # Scans
 
@@ -246,6 +262,7 @@ class RootWatch:
         else:
             self._root_is_there()
             self._tell_unreadable()
+            self._forget_refusals()
             if self._scanner.remounted:
                 self._supervisor.renew(f"a disk was mounted below {self._root.path}, or went away")
             self._last_full_at = started if full else self._last_full_at
@@ -279,6 +296,8 @@ class RootWatch:
             name for name, identity in listing.files.items() if not _same(known.get(name), identity)
         )
         registered, settled = 0, True
+        for name in self._refused.get(listing.folder, set()) - set(unknown):
+            self._note_refusal(listing.folder, name, refused=False)  # gone, or registered
         for names in _chunks(unknown, CONCURRENT_LOOKS):
             outcomes = await asyncio.gather(*(self._look(listing, name) for name in names))
             registered += outcomes.count(Outcome.REGISTERED)
@@ -299,14 +318,18 @@ class RootWatch:
                 return
 
     async def _look(self, listing: Listing, name: str) -> Outcome:
-        path = f"{listing.folder}/{name}" if listing.folder else name
-        if not self._root.remote:
-            return await self._context.ingest.consider(self._root, path, self._quiet)
-        # Nobody will know better who opens the file, which costs other hosts something each time.
-        seen = listing.files[name]
-        if not self._settling.quiet(path, seen, time.monotonic()):
+        path = os.path.join(listing.folder, name)
+        seen, remote = listing.files[name], self._root.remote
+        # Nobody will know better who opens another host's file, which costs something each time.
+        if remote and not self._settling.quiet(path, seen, time.monotonic()):
             return Outcome.UNSETTLED
-        return await self._context.ingest.consider(self._root, path, lambda source: source.identity == seen)
+        closed = (lambda source: source.identity == seen) if remote else self._quiet
+        outcome = await self._context.ingest.consider(self._root, path, closed)
+        refused = outcome is Outcome.UNREADABLE
+        if refused:
+            self._settling.note(path, seen, time.monotonic(), settled=remote)
+        self._note_refusal(listing.folder, name, refused=refused)
+        return outcome
 
     def _quiet(self, source: SourceFile) -> bool:
         return self._settling.quiet(source.path, source.identity, time.monotonic())
@@ -314,12 +337,9 @@ class RootWatch:
     # What people are told
 
     def _root_is_away(self, error: OSError) -> None:
-        if not self._away:
-            self._alert(
-                f"recorder root {self._root.path} cannot be read: {error}; "
-                "mount it, or let this daemon's user read it (the recorder's group, or an ACL)"
-            )
-        self._away = True
+        if self._away is None or type(self._away) is not type(error):
+            self._alert(f"recorder root {self._root.path} {_told_away(error)} ({error})")
+        self._away = error
         self._context.metrics.root_up.labels(self._root.path).set(0)
 
     def _tell_unreadable(self) -> None:
@@ -328,23 +348,60 @@ class RootWatch:
         for folder in sorted(now.keys() - self._unreadable):
             self._alert(
                 f"folder {folder!r} of {self._root.path} cannot be read, its segments are NOT registered: "
-                f"{now[folder]}; let this daemon's user read it (the recorder's group, or an ACL)"
+                f"{now[folder]}; {LET_US_READ}"
             )
         for folder in sorted(self._unreadable - now.keys()):
             self._alert(f"folder {folder!r} of {self._root.path} can be read again")
         self._unreadable = frozenset(now)
         self._context.metrics.folders_unreadable.labels(self._root.path).set(len(now))
 
+    def _note_refusal(self, folder: str, name: str, *, refused: bool) -> None:
+        if refused:
+            self._refused.setdefault(folder, set()).add(name)
+        elif (names := self._refused.get(folder)) is not None:
+            names.discard(name)
+            if not names:
+                del self._refused[folder]
+
+    def _forget_refusals(self) -> None:
+        """After a whole scan: of folders that are gone, or refuse as a whole, no file refuses any more."""
+        there = {*self._unscanned, *filter(self._scanner.knows, self._refused)}
+        self._refused = {folder: names for folder, names in self._refused.items() if folder in there}
+        self._tell_refused()
+
+    def _tell_refused(self, path: str | None = None) -> None:
+        """Once, when files begin to refuse and when none does any more; each one is told by the ingest."""
+        count = self._files_refused
+        self._context.metrics.files_unreadable.labels(self._root.path).set(count)
+        if count and not self._refusal_told:
+            self._alert(
+                f"files of {self._root.path} cannot be read and are NOT registered, such as "
+                f"{path or self._a_refused_file()!r}; {LET_US_READ}; every scan tries them again"
+            )
+        elif self._refusal_told and not count:
+            self._alert(f"no file of {self._root.path} refuses to be read any more")
+        self._refusal_told = count > 0
+
+    def _a_refused_file(self) -> str:
+        folder, names = next(iter(self._refused.items()))
+        return os.path.join(folder, next(iter(names)))
+
     def _root_is_there(self) -> None:
-        if self._away:
+        if self._away is not None:
             self._alert(f"recorder root {self._root.path} is back")
             self.rescan()  # what was rewritten while it was away does not show in its folders
-        self._away = False
+        self._away = None
         self._context.metrics.root_up.labels(self._root.path).set(1)
 
     def _alert(self, text: str) -> None:
         log.warning("%s", text)
         self._context.hub.publish(Event(kind=EventKind.ALERT, at=self._context.clock.now(), detail=text))
+
+
+def _told_away(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "is not there: mount it, or correct its `path` in the settings"
+    return f"cannot be read: {LET_US_READ if isinstance(error, PermissionError) else error.strerror}"
 
 
 def _believed(source: SourceFile) -> bool:

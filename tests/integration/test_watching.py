@@ -24,10 +24,11 @@ from cctv_storaged.events import EventHub
 from cctv_storaged.ingest import Ingest, IngestContext
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import Segment, SegmentFlag, SourceFile
+from cctv_storaged.model import FileIdentity, Segment, SegmentFlag, SourceFile
 from cctv_storaged.recorder.admission import CameraBook, Found, Root, inspect
 from cctv_storaged.recorder.layout import Layout
 from cctv_storaged.recorder.settling import Settling
+from cctv_storaged.recorder.source import OpenSource, Writer
 from cctv_storaged.recorder.watcher import Hint, Sign, Watcher, watches_held
 from cctv_storaged.supervision import FolderCensus
 from cctv_storaged.watching import RootWatch, WatchContext
@@ -49,6 +50,7 @@ class Host:
     remote: bool = False
     scan_interval: timedelta = timedelta(hours=1)
     layout: str = LAYOUT
+    mounted: bool = True
 
     @property
     def recordings(self) -> Path:
@@ -63,7 +65,8 @@ class Host:
 
     @contextlib.asynccontextmanager
     async def watched(self, *, events: bool = True) -> AsyncIterator[RootWatch]:
-        self.recordings.mkdir(exist_ok=True)
+        if self.mounted:
+            self.recordings.mkdir(exist_ok=True)
         clock, hub = SystemClock(), EventHub()
         context = IngestContext(
             journal=self.journal, backends=("FILESYSTEM",), clock=clock, metrics=self.metrics, hub=hub
@@ -534,6 +537,87 @@ async def test_files_that_may_not_be_read_start_no_scan_after_scan(
         await until(lambda: len(host.registered) == 1, "the other camera's segment")
         await until(lambda: caplog.text.count("not registered yet") == 40, "each is told")
         assert watch.scans == 1
+
+
+@pytest.mark.parametrize("seen_by", ["a hint", "a scan"])
+async def test_a_file_that_may_not_be_read_is_told_until_it_may(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seen_by: str
+) -> None:
+    """As for a daemon that is neither root nor the files' owner: the kernel tells it of no writer, and how
+    long the file stood still before it could be read has to count (the test's clock jumps an hour).
+    """
+
+    def as_another_user(root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Found:
+        if not os.stat(os.path.join(root.path, path)).st_mode & 0o004:
+            raise PermissionError(13, "Permission denied", path)
+        return inspect(root, path, closed)
+
+    class Later(Settling):
+        def quiet(self, path: str, identity: FileIdentity, now: float) -> bool:
+            return super().quiet(path, identity, now + 3600)
+
+    monkeypatch.setattr(ingest, "inspect", as_another_user)
+    monkeypatch.setattr(OpenSource, "writer", lambda self: Writer.UNKNOWN)
+    monkeypatch.setattr(watching, "Settling", Later)
+    host.scan_interval = timedelta(milliseconds=50)
+    labels = {"root": str(host.recordings)}
+
+    def unreadable() -> float | None:
+        return host.metrics.registry.get_sample_value("storage_files_unreadable", labels)
+
+    async with host.watched(events=seen_by == "a hint") as watch:
+        assert (watch.trouble, unreadable()) == (None, 0)
+        draft = host.folder / "10-00-00.ts"
+        draft.write_bytes(unique(cached_ts(seconds=1).read_bytes(), "locked"))
+        draft.chmod(0o600)
+        path = host.recordings / "gate" / "2026-11-01" / draft.name
+        path.parent.mkdir(parents=True)
+        draft.rename(path)
+        await until(lambda: unreadable() == 1, "the file is counted")
+        assert "1 of its files cannot be read" in (watch.trouble or "")
+        seen = watch.scans
+        await until(lambda: watch.scans > seen + 2, "more scans")
+        assert unreadable() == 1 and not host.registered
+        path.chmod(0o644)
+        await until(lambda: len(host.registered) == 1, "the file, by a scan")
+        await until(lambda: unreadable() == 0 and watch.trouble is None, "the trouble is over")
+    assert caplog.text.count("are NOT registered") == 1
+    assert caplog.text.count("refuses to be read any more") == 1
+    assert "the recorder's group, or an ACL" in caplog.text
+
+
+async def test_a_file_that_refused_and_is_gone_is_no_trouble_any_more(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Found:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(ingest, "inspect", refuses)
+    host.scan_interval = timedelta(milliseconds=50)
+    gate, yard = host.cam("gate"), host.cam("yard")
+    gone = host.recordings / gate.write().path
+    yard.write()
+    async with host.watched(events=False) as watch:
+        assert "2 of its files" in (watch.trouble or "")
+        gone.unlink()
+        await until(lambda: "1 of its files" in (watch.trouble or ""), "one is gone")
+        (host.recordings / "yard").rename(host.folder / "elsewhere")
+        await until(lambda: watch.trouble is None, "the other with its folders")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_root_that_is_not_there_says_so_and_what_to_do(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.mounted = False
+    async with host.watched() as watch:
+        assert watch.away and watch.polling
+        assert watch.trouble == "is not there: mount it, or correct its `path` in the settings"
+        assert "mount it, or correct its `path`" in caplog.text
+        assert "is watched as soon as it is there" in caplog.text
+        assert "cannot be read" not in caplog.text and "cannot be watched" not in caplog.text
+        host.recordings.mkdir()
+        await until(lambda: watch.trouble is None and not watch.polling, "it is there, and watched")
 
 
 async def test_a_flood_of_hints_ends_in_a_scan_and_not_in_memory(

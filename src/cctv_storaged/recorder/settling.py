@@ -28,6 +28,16 @@ class Settling:
             del self._seen[path]
             return True
 
+    def note(self, path: str, identity: FileIdentity, now: float, *, settled: bool = False) -> None:
+        """The file was seen and could not be read: once it can, its silence until then counts.
+
+        `settled`: it had stood still long enough when it was looked at.
+        """
+        with self._lock:
+            last = self._seen.get(path)
+            if last is None or last[0] != identity:
+                self._seen[path] = (identity, now - self._quiet_s if settled else now)
+
     def forget_older_than(self, moment: float) -> None:
         """Files that vanished before they settled would stay here for ever."""
         with self._lock:

@@ -33,3 +33,20 @@ def test_files_that_vanished_are_forgotten() -> None:
     settling.quiet("a.ts", FILE, 0.0)
     settling.forget_older_than(1.0)
     assert not settling.quiet("a.ts", FILE, QUIET_S), "it is as new"
+
+
+def test_silence_counts_while_a_file_may_not_be_read() -> None:
+    settling = Settling()
+    for seen_at in (0.0, 30.0):
+        settling.note("a.ts", FILE, seen_at)
+    assert settling.quiet("a.ts", FILE, QUIET_S)
+
+
+def test_a_file_that_had_settled_and_refused_needs_no_second_silence() -> None:
+    settling = Settling()
+    assert not settling.quiet("a.ts", FILE, 0.0)
+    assert settling.quiet("a.ts", FILE, QUIET_S)
+    settling.note("a.ts", FILE, QUIET_S, settled=True)
+    assert settling.quiet("a.ts", FILE, QUIET_S + 1)
+    settling.note("a.ts", FILE, QUIET_S)
+    assert not settling.quiet("a.ts", FILE, QUIET_S + 1)
