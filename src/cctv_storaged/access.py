@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 PREFIX = "cctv_"
 """Makes a leaked token recognisable to secret scanners."""
 ADMIN_FILE = "admin-token"
+ASK_FILE = "make-admin-token"
+"""A file of this name in data_dir asks the next start for another admin token: its owner owns all."""
 
 
 class Scope(StrEnum):
@@ -96,12 +98,24 @@ class Access:
 
         Returns the file's path if one was made.
         """
-        if self._defined:
+        return None if self._defined else await self._make_admin("first admin", data_dir)
+
+    async def admin_asked_for(self, data_dir: Path) -> Path | None:
+        """For whoever lost the last admin token: a file in data_dir asks for another one.
+
+        Returns the new token's file if one was made; the others stay until they are revoked.
+        """
+        if not _is_asked_for(data_dir):
             return None
+        path = await self._make_admin("admin asked for in data_dir", data_dir)
+        (data_dir / ASK_FILE).unlink(missing_ok=True)  # last: a kill before this makes one more, not none
+        return path
+
+    async def _make_admin(self, name: str, data_dir: Path) -> Path:
         secret = PREFIX + secrets.token_urlsafe(32)
         path = data_dir / ADMIN_FILE
         _write_for_owner(path, secret + "\n")  # first: a hash whose secret nobody has would lock all out
-        await self._keep("first admin", frozenset({Scope.ADMIN}), secret)
+        await self._keep(name, frozenset({Scope.ADMIN}), secret)
         return path
 
     async def _keep(self, name: str, scopes: frozenset[Scope], secret: str) -> Token:
@@ -111,6 +125,10 @@ class Access:
         await self._tokens.add(token, secret)
         self._defined = True
         return token
+
+
+def _is_asked_for(data_dir: Path) -> bool:
+    return os.path.lexists(data_dir / ASK_FILE)
 
 
 def _write_for_owner(path: Path, text: str) -> None:

@@ -291,7 +291,16 @@ async def _access(foundation: Foundation) -> Access:
     settings = foundation.settings
     access = Access(foundation.journal.tokens, foundation.clock)
     await access.load()
+    asked_for = await access.admin_asked_for(settings.data_dir)
+    if asked_for is not None:
+        log.warning("another admin token was asked for: it is in %s (readable by its owner)", asked_for)
     if settings.api.auth == "token" and not is_loopback(settings.api.host):
+        if settings.api.tls_cert is None:
+            log.warning(
+                "the API listens on %s without TLS: tokens travel in the clear (set api.tls_cert and"
+                " api.tls_key, or listen on loopback behind a proxy that speaks TLS)",
+                settings.api.host,
+            )
         made = await access.ensure_admin(settings.data_dir)
         if made is not None:
             log.warning(

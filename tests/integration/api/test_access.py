@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 
-from cctv_storaged.access import ADMIN_FILE, Scope
+from cctv_storaged.access import ADMIN_FILE, ASK_FILE, Scope
 from cctv_storaged.api.app import ROUTES
 from cctv_storaged.api.routing import Route
 from tests.integration.api.harness import API, Host, Reply, running
@@ -234,6 +234,31 @@ async def test_an_admin_token_that_could_not_be_written_locks_nobody_out(tmp_pat
         url = f"http://127.0.0.1:{host.parts.api.port}{API}/tokens"
         async with host.session.get(url, headers=headers) as response:
             assert response.status == 200
+
+
+async def test_whoever_owns_the_data_dir_gets_another_admin_token_by_a_restart(tmp_path: Path) -> None:
+    """The admin token was lost: without this, nobody could administer the host again."""
+    async with running(tmp_path) as host:
+        await opened(host)
+        assert not (tmp_path / "data" / ADMIN_FILE).exists()
+    (tmp_path / "data" / ASK_FILE).touch()
+    async with running(tmp_path) as host:
+        host.token = (tmp_path / "data" / ADMIN_FILE).read_text().strip()
+        assert not (tmp_path / "data" / ASK_FILE).exists()
+        listed = (await host.get("/tokens")).json["tokens"]
+        assert [token["scopes"] for token in listed] == [["admin"], ["admin"]]
+        assert (await host.request("DELETE", f"/tokens/{listed[0]['id']}")).status == 204
+    async with running(tmp_path) as host:
+        assert len(await host.parts.foundation.journal.tokens.all()) == 1, "once asked for is once made"
+
+
+@pytest.mark.parametrize(("address", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+async def test_tokens_that_travel_in_the_clear_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, address: str, warned: bool
+) -> None:
+    async with running(tmp_path, {"api": {"host": address}}):
+        said = [line for line in caplog.messages if "tokens travel in the clear" in line]
+    assert bool(said) is warned
 
 
 async def test_auth_none_asks_for_no_token_even_where_there_is_one(tmp_path: Path) -> None:
