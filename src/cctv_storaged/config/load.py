@@ -1,7 +1,9 @@
 """Settings from file and environment: laid over one another, checked, with every fault told at once."""
 
 import copy
+import math
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,8 +41,19 @@ def load_settings(
     if settings is not None and () not in draft.faulty:
         _cross_check(draft, settings, extra_checks)
     if draft.faults or settings is None:
-        raise ConfigError(tuple(dict.fromkeys(draft.faults)))
+        raise ConfigError(_in_order(draft))
     return settings
+
+
+def _in_order(draft: Draft) -> tuple[Fault, ...]:
+    """Each fault once: the file's from top to bottom, then those of the environment."""
+    line = re.compile(rf"{re.escape(draft.places.file or '')}:(\d+)(?::|$)")
+
+    def place(fault: Fault) -> float:
+        found = line.match(fault.where)
+        return math.inf if found is None else int(found[1])
+
+    return tuple(sorted(dict.fromkeys(draft.faults), key=place))
 
 
 def _validated(draft: Draft, environ: Mapping[str, str]) -> Settings | None:

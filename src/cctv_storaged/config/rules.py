@@ -44,7 +44,7 @@ def milestone_modes_come_later(settings: Settings) -> Iterator[Finding]:
     """Taken out of `RULES` by whoever builds the modes MILESTONE and BOTH."""
     if settings.mode is not Mode.LOCAL:
         message = f"mode {settings.mode} is not in this version"
-        yield _finding(message, "mode", hint="it arrives with the Milestone issue; LOCAL works")
+        yield _finding(message, "mode", hint="a later one will have it; mode: LOCAL works today")
 
 
 def open_api_stays_on_loopback(settings: Settings) -> Iterator[Finding]:

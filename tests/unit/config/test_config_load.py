@@ -317,6 +317,9 @@ retention: {default: {at_least: 2d, at_most: 1d}}
         "POSTGRES_PORT",
         "LOG_LEVEL",
     }
+    lines = [int(fault.where.split(":")[1]) for fault in faults if ":" in fault.where]
+    assert lines == sorted(lines), "from top to bottom, as they are mended"
+    assert not [fault for fault in faults[-2:] if ":" in fault.where], "and the environment's last"
 
 
 def test_the_faults_of_a_list_keep_their_places_when_another_item_is_broken(tmp_path: Path) -> None:
