@@ -70,6 +70,12 @@ async def put(backend: FilesystemBackend, source: Path, path: str = PATH) -> Sto
         return await backend.put(path, payload, UNLIMITED)
 
 
+async def test_a_store_that_is_not_made_yet_has_no_leftovers(backend: FilesystemBackend, base: Path) -> None:
+    """A new host's first start would tell of a sweep that was put off as its folder is missing."""
+    base.rmdir()
+    assert await backend.sweep(0) == 0
+
+
 async def test_on_the_same_file_system_the_object_is_the_recorders_inode(
     linking: FilesystemBackend, base: Path, source: Path
 ) -> None:

@@ -312,6 +312,8 @@ class FilesystemBackend:
         """Temporary files only: by their name and kind, and old by their last change (ctime)."""
         limit_ns = time.time_ns() - int(older_than_s * 1e9)
         removed = 0
+        if not os.path.lexists(self.location):
+            return 0  # a store that was never used has no leftovers
         with translated(f"sweep {self.location}"), base_folder(self.location) as top:
             for _, _, files, inside in os.fwalk(".", dir_fd=top):
                 ours = [name for name in files if name.startswith(TEMPORARY)]
