@@ -101,7 +101,7 @@ def _daemon(options: argparse.Namespace) -> int:
     from cctv_storaged import daemon  # noqa: PLC0415 - after logging: imports of clients may log
 
     try:
-        asyncio.run(daemon.run(settings, lambda: _load(options.config)))
+        asyncio.run(daemon.run(settings, lambda: _load(options.config), options.config))
     except (StoragedError, OSError, BaseExceptionGroup) as exc:
         return _told(exc)
     return 0

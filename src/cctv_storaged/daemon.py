@@ -13,6 +13,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -43,12 +44,14 @@ class Daemon:
         parts: Parts,
         reload_asked: asyncio.Event,
         reload_settings: Callable[[], Settings],
+        config: Path | None,
         manager: ServiceManager,
     ) -> None:
         self._parts = parts
         self._settings = parts.foundation.settings  # with the host_id that the journal pinned
         self._reload_asked = reload_asked
         self._reload_settings = reload_settings
+        self._config = config
         self._manager = manager
         self._stop_asked = asyncio.Event()
         self._hurry_asked = asyncio.Event()
@@ -215,24 +218,30 @@ class Daemon:
             )
         for watch in parts.watches:
             watch.rescan()
-        log.info("settings reloaded: %s", ", ".join(sorted(plan.now)) or "nothing changed")
+        news = ", ".join(sorted(plan.now)) or "nothing changed"
+        if self._config is None:
+            news += "; there is no settings file (--config FILE), and the environment is that of the start"
+        log.info("settings reloaded: %s", news)
         if plan.restart:
             log.warning("these wait for a restart: %s", ", ".join(sorted(plan.restart)))
-        _tell_what_is_not_acted_on(settings)
+        _tell_what_is_not_acted_on(settings, plan.now)
 
 
-async def run(settings: Settings, reload_settings: Callable[[], Settings]) -> None:
-    """The daemon, from nothing to nothing. Raises StoragedError where it cannot work."""
+async def run(settings: Settings, reload_settings: Callable[[], Settings], config: Path | None) -> None:
+    """The daemon, from nothing to nothing. Raises StoragedError where it cannot work.
+
+    `config` is the settings file, if there is one, and `reload_settings` reads it anew.
+    """
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # a lease that is broken would end us: recorder/source.py
     reload_asked = asyncio.Event()  # heard from the start: left alone, the signal would end us
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_asked.set)
     manager = ServiceManager()
-    _tell_what_is_not_acted_on(settings)
+    _tell_what_is_not_acted_on(settings, frozenset(not_acted_on(settings)))
     manager.status("opening the journal")
     async with AsyncExitStack() as stack:
         async with _time_to_start(manager):
             parts = await stack.enter_async_context(assembled(settings, SystemClock()))
-        await Daemon(parts, reload_asked, reload_settings, manager).run()
+        await Daemon(parts, reload_asked, reload_settings, config, manager).run()
 
 
 @asynccontextmanager
@@ -251,8 +260,8 @@ async def _time_to_start(manager: ServiceManager) -> AsyncIterator[None]:
         asking.cancel()
 
 
-def _tell_what_is_not_acted_on(settings: Settings) -> None:
-    for key in not_acted_on(settings):
+def _tell_what_is_not_acted_on(settings: Settings, news: frozenset[str]) -> None:
+    for key in (key for key in not_acted_on(settings) if key in news):
         log.warning("%s: checked, but not acted on by this version", key)
 
 

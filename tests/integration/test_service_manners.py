@@ -128,12 +128,18 @@ def test_a_second_signal_waits_for_no_client(daemon: Daemon) -> None:
         assert daemon.stop() == 0
 
 
-def test_what_is_set_and_not_yet_acted_on_is_told_at_start_and_by_a_reload(daemon: Daemon) -> None:
+def test_what_is_set_and_not_yet_acted_on_is_told_at_start_and_by_a_reload_that_changes_it(
+    daemon: Daemon,
+) -> None:
     """Who believes that his retention deletes, and it does not, finds his disks full."""
     told = "retention.default.at_most: checked, but not acted on by this version"
     daemon.settings["retention"] = {"default": {"at_most": "10d"}}
     daemon.start()
     assert daemon.log.count(told) == 1
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: "reloaded: nothing changed\n" in daemon.log, "a reload", details=lambda: daemon.log)
+    daemon.settings["retention"] = {"default": {"at_most": "11d"}}
+    daemon._write_settings()
     daemon.signal(signal.SIGHUP)
     wait_until(lambda: daemon.log.count(told) == 2, "told again", details=lambda: daemon.log)
     checked = subprocess.run(
@@ -144,6 +150,24 @@ def test_what_is_set_and_not_yet_acted_on_is_told_at_start_and_by_a_reload(daemo
         check=True,
     )
     assert checked.stderr == f"cctv-storaged: {told}\n"
+
+
+def test_a_reload_without_a_settings_file_says_that_there_is_none(daemon: Daemon) -> None:
+    with daemon.log_file.open("wb") as log:
+        daemon.process = subprocess.Popen(
+            [sys.executable, "-m", "cctv_storaged", "run"],
+            cwd=daemon.folder,
+            stdout=log,
+            stderr=log,
+            env=daemon._environ() | {"PORT": "0"},
+            start_new_session=True,
+        )
+    daemon.wait_ready()
+    daemon.signal(signal.SIGHUP)
+    wait_until(lambda: "settings reloaded" in daemon.log, "the reload", details=lambda: daemon.log)
+    assert "reloaded: nothing changed; there is no settings file (--config FILE)" in daemon.log
+    assert "put off" not in daemon.log
+    assert daemon.stop() == 0
 
 
 def test_cameras_keep_their_ids_when_a_host_that_was_renamed_reloads(daemon: Daemon) -> None:
