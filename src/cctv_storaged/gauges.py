@@ -79,7 +79,7 @@ class Gauges:
         self._reasons = frozenset(counts.keys() | self._reasons)
 
     async def _set_cameras(self) -> None:
-        for footage in await self._journal.cameras.all():
+        for footage in await self._journal.cameras.all(self._clock.now()):
             camera_id = str(footage.camera.id)
             self._metrics.segments_count.labels(camera_id).set(footage.segments)
             if footage.footage is not None:

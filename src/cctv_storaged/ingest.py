@@ -9,12 +9,13 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import TypeVar
+from uuid import UUID
 from weakref import WeakValueDictionary
 
-from cctv_storaged.clock import Clock
+from cctv_storaged.clock import Clock, rfc3339
 from cctv_storaged.errors import JournalFull, NotASegment, SourceChanged
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.journal.journal import Journal
@@ -34,6 +35,10 @@ FFPROBES = 1
 """How many run at once: each reads a whole file, and the recorder comes first."""
 FAULTS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 """A fault of ours in reading one file costs that file a delay: it must not end the daemon at each start."""
+AHEAD = timedelta(minutes=1)
+"""Clocks of recorders differ by less; footage that begins later than this from now is told."""
+AHEAD_TOLD_S = 3600.0
+"""How often it is told of one camera: each of its files may lie ahead."""
 LET_US_READ = "let this daemon's user read it (the recorder's group, or an ACL)"
 MOST_TOLD = 10_000
 """Postponed files remembered as told; more begin anew, so that memory is bounded."""
@@ -80,6 +85,7 @@ class Ingest:
         self._context = context
         self._on_registered = on_registered
         self._told: set[tuple[str, str]] = set()
+        self._ahead_told: dict[UUID, float] = {}  # when it was told of a camera, monotonic
         self._threads_a_root = threads
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._looks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -172,6 +178,22 @@ class Ingest:
             )
         )
         self._on_registered(segment)
+        if segment.span.start > self._now() + AHEAD:
+            self._tell_ahead(segment)
+
+    def _tell_ahead(self, segment: Segment) -> None:
+        now = self._context.clock.monotonic()
+        self._ahead_told = {id_: at for id_, at in self._ahead_told.items() if now - at < AHEAD_TOLD_S}
+        if segment.camera_id in self._ahead_told:
+            return
+        self._ahead_told[segment.camera_id] = now
+        log.warning(
+            "footage from the future: %s begins at %s; check the recorder's clock and the root's `timezone` "
+            "(told once an hour for each camera)",
+            segment.source.path,
+            rfc3339(segment.span.start),
+            extra={"camera_id": str(segment.camera_id), "segment_id": str(segment.id)},
+        )
 
     def _tell_loss(self, segment: Segment, span: TimeSpan) -> None:
         tell_loss(

@@ -300,7 +300,7 @@ async def everything_else_is_there(journal: Journal) -> None:
     assert verified.segments == SEGMENTS * 3 // 4 + 1  # and the one of the first start
     (segment,) = (await journal.segments.page(YARD.id, ALWAYS, 1)).segments
     assert segment.copies[0].path == proof(segment).path
-    assert {footage.camera for footage in await journal.cameras.all()} == {GATE, YARD}
+    assert {footage.camera for footage in await journal.cameras.all(NOW)} == {GATE, YARD}
     meta = await journal._store.read(lambda db: dict(db.execute("SELECT key, value FROM meta").fetchall()))
     assert meta["host_id"] == "the host of the first start"
 

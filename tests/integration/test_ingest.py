@@ -109,6 +109,23 @@ async def test_what_is_set_aside_says_what_is_wrong_with_it(
     assert "was stopped before it wrote any" in caplog.text
 
 
+async def test_footage_from_the_future_is_told_once_a_camera(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=3)
+    for number in range(3):
+        for camera in ("gate", "yard"):
+            path = f"{camera}/{ahead:%Y-%m-%d}/10-00-0{number}.ts"
+            bench.write(footage(path), path)
+            assert await bench.look(path) is Outcome.REGISTERED
+    assert all(SegmentFlag.TIME_SUSPECT in segment.flags for segment in bench.registered)
+    cameras = {str(segment.camera_id) for segment in bench.registered}
+    bench.write(footage("today"), today := f"hall/{datetime.now(UTC):%Y-%m-%d/%H-%M-%S}.ts")
+    assert await bench.look(today) is Outcome.REGISTERED
+    told = [record for record in caplog.records if "footage from the future" in record.message]
+    assert sorted(vars(record)["camera_id"] for record in told) == sorted(cameras)
+
+
 @pytest.mark.parametrize("seconds", [15 * 10**9, 10**12, -(10**12)], ids=["2445", "in thousands", "before"])
 async def test_a_file_time_that_no_clock_shows_costs_a_flag_and_not_the_daemon(
     bench: Bench, seconds: int

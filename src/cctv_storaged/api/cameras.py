@@ -24,10 +24,10 @@ DELIVERY_OF_NEWS = timedelta(seconds=30)
 
 
 async def list_cameras(request: web.Request, services: Services) -> web.StreamResponse:
-    known = {footage.camera.id: footage for footage in await services.journal.cameras.all()}
+    now = services.clock.now()
+    known = {footage.camera.id: footage for footage in await services.journal.cameras.all(now)}
     for camera in services.cameras.configured.values():
         known.setdefault(camera.id, _without_footage(camera))
-    now = services.clock.now()
     listed = sorted(known.values(), key=lambda footage: (footage.camera.name, footage.camera.id))
     return answer({"cameras": [camera_json(footage, now) for footage in listed]})
 
@@ -68,14 +68,14 @@ def camera_json(footage: CameraFootage, now: datetime) -> dict[str, Json]:
 
 def state_of(footage: CameraFootage, now: datetime) -> str:
     """Whether segments keep coming."""
-    if footage.newest is None:
+    if footage.newest is None or footage.heard is None:
         return "unknown"
-    due = footage.newest.end + SEGMENTS_OF_SILENCE * footage.newest.duration + DELIVERY_OF_NEWS
+    due = footage.heard + SEGMENTS_OF_SILENCE * footage.newest.duration + DELIVERY_OF_NEWS
     return "recording" if now <= due else "silent"
 
 
 async def _footage_of(camera_id: UUID, services: Services) -> CameraFootage:
-    footage = await services.journal.cameras.by_id(camera_id)
+    footage = await services.journal.cameras.by_id(camera_id, services.clock.now())
     if footage is not None:
         return footage
     configured = services.cameras.configured.get(camera_id)
@@ -85,7 +85,9 @@ async def _footage_of(camera_id: UUID, services: Services) -> CameraFootage:
 
 
 def _without_footage(camera: Camera) -> CameraFootage:
-    return CameraFootage(camera=camera, segments=0, bytes=0, footage=None, newest=None, bit_rate=None)
+    return CameraFootage(
+        camera=camera, segments=0, bytes=0, footage=None, newest=None, heard=None, bit_rate=None
+    )
 
 
 def _span_json(span: TimeSpan) -> dict[str, Json]:

@@ -3,15 +3,18 @@
 import os
 import sqlite3
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from cctv_storaged.clock import from_us
+from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.journal.segments import ensure_camera
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Camera, TimeSpan
 
 RATE_SEGMENTS = 100
 """The bit rate is measured over so many of a camera's newest segments."""
+LATEST_SEGMENTS = 8
+"""Of so many the one heard of last counts: a future that has come must not hide what was recorded today."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +25,8 @@ class CameraFootage:
     segments: int
     bytes: int
     footage: TimeSpan | None  # from its first to its last segment, whatever lies between
-    newest: TimeSpan | None  # its last segment
+    newest: TimeSpan | None  # the segment that tells of its recorder last
+    heard: datetime | None  # the end of that, but not later than it was registered: names can lie ahead
     bit_rate: float | None  # bits per second over the newest segments
 
 
@@ -36,13 +40,13 @@ class Cameras:
         """Makes the camera known, so that it is listed before its first segment."""
         await self._store.write(lambda db: ensure_camera(db, camera))
 
-    async def all(self) -> list[CameraFootage]:
-        """Every camera by name."""
-        return await self._store.read(lambda db: _footage(db, "1 = 1 ORDER BY name, id"))
+    async def all(self, now: datetime) -> list[CameraFootage]:
+        """Every camera by name, as it is `now`."""
+        return await self._store.read(lambda db: _footage(db, now, "1 = 1 ORDER BY name, id"))
 
-    async def by_id(self, camera_id: UUID) -> CameraFootage | None:
+    async def by_id(self, camera_id: UUID, now: datetime) -> CameraFootage | None:
         """One camera, None where this host has none of that id."""
-        found = await self._store.read(lambda db: _footage(db, "id = ?", camera_id.bytes))
+        found = await self._store.read(lambda db: _footage(db, now, "id = ?", camera_id.bytes))
         return found[0] if found else None
 
     async def camera(self, camera_id: UUID) -> Camera | None:
@@ -55,35 +59,53 @@ def _camera(db: sqlite3.Connection, camera_id: UUID) -> Camera | None:
     return None if row is None else Camera(id=camera_id, name=row[0], folder=os.fsdecode(row[1]))
 
 
-def _footage(db: sqlite3.Connection, where: str, *parameters: object) -> list[CameraFootage]:
+def _footage(db: sqlite3.Connection, now: datetime, where: str, *parameters: object) -> list[CameraFootage]:
     rows = db.execute(
         f"SELECT no, id, name, folder, segments, bytes FROM camera WHERE {where}", parameters
     ).fetchall()
     return [
         _with_footage(
-            db, no, Camera(id=UUID(bytes=id_), name=name, folder=os.fsdecode(folder)), segments, size
+            db, no, Camera(id=UUID(bytes=id_), name=name, folder=os.fsdecode(folder)), segments, size, now
         )
         for no, id_, name, folder, segments, size in rows
     ]
 
 
 def _with_footage(
-    db: sqlite3.Connection, camera_no: int, camera: Camera, segments: int, size_bytes: int
+    db: sqlite3.Connection, camera_no: int, camera: Camera, segments: int, size_bytes: int, now: datetime
 ) -> CameraFootage:
     first = db.execute("SELECT min(start_us) FROM segment WHERE camera_no = ?", (camera_no,)).fetchone()[0]
     last = db.execute(
-        "SELECT start_us, end_us FROM segment WHERE camera_no = ? ORDER BY start_us DESC LIMIT 1",
+        "SELECT start_us, end_us, created_us FROM segment WHERE camera_no = ? ORDER BY start_us DESC LIMIT 1",
         (camera_no,),
     ).fetchone()
-    newest = None if last is None else TimeSpan(from_us(last[0]), from_us(last[1]))
+    latest = None if last is None else _latest(db, camera_no, last, to_us(now))
     return CameraFootage(
         camera=camera,
         segments=segments,
         bytes=size_bytes,
-        footage=None if newest is None else TimeSpan(from_us(first), newest.end),
-        newest=newest,
+        footage=None if last is None else TimeSpan(from_us(first), from_us(last[1])),
+        newest=None if latest is None else TimeSpan(from_us(latest[0]), from_us(latest[1])),
+        heard=None if latest is None else from_us(_heard_us(latest)),
         bit_rate=_bit_rate(db, camera_no),
     )
+
+
+def _latest(
+    db: sqlite3.Connection, camera_no: int, last: tuple[int, int, int], now_us: int
+) -> tuple[int, int, int]:
+    """Start, end and registration of the segment that tells of the recorder last; `last` may lie ahead."""
+    begun: list[tuple[int, int, int]] = db.execute(
+        """SELECT start_us, end_us, created_us FROM segment
+            WHERE camera_no = ? AND start_us <= ? ORDER BY start_us DESC LIMIT ?""",
+        (camera_no, now_us, LATEST_SEGMENTS),
+    ).fetchall()
+    return max([last, *begun], key=_heard_us)
+
+
+def _heard_us(row: tuple[int, int, int]) -> int:
+    _, end_us, created_us = row
+    return min(end_us, created_us)
 
 
 def _bit_rate(db: sqlite3.Connection, camera_no: int) -> float | None:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from cctv_storaged.api.cameras import state_of
 from cctv_storaged.api.models import CameraAnswer, CamerasAnswer, CoverageAnswer, QueueAnswer
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.model import Camera
@@ -38,6 +39,16 @@ async def test_a_camera_whose_segments_keep_coming_is_recording(host: Host) -> N
     now = datetime.now(UTC)
     await host.registered("gate/1.ts", camera=CAMERA, start=now - timedelta(seconds=10))
     assert (await host.get(f"/cameras/{CAMERA}")).json["state"] == "recording"
+
+
+async def test_footage_from_the_future_does_not_make_a_camera_record_until_then(host: Host) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=3)
+    segment = await host.registered("gate/1.ts", camera=CAMERA, start=ahead)
+    camera = (await host.get(f"/cameras/{CAMERA}")).json
+    assert (camera["state"], camera["last_footage"]) == ("recording", segment["end_time"])
+    footage = await host.journal.cameras.by_id(CAMERA, datetime.now(UTC))
+    assert footage is not None
+    assert state_of(footage, datetime.now(UTC) + timedelta(minutes=2)) == "silent"
 
 
 async def test_configured_cameras_are_listed_before_their_first_footage(tmp_path: Path) -> None:

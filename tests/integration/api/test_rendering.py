@@ -274,7 +274,9 @@ def test_a_camera_is_silent_once_three_segments_and_a_bit_are_missing() -> None:
     end = datetime(2026, 1, 1, tzinfo=UTC)
     newest = TimeSpan(end - timedelta(seconds=60), end)
     camera = Camera(id=uuid.UUID(int=1), name="a\udcff", folder="a")
-    footage = CameraFootage(camera=camera, segments=1, bytes=1, footage=newest, newest=newest, bit_rate=None)
+    footage = CameraFootage(
+        camera=camera, segments=1, bytes=1, footage=newest, newest=newest, heard=end, bit_rate=None
+    )
     assert state_of(footage, end + timedelta(seconds=210)) == "recording"
     assert state_of(footage, end + timedelta(seconds=211)) == "silent"
     models.CameraAnswer.model_validate_json(body_of(camera_json(footage, end)))

@@ -1,7 +1,7 @@
 """Lists by camera and time: complete, in order, and stable while segments come and go."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -178,7 +178,7 @@ async def test_the_list_of_cameras_counts_what_is_there(journal: Journal) -> Non
     for number in range(3):
         await record(journal, new(number))
     await delete(journal, (await record(journal, new(3))).id)
-    gate, yard = await journal.cameras.all()
+    gate, yard = await journal.cameras.all(NOW)
 
     assert (gate.camera, gate.segments, gate.bytes) == (GATE, 3, 3000)
     assert gate.footage == TimeSpan(span(0).start, span(2).end)
@@ -186,8 +186,38 @@ async def test_the_list_of_cameras_counts_what_is_there(journal: Journal) -> Non
     assert (yard.camera, yard.segments, yard.footage, yard.bit_rate) == (YARD, 0, None, None)
     renamed = replace(YARD, name="back yard")
     await journal.cameras.ensure(renamed)
-    found = await journal.cameras.by_id(YARD.id)
+    found = await journal.cameras.by_id(YARD.id, NOW)
     assert found is not None and found.camera == renamed
+
+
+AHEAD = TimeSpan(NOW + timedelta(days=3), NOW + timedelta(days=3, seconds=10))
+
+
+async def heard(journal: Journal, now: datetime = NOW) -> datetime | None:
+    found = await journal.cameras.by_id(GATE.id, now)
+    assert found is not None
+    return found.heard
+
+
+async def test_footage_that_lies_in_the_future_is_heard_of_when_it_was_registered(journal: Journal) -> None:
+    """Neither until its time comes nor instead of what is recorded today, nor when its time has come."""
+    await record(journal, new(1, at=AHEAD))
+    assert await heard(journal) == NOW
+    assert await heard(journal, AHEAD.end) == NOW
+    later = NOW + timedelta(days=1)
+    today = TimeSpan(later - timedelta(seconds=10), later)
+    await journal.segments.record(new(2, at=today), ["S3"], later)
+    assert await heard(journal, later) == later
+    on_that_day = TimeSpan(AHEAD.start - timedelta(seconds=12), AHEAD.start - timedelta(seconds=2))
+    await journal.segments.record(new(3, at=on_that_day), ["S3"], AHEAD.start)
+    assert await heard(journal, AHEAD.start) == on_that_day.end
+    found = await journal.cameras.by_id(GATE.id, later)
+    assert found is not None and found.footage is not None and found.footage.end == AHEAD.end
+
+
+async def test_old_footage_that_is_found_now_is_no_news_of_its_recorder(journal: Journal) -> None:
+    await record(journal, new(1))
+    assert await heard(journal) == span(1).end < NOW
 
 
 async def delete(journal: Journal, segment_id: UUID) -> None:

@@ -93,8 +93,8 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         {"ledger_by_camera"},
     ),
     "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
-    "cameras": (lambda j: j.cameras.all(), {"segment_by_time"}),
-    "camera": (lambda j: j.cameras.by_id(GATE.id), {"segment_by_time"}),
+    "cameras": (lambda j: j.cameras.all(NOW), {"segment_by_time"}),
+    "camera": (lambda j: j.cameras.by_id(GATE.id, NOW), {"segment_by_time"}),
 }
 
 LARGE = re.compile(r"^SCAN (s|segment|copy|mine|other|f|folder|ledger)\b(?! USING)")

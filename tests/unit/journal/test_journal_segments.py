@@ -96,7 +96,7 @@ async def test_names_of_any_bytes_go_in_and_come_out(journal: Journal) -> None:
 
     assert segment.source.path == f"{folder}/{name}"
     assert set(await journal.segments.known_in(ROOT, folder)) == {name}
-    footage = await journal.cameras.by_id(camera.id)
+    footage = await journal.cameras.by_id(camera.id, NOW)
     assert footage is not None and footage.camera.folder == folder
     postponed = await fresh(journal, segment)
     assert "cannot read caf" in (postponed.copies[0].error or "")
