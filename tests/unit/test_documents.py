@@ -1,13 +1,20 @@
 """What the pages and the unit say is so."""
 
 import re
+import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from prometheus_client import generate_latest
 
+from cctv_storaged.api.models import GapAnswer
 from cctv_storaged.config import load_settings
 from cctv_storaged.config.sources import VARIABLES
 from cctv_storaged.daemon import STOP_DEADLINE_S
+from cctv_storaged.losses import CAUSES
+from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import CopyState, SegmentFlag
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -16,6 +23,8 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+SETUP = ROOT / "scripts" / "setup"
+SEGMENTS = ROOT / "docs" / "reference" / "segments.md"
 PROMISES = ROOT / "docs" / "design" / "promises.md"
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
@@ -37,6 +46,39 @@ def test_every_promise_names_tests_that_are_there() -> None:
     assert [name for name in names if not any(each.startswith(name.rstrip("…")) for each in defined)] == []
 
 
+def words_under(page: Path, heading: str) -> list[str]:
+    """The first column of the table below a heading."""
+    section = page.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| `(\w+)` \|", section, re.M)
+
+
+def reasons_in_the_source() -> set[str]:
+    """Every word that a file is set aside with."""
+    sources = (ROOT / "src").rglob("*.py")
+    return {word for path in sources for word in re.findall(r'NotASegment\(\s*"(\w+)"', path.read_text())}
+
+
+def test_every_word_said_of_a_segment_is_explained_and_no_other() -> None:
+    (gap_causes,) = [get_args(GapAnswer.model_fields["cause"].annotation)]
+    assert len(reasons_in_the_source()) > 5
+    for heading, known in {
+        "Flags": set(SegmentFlag),
+        "States of a copy": set(CopyState),
+        "Why footage was lost": set(CAUSES),
+        "Causes of a gap": set(gap_causes),
+        "Why a file was set aside": reasons_in_the_source(),
+    }.items():
+        words = words_under(SEGMENTS, heading)
+        assert (heading, set(words), len(words)) == (heading, known, len(known))
+
+
+def test_the_alarms_in_the_readme_are_metrics() -> None:
+    named = set(re.findall(r"`(storage_\w+)`", (ROOT / "README.md").read_text()))
+    exposed = generate_latest(Metrics().registry).decode()
+    assert len(named) > 5
+    assert [name for name in named if f"# TYPE {name} " not in exposed] == []
+
+
 def test_the_settings_in_the_readme_are_accepted(tmp_path: Path) -> None:
     example = (ROOT / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
     file = tmp_path / "config.yaml"
@@ -56,6 +98,25 @@ def test_the_unit_offers_only_credentials_that_are_read() -> None:
     offered = {value.split(":")[0] for name, value in unit_settings() if name == "LoadCredential"}
     assert offered <= {variable.credential for variable in VARIABLES}
     assert "minio_secret_key" in offered
+
+
+@pytest.mark.parametrize(
+    ("python", "told"),
+    [("/root/.pyenv/bin/python3", 1), ("/home/me/py/bin/python3", 1), ("/usr/bin/python3", 0)],
+)
+def test_the_set_up_says_where_the_unit_cannot_see_its_python(tmp_path: Path, python: str, told: int) -> None:
+    """ProtectHome=yes: the service would end with a bare 203/EXEC."""
+    assert dict(unit_settings())["ProtectHome"] == "yes"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(python)
+    text = SETUP.read_text()
+    functions = re.findall(r"^say\(\) .*$", text, re.M) + re.findall(
+        r"^say_if_hidden.*?^\}$", text, re.M | re.S
+    )
+    assert len(functions) == 2
+    script = "\n".join(["set -euo pipefail", f"venv={tmp_path} role=run", *functions, "say_if_hidden"])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert len(done.stderr.splitlines()) == told, done.stderr
 
 
 def test_the_unit_waits_longer_than_a_stop_may_take() -> None:

@@ -100,7 +100,9 @@ class Filesystem(Section):
     path: Folder
     """Folder that the FILESYSTEM backend keeps segments in."""
     link: bool = True
-    """Link instead of copying where source and store share a file system."""
+    """Link instead of copying where source and store share a file system: both are then the same bytes until
+    the source is pruned, and a recorder that writes into a closed file again changes both. `false`, or a
+    store on another disk, gives a real second copy."""
 
 
 class Minio(Section):
