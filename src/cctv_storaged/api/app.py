@@ -170,6 +170,7 @@ _WRITTEN: Sequence[Route] = (
         summary="Try failed copies again, or a camera's footage before everything else",
         scope=Scope.WRITE,
         body=models.RetryBody,
+        body_required=False,
         answers=(Answer(status=200, means="How many are due again", model=models.RetryAnswer),),
     ),
     Route(

@@ -309,7 +309,7 @@ class QueueAnswer(Outgoing):
 
 
 class RetryBody(Incoming):
-    """Which copies to deliver now. `{}`: every failed one.
+    """Which copies to deliver now. `{}`, or no body at all: every failed one.
 
     With a camera and a span: all that is undelivered of that footage, before everything else.
     """
@@ -324,6 +324,7 @@ class RetryAnswer(Outgoing):
     """How many copies are due again."""
 
     retried: int
+    """Without those that have neither source nor bytes any more, though the backend is asked again."""
 
 
 # Events

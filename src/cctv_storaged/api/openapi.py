@@ -83,7 +83,7 @@ def _operation(route: Route) -> dict[str, Json]:
     }
     if route.body is not None:
         operation["requestBody"] = {
-            "required": True,
+            "required": route.body_required,
             "content": {"application/json": {"schema": _reference(route.body)}},
         }
     return operation

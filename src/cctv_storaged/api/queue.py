@@ -39,7 +39,8 @@ async def show(request: web.Request, services: Services) -> web.StreamResponse:
 
 
 async def retry(request: web.Request, services: Services) -> web.StreamResponse:
-    body = parsed(await body_bytes(request), RetryBody)
+    sent = await body_bytes(request) if request.body_exists else b""
+    body = parsed(sent or b"{}", RetryBody)
     chosen = _chosen(body, services)
     copies = services.journal.copies
     if body.camera_id is None:

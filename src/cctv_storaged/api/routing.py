@@ -51,5 +51,6 @@ class Route:
     lane: Lane = Lane.ORDINARY
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
+    body_required: bool = True
     headers: tuple[str, ...] = ()  # request headers that mean something here
     problems: tuple[Kind, ...] = ()  # besides those any route of its sort may give

@@ -172,7 +172,8 @@ class Copies:
     async def retry_failed(self, backend: str | None) -> int:
         """Failed copies are tried again: put where the source is there, else proven where they were stored.
 
-        Returns how many.
+        Returns how many, without those that have neither source nor bytes as far as anybody knows: the
+        backend was shown not to hold them. It is asked once more, for a backup may have brought them back.
         """
         return await self._store.write(lambda db: _retry_failed(db, backend))
 
@@ -435,11 +436,10 @@ def _retry_failed(db: sqlite3.Connection, backend: str | None) -> int:
     chosen = "state = 'failed' AND (?1 IS NULL OR backend = ?1) AND segment_no"
     with_source = "IN (SELECT no FROM segment WHERE no = copy.segment_no AND source_state = 'present')"
     put = db.execute(f"UPDATE copy SET {again.format('pending')} WHERE {chosen} {with_source}", (backend,))
-    prove = db.execute(
-        f"UPDATE copy SET {again.format('stored')} WHERE path IS NOT NULL AND {chosen} NOT {with_source}",
-        (backend,),
-    )
-    return put.rowcount + prove.rowcount
+    without = f"WHERE path IS NOT NULL AND {chosen} NOT {with_source}"
+    held = db.execute(f"SELECT count(*) FROM copy {without} AND stored_us IS NOT NULL", (backend,)).fetchone()
+    db.execute(f"UPDATE copy SET {again.format('stored')} {without}", (backend,))
+    return put.rowcount + int(held[0])
 
 
 def _urge(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:

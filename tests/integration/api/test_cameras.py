@@ -198,6 +198,16 @@ async def test_a_failed_copy_is_delivered_after_a_retry(tmp_path: Path, body: di
         await host.delivered(segment)
 
 
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/json"}, {"Content-Length": "0"}])
+async def test_a_retry_without_a_body_is_one_of_every_failed_copy(
+    host: Host, headers: dict[str, str]
+) -> None:
+    await failed(host)
+    reply = await host.request("POST", "/queue/retry", headers=headers)
+    assert (reply.status, reply.json) == (200, {"retried": 1})
+    assert (await host.request("POST", "/queue/retry", data=b"{")).status == 400
+
+
 async def test_a_retry_of_other_footage_leaves_a_failed_copy_alone(host: Host) -> None:
     await failed(host)
     for other in (

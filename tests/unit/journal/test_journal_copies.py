@@ -283,6 +283,18 @@ async def test_retry_puts_what_has_a_source_and_proves_what_had_been_stored(jour
     assert found == [CopyState.PENDING, CopyState.STORED, CopyState.FAILED]
 
 
+async def test_retry_counts_no_copy_without_source_and_bytes(journal: Journal) -> None:
+    """The backend is asked once more all the same: a backup may have brought the bytes back."""
+    segment = await record(journal, new(1))
+    await deliver(journal, segment)
+    await journal.copies.source_gone(segment.id, SourceState.REPLACED, "overwritten", NOW)
+    for _ in range(2):
+        await journal.copies.put_again(segment.id, "S3", "other bytes", LATER)
+        assert states(await fresh(journal, segment)) == {"S3": CopyState.FAILED}
+        assert await journal.copies.retry_failed(None) == 0
+        assert states(await fresh(journal, segment)) == {"S3": CopyState.STORED}
+
+
 # Other backends than before
 
 
