@@ -94,7 +94,7 @@ def test_the_main_job_with_every_real_part(
     assert daemon.stop() == 0
 
 
-@pytest.mark.timeout(int(os.environ.get("CCTV_OUTAGE_TIMEOUT", "400")))
+@pytest.mark.timeout(max(400, SEGMENTS // 40))
 def test_a_long_outage_ends_with_everything_delivered_the_newest_first(
     make_daemon: Callable[..., Daemon], seaweed: SeaweedServer, seaweed_bucket: Bucket
 ) -> None:
