@@ -110,6 +110,21 @@ async def test_a_backend_that_is_away_for_hours_costs_no_attempts_and_one_alarm(
             assert (await rig.copy(segment)).attempts == 0
 
 
+@jumping
+async def test_what_a_store_says_goes_to_nobody_with_a_secret_in_it(tmp_path: Path) -> None:
+    """/queue, /ready and /events have it from here; the log stars for itself."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        backend.then(Op.PROBE, Ok())
+        backend.always(Unavailable("auth"))
+        await rig.recorded(0)
+        delivery = rig.delivery(backend, prefix="password=canary/")  # the store repeats what it was asked
+        async with rig.delivering(delivery):
+            await eventually(lambda: says(delivery, "auth"), "the breaker opens")
+            assert "password=***" in (delivery.trouble or "")
+            assert [("canary" in text, "password=***" in text) for text in rig.alerts()] == [(False, True)]
+
+
 @pytest.mark.parametrize("reason", AT_ONCE)
 @jumping
 async def test_what_every_object_would_meet_stops_all_with_one_alarm_and_no_dead_letter(

@@ -61,13 +61,14 @@ def reasons_in_the_source() -> set[str]:
 def test_every_word_said_of_a_segment_is_explained_and_no_other() -> None:
     (gap_causes,) = [get_args(GapAnswer.model_fields["cause"].annotation)]
     assert len(reasons_in_the_source()) > 5
-    for heading, known in {
+    explained: dict[str, set[str]] = {
         "Flags": set(SegmentFlag),
         "States of a copy": set(CopyState),
         "Why footage was lost": set(CAUSES),
         "Causes of a gap": set(gap_causes),
         "Why a file was set aside": reasons_in_the_source(),
-    }.items():
+    }
+    for heading, known in explained.items():
         words = words_under(SEGMENTS, heading)
         assert (heading, set(words), len(words)) == (heading, known, len(known))
 

@@ -259,8 +259,8 @@ def test_a_secret_put_where_its_files_name_belongs_is_not_printed(tmp_path: Path
     text = "milestone: {url: 'https://m', password_file: c4nary}"
     faults = faults_of(tmp_path, text, {"S3_SECRET_KEY_FILE": "c4nary"})
     assert [fault.where for fault in faults] == [
-        "S3_SECRET_KEY_FILE",
         "config.yaml:1: milestone.password_file",
+        "S3_SECRET_KEY_FILE",
     ]
     assert "c4nary" not in str(faults)
 

@@ -352,8 +352,8 @@ def test_a_missing_key_does_not_hide_a_contradiction_elsewhere(tmp_path: Path) -
 def test_a_fault_is_not_followed_by_what_only_follows_from_it(tmp_path: Path) -> None:
     text = "backend: MINIO\nminio: {endpoint: 5, access_key: a, secret_key: b}\napi: {auth: no, host: '::'}"
     assert [fault.where for fault in faults_of(tmp_path, text)] == [
-        "config.yaml:3: api.auth",
         "config.yaml:2: minio.endpoint",
+        "config.yaml:3: api.auth",
     ]
 
 
