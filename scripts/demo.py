@@ -39,13 +39,13 @@ def recordings() -> Path:
 
 
 def daemon_environment() -> dict[str, str]:
-    """Whatever is set for a real recorder, the daemon watches our cameras."""
+    """Whatever is set for a real recorder, the daemon watches our cameras, at the port that we ask."""
     ours = {"RECORDINGS_PATH": str(recordings()), "RECORDINGS_LAYOUT": LAYOUT, "RECORDINGS_TIMEZONE": "UTC"}
-    return os.environ | ours
+    return os.environ | ours | {"PORT": api_port()}
 
 
-def api_port() -> int:
-    return int(os.environ.get("PORT") or 8082)
+def api_port() -> str:
+    return os.environ.get("PORT") or "8082"
 
 
 def api_url() -> str:
@@ -140,10 +140,10 @@ def listens(pid: int) -> bool:
     return any(inode in _sockets(pid) for inode in _listening(api_port()))
 
 
-def _listening(port: int) -> set[str]:
+def _listening(port: str) -> set[str]:
     """The inodes of the sockets that listen on the port, from /proc/net (proc_pid_net(5))."""
     rows = [line.split() for table in ("tcp", "tcp6") for line in _lines(f"/proc/net/{table}")[1:]]
-    return {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    return {row[9] for row in rows if row[3] == "0A" and str(int(row[1].rpartition(":")[2], 16)) == port}
 
 
 def _lines(path: str) -> list[str]:

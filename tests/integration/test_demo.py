@@ -148,6 +148,7 @@ def test_a_demo_whose_daemon_cannot_start_shows_the_error_alone(
         make_demo(PORT=port): "cannot listen on",
         make_demo(PORT=port, DATA_DIR=str(daemon.data_dir)): "is in use by another cctv-storaged",
         make_demo(DATA_DIR=str(tmp_path / "a file")): "DATA_DIR: ",
+        make_demo(PORT="none"): "PORT: ",
     }
     for demo, said in refused.items():
         assert demo.process.wait(60) in (2, 3), demo.text
