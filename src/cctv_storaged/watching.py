@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePath
@@ -45,6 +45,8 @@ LONGEST_REST_S = 30.0
 MOST_HINTS = 50_000
 """Hints that may wait; more are dropped for one full scan, so that memory is bounded."""
 CONCURRENT_LOOKS = 16
+MOST_FORGOTTEN = 500
+"""Files in one commit that are set aside no longer: others wait that long for the journal."""
 HINT_FOLLOWERS = 4
 
 
@@ -255,6 +257,8 @@ class RootWatch:
             while (listing := await asyncio.to_thread(next, listings, None)) is not None:
                 found += await self._compare(listing)
                 self.scanned_at = time.monotonic()
+            if full:
+                await self._forget_gone_folders()
         except OSError as exc:
             self._root_is_away(exc)
         except JournalFull:
@@ -292,6 +296,7 @@ class RootWatch:
         """Looks at what the journal does not know of a folder; returns how many segments that gave."""
         known = await self._context.journal.segments.known_in(self._root.path, listing.folder)
         await self._follow_disk(listing, known)
+        await self._forget_gone(listing.folder, known, listing.files)
         unknown = sorted(
             name for name, identity in listing.files.items() if not _same(known.get(name), identity)
         )
@@ -316,6 +321,28 @@ class RootWatch:
                     self._root.path, listing.folder, entry.identity.device, identity.device
                 )
                 return
+
+    async def _forget_gone(
+        self, folder: str, known: Mapping[str, KnownFile], there: Container[str] = ()
+    ) -> None:
+        """What was set aside and is not there any more is listed no longer."""
+        aside = {name: file.identity for name, file in known.items() if file.reason and name not in there}
+        for names in _chunks(sorted(aside), MOST_FORGOTTEN):
+            gone = await asyncio.to_thread(self._scanner.absent, folder, names)
+            files = {name: aside[name] for name in gone}
+            if files:
+                await self._context.journal.segments.forget_set_aside(self._root.path, folder, files)
+
+    async def _forget_gone_folders(self) -> None:
+        """No listing tells of a folder that went with all its files."""
+        segments, after = self._context.journal.segments, 0
+        while folders := await segments.set_aside_folders(after):
+            for folder in folders:
+                if folder.root == self._root.path and not self._scanner.knows(folder.path):
+                    known = await segments.known_in(folder.root, folder.path)
+                    await self._forget_gone(folder.path, known)
+            after = folders[-1].no
+            self.scanned_at = time.monotonic()
 
     async def _look(self, listing: Listing, name: str) -> Outcome:
         path = os.path.join(listing.folder, name)

@@ -335,6 +335,31 @@ async def test_an_empty_file_that_is_filled_later_becomes_a_segment(host: Host) 
     assert await aside_reasons(host) == {}
 
 
+async def test_what_was_set_aside_is_listed_until_it_is_gone(host: Host) -> None:
+    """By the next scan that reads its folder, or the next full one where the folder is gone as well."""
+    host.scan_interval = timedelta(milliseconds=50)
+    for camera in ("gate", "yard", "hall"):
+        day = host.recordings / camera / "2026-11-01"
+        day.mkdir(parents=True)
+        for number in range(2):
+            (day / f"10-00-0{number}.ts").touch()
+    async with host.watched(events=False) as watch:
+        assert await aside_reasons(host) == {"empty": 6}
+        (host.recordings / "gate" / "2026-11-01" / "10-00-00.ts").unlink()
+        await until_async(lambda: _aside_is(host, 5), "the file is forgotten")
+        (host.recordings / "yard").rename(host.folder / "elsewhere")
+        watch.rescan()
+        await until_async(lambda: _aside_is(host, 3), "those of the folder that is gone")
+        seen = watch.scans
+        watch.rescan()
+        await until(lambda: watch.scans > seen + 1, "another full scan")
+    assert await aside_reasons(host) == {"empty": 3}
+
+
+async def _aside_is(host: Host, wanted: int) -> bool:
+    return sum((await aside_reasons(host)).values()) == wanted
+
+
 async def test_a_truncated_segment_is_partial_and_registered_all_the_same(host: Host) -> None:
     data = cached_ts(seconds=3).read_bytes()
     path = host.recordings / "gate" / "2026-11-01" / "10-00-00.ts"

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from cctv_storaged.access import Scope
 from cctv_storaged.api import (
+    asides,
     cameras,
     content,
     events,
@@ -172,6 +173,16 @@ _WRITTEN: Sequence[Route] = (
         body=models.RetryBody,
         body_required=False,
         answers=(Answer(status=200, means="How many are due again", model=models.RetryAnswer),),
+    ),
+    Route(
+        method="GET",
+        path=f"{PREFIX}/set-aside",
+        handler=asides.list_files,
+        name="listSetAside",
+        summary="Files that are no segments, with the reason, newest first",
+        scope=Scope.READ,
+        query=models.SetAsideQuery,
+        answers=(Answer(status=200, means="One page", model=models.SetAsideAnswer),),
     ),
     Route(
         method="GET",

@@ -303,9 +303,41 @@ class QueueAnswer(Outgoing):
     failures: list[FailedCopyAnswer]
     """Some of the failed copies."""
     set_aside: dict[str, int]
-    """Files that are no segments, by reason."""
+    """Files that are no segments, by reason; `GET /set-aside` lists them."""
     catalog: CatalogQueueAnswer | None
     """Null without PostgreSQL."""
+
+
+class SetAsideQuery(Incoming):
+    """Which files set aside."""
+
+    limit: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=1000)] = 100
+    """Most files in one answer."""
+    cursor: Annotated[str, Field(max_length=2048, pattern=r"^[A-Za-z0-9_-]+$")] | None = None
+    """`next_cursor` of the answer before."""
+
+
+class SetAsideFileAnswer(Outgoing):
+    """A file under a recorder root that is no segment; it was left where it is."""
+
+    path: str
+    """Below the root."""
+    root: str
+    reason: str
+    """A short stable word, as in `storage_segments_quarantined`."""
+    detail: str
+    """What is wrong with it, for people."""
+    size_bytes: int
+    seen_at: Moment
+    """When it was found to be so."""
+
+
+class SetAsideAnswer(Outgoing):
+    """Files set aside now, newest first. One that is gone or has become a segment is not among them."""
+
+    files: list[SetAsideFileAnswer]
+    next_cursor: str | None
+    """Where to go on; null when these were the last."""
 
 
 class RetryBody(Incoming):

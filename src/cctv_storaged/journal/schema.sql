@@ -135,6 +135,7 @@ CREATE TABLE set_aside (                       -- files that are no segments: le
     PRIMARY KEY (folder_no, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX set_aside_by_reason ON set_aside (reason);
+CREATE INDEX set_aside_by_time ON set_aside (seen_us, folder_no, name);
 
 CREATE TABLE ledger (                          -- append-only: what became of footage, and why
     no         INTEGER PRIMARY KEY,

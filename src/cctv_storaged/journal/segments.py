@@ -2,14 +2,15 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
-from cctv_storaged.journal import ledger, outbox
+from cctv_storaged.journal import asides, ledger, outbox
+from cctv_storaged.journal.asides import AsideFolder, AsidePage, Position
 from cctv_storaged.journal.copies import OVERWRITTEN, doubt, give_up_pending
 from cctv_storaged.journal.rows import (
     SEGMENT_COLUMNS,
@@ -134,6 +135,18 @@ class Segments:
         """Files set aside, by reason."""
         query = "SELECT reason, count(*) FROM set_aside GROUP BY reason"
         return await self._store.read(lambda db: dict(db.execute(query).fetchall()))
+
+    async def set_aside_page(self, limit: int, after: Position | None = None) -> AsidePage:
+        """Files set aside, newest first, by keyset."""
+        return await self._store.read(lambda db: asides.page(db, limit, after))
+
+    async def set_aside_folders(self, after: int) -> list[AsideFolder]:
+        """Folders of any root that hold files set aside, by number from `after` on; a slice of them."""
+        return await self._store.read(lambda db: asides.folders(db, after))
+
+    async def forget_set_aside(self, root: str, folder: str, files: Mapping[str, FileIdentity]) -> None:
+        """These files of a folder, as they were when they were set aside, are not there any more."""
+        await self._store.write(lambda db: asides.forget(db, root, folder, files))
 
     async def by_id(self, segment_id: UUID) -> Segment | None:
         """One segment, None where this host has none of that id."""

@@ -103,6 +103,13 @@ class Scanner:
             waiting.extend(os.path.join(folder, name) for name in inner)
             yield Listing(folder=folder, files=files, stamp=status.st_mtime_ns)
 
+    def absent(self, folder: str, names: Iterable[str]) -> list[str]:
+        """Which of these files are not in the folder any more; what cannot be told counts as there.
+
+        May be used beside a scan.
+        """
+        return [name for name in names if _is_absent(os.path.join(self.root, folder, name))]
+
     def unsettle(self, folders: Iterable[str]) -> None:
         """The next scan reads these folders, changed or not."""
         for folder in folders:
@@ -146,3 +153,12 @@ class Scanner:
         except FileNotFoundError:  # gone since the folder was read
             return
         files[entry.name] = identity_of(status)
+
+
+def _is_absent(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)  # a folder of its name is not the file
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False

@@ -1,5 +1,6 @@
 """Cameras, their coverage, and the queue."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from cctv_storaged.api.cameras import state_of
-from cctv_storaged.api.models import CameraAnswer, CamerasAnswer, CoverageAnswer, QueueAnswer
+from cctv_storaged.api.models import (
+    CameraAnswer,
+    CamerasAnswer,
+    CoverageAnswer,
+    QueueAnswer,
+    SetAsideAnswer,
+)
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.model import Camera
 from tests.integration.api.harness import SECONDS, Host, path_of, running, until
@@ -152,6 +159,44 @@ async def test_the_queue_counts_what_was_set_aside(host: Host) -> None:
         return bool((await queue(host))["set_aside"] == {"empty": 1})
 
     await until(told)
+
+
+async def test_files_set_aside_are_listed_with_the_reason_page_by_page(host: Host) -> None:
+    day = host.recordings / "gate/2025-01-23"
+    day.mkdir(parents=True)
+    for number in range(5):
+        (day / f"10-00-0{number}.ts").write_bytes(b"x" * number)
+    (day / os.fsdecode(b"caf\xe9.ts")).touch()
+    host.watch()
+
+    async def told() -> bool:
+        counts: dict[str, int] = (await queue(host))["set_aside"]
+        return sum(counts.values()) == 6
+
+    await until(told)
+    found: list[dict[str, Any]] = []
+    params: dict[str, str] = {"limit": "4"}
+    for length in (4, 2):
+        page = (await host.get("/set-aside", **params)).json
+        SetAsideAnswer.model_validate(page)
+        assert len(page["files"]) == length
+        found += page["files"]
+        params["cursor"] = page["next_cursor"]
+    assert page["next_cursor"] is None
+    assert len({file["path"] for file in found}) == 6
+    times = [file["seen_at"] for file in found]
+    assert times == sorted(times, reverse=True)
+    empty = next(file for file in found if file["path"] == "gate/2025-01-23/10-00-00.ts")
+    assert (empty["root"], empty["reason"], empty["size_bytes"]) == (str(host.recordings), "empty", 0)
+    assert "no bytes" in empty["detail"]
+
+
+@pytest.mark.parametrize("params", [{"cursor": "AAAA"}, {"cursor": "a"}, {"limit": "0"}, {"limit": "1001"}])
+async def test_a_page_of_files_that_cannot_be_is_told_by_its_field(
+    host: Host, params: dict[str, str]
+) -> None:
+    reply = await host.get("/set-aside", **params)
+    assert (reply.status, reply.fields) == (422, set(params))
 
 
 async def failed(host: Host) -> dict[str, Any]:

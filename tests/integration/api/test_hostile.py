@@ -201,7 +201,6 @@ async def test_a_file_of_many_names_is_registered_under_the_one_given(host: Host
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
         b"{",
         b"nonsense",
         b"\xff\xfe",
@@ -218,6 +217,12 @@ async def test_a_file_of_many_names_is_registered_under_the_one_given(host: Host
 @pytest.mark.parametrize("path", ["/segments", "/queue/retry", "/tokens"])
 async def test_a_body_that_is_no_json_is_a_bad_request(host: Host, path: str, body: bytes) -> None:
     reply = await host.request("POST", path, data=body)
+    assert (reply.status, reply.json["type"]) == (400, "urn:cctv-storaged:problem:bad-request")
+
+
+@pytest.mark.parametrize("path", ["/segments", "/tokens"])
+async def test_no_body_where_one_is_needed_is_a_bad_request(host: Host, path: str) -> None:
+    reply = await host.request("POST", path, data=b"")
     assert (reply.status, reply.json["type"]) == (400, "urn:cctv-storaged:problem:bad-request")
 
 

@@ -78,6 +78,16 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "record, new": (lambda j: record(j, new(2)), set()),
     "verified": (verify, {"segment_by_content"}),
     "set_aside": (lambda j: j.segments.set_aside(new(3).source, "empty", "", NOW), set()),
+    "set_aside_page": (lambda j: j.segments.set_aside_page(100), {"set_aside_by_time"}),
+    "set_aside_page, later": (
+        lambda j: j.segments.set_aside_page(100, (5, 1, b"a.ts")),
+        {"set_aside_by_time"},
+    ),
+    "set_aside_folders": (lambda j: j.segments.set_aside_folders(0), set()),
+    "forget_set_aside": (
+        lambda j: j.segments.forget_set_aside(ROOT, "gate/2026-01-23", {"a": new(1).source.identity}),
+        set(),
+    ),
     "settled_before": (lambda j: j.sources.settled_before(NOW, 200, START), {"segment_to_prune"}),
     "newest": (lambda j: j.sources.newest(GATE.id, 5), {"segment_by_time"}),
     "begin_pruning": (lambda j: j.sources.begin_pruning(SOMEBODY, ["S3"]), set()),
@@ -146,7 +156,10 @@ async def test_no_call_reads_a_large_table_from_end_to_end(journal: Journal, nam
 
 @pytest.mark.parametrize(
     "name",
-    ["due, newest", "due, oldest", "due, urgent", "page", "page, later", "footage", "absences", "news"],
+    [
+        *("due, newest", "due, oldest", "due, urgent", "page", "page, later", "footage", "absences", "news"),
+        *("set_aside_page", "set_aside_page, later"),
+    ],
 )
 async def test_lists_come_in_order_from_their_index_without_sorting(journal: Journal, name: str) -> None:
     await record(journal, new(1))

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from cctv_storaged.journal import asides
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.ledger import Entry, Kind
 from cctv_storaged.model import (
@@ -299,6 +300,59 @@ async def test_a_bad_look_at_a_registered_file_does_not_unmake_the_segment(journ
     assert not await journal.segments.set_aside(new(1).source, "not_mpegts", "read error", NOW)
     assert await fresh(journal, segment) == segment
     assert (await journal.segments.known_in(ROOT, "gate/2026-01-23"))["000001.ts"].reason is None
+
+
+async def test_files_set_aside_are_listed_newest_first_page_by_page(journal: Journal) -> None:
+    """Two of the same moment, and a name of any bytes; what was seen before keeps its time."""
+    odd = os.fsdecode(b"a\xfe.ts")
+    sources = [replace(new(number).source, path=f"gate/{number}/{odd}") for number in range(7)]
+    for again in range(2):
+        for number, source in enumerate(sources):
+            at = NOW + timedelta(days=again, seconds=number // 2)
+            await journal.segments.set_aside(source, "not_mpegts", f"no stream in {odd}", at)
+    found: list[asides.AsideFile] = []
+    after: asides.Position | None = None
+    while True:
+        page = await journal.segments.set_aside_page(2, after)
+        assert len(page.files) <= 2
+        found += page.files
+        after = page.next
+        if after is None:
+            break
+    assert [file.path for file in found] == [source.path for source in reversed(sources)]
+    assert [file.seen_at for file in found] == [NOW + timedelta(seconds=n // 2) for n in range(6, -1, -1)]
+    assert (found[0].root, found[0].reason, found[0].size_bytes) == (ROOT, "not_mpegts", 1000)
+
+
+async def test_files_set_aside_that_are_gone_are_forgotten(journal: Journal) -> None:
+    first, other, anew = [new(number).source for number in range(3)]
+    for source in (first, other, anew):
+        await journal.segments.set_aside(source, "empty", "", NOW)
+    folder = os.path.dirname(first.path)
+    [listed] = await journal.segments.set_aside_folders(0)
+    assert (listed.root, listed.path) == (ROOT, folder)
+    assert await journal.segments.set_aside_folders(listed.no) == []
+    gone = {os.path.basename(each.path): each.identity for each in (first, anew)}
+    await journal.segments.set_aside(new(2, version=1).source, "empty", "", NOW)
+    await journal.segments.forget_set_aside(ROOT, folder, gone)
+    paths = {file.path for file in (await journal.segments.set_aside_page(10)).files}
+    assert paths == {other.path, anew.path}, "what was set aside anew stays"
+
+
+async def test_folders_with_files_set_aside_come_in_slices(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asides, "FOLDERS", 2)
+    for number in range(5):
+        source = replace(new(number).source, path=f"gate/{number}/a.ts")
+        await journal.segments.set_aside(source, "empty", "", NOW)
+        await record(journal, new(number, path=f"yard/{number}/a.ts"))
+    found, after = [], 0
+    while folders := await journal.segments.set_aside_folders(after):
+        assert len(folders) <= 2
+        found += [folder.path for folder in folders]
+        after = folders[-1].no
+    assert found == [f"gate/{number}" for number in range(5)]
 
 
 async def test_what_was_set_aside_under_old_settings_is_looked_at_anew(journal: Journal) -> None:
