@@ -21,7 +21,9 @@ async def probe(backend: Backend, copies: Copies) -> Capabilities:
     except BackendUnavailable as exc:
         if exc.reason != "bucket" or not isinstance(backend, Preparing) or await _holds(backend.name, copies):
             raise
-        log.warning("%s: making it, as nothing was ever delivered there", exc)
+        log.info(
+            "making %s at %s: it is new, nothing was ever delivered there", backend.name, backend.location
+        )
         await backend.ensure_bucket()
         return await backend.probe()
 

@@ -137,7 +137,7 @@ def _lock(folder: Path) -> int:
         descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise JournalBroken(
-            f"data_dir {folder}: {exc}; create it or give this user the right to write"
+            f"data_dir {folder}: {exc.strerror}; create it or give this user the right to write"
         ) from exc
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
