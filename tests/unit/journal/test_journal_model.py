@@ -48,6 +48,7 @@ class Known:
     held: bool = False
     deleting: bool = False
     had_path: set[str] = field(default_factory=set)
+    put_at: set[str] = field(default_factory=set)  # and not shown to be gone since
     verified_at: dict[str, datetime] = field(default_factory=dict)
     hashed: bool = False
 
@@ -193,6 +194,7 @@ class JournalAndModel(RuleBasedStateMachine):
             return
         known.copies[name] = CopyState.VERIFIED if proven else CopyState.STORED
         known.had_path.add(name)
+        known.put_at.add(name)
         known.hashed = True
         if proven:
             known.verified_at[name] = at
@@ -207,7 +209,7 @@ class JournalAndModel(RuleBasedStateMachine):
     )
     def a_backend_refuses(self, place: int, name: str, how: str) -> None:
         id_, known = self.one(place)
-        copies, due = self.journal.copies, self.later()
+        copies, due, before = self.journal.copies, self.later(), known.copies.get(name)
         if how == "postpone":
             self.do(copies.postpone(id_, name, "refused", due))
             return
@@ -218,7 +220,10 @@ class JournalAndModel(RuleBasedStateMachine):
         else:
             lost = self.do(copies.redeliver(id_, name, "refused"))
             known.change({CopyState.STORED, CopyState.VERIFIED}, CopyState.PENDING, name)
+            known.put_at -= {name} if before in HOLDS - {CopyState.DELETING} else set()
         again = known.source is SourceState.PRESENT and how != "failed"
+        if how == "put_again" and not again and before in UNDELIVERED:
+            known.put_at.discard(name)
         known.change(UNDELIVERED, CopyState.PENDING if again else CopyState.FAILED, name)
         assert (lost is not None) == (not again and self.tell_lost(id_, known))
 
@@ -232,7 +237,8 @@ class JournalAndModel(RuleBasedStateMachine):
                         known.copies[backend] = CopyState.PENDING
                     elif backend in known.had_path:
                         known.copies[backend] = CopyState.STORED
-                    count -= known.copies[backend] is not CopyState.FAILED
+                    tried = known.copies[backend] is not CopyState.FAILED
+                    count -= tried and (known.source is SourceState.PRESENT or backend in known.put_at)
         assert count == 0
 
     @rule(names=some_backends)
