@@ -1,3 +1,26 @@
 """Real parts for the tests, started when first asked for; see tests/services."""
 
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
 pytest_plugins = ["tests.daemon", "tests.services.postgres", "tests.services.seaweed"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Reports hold what tests have logged; file names of any bytes in there would end the whole run."""
+    return _encodable((yield))
+
+
+def _encodable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {key: _encodable(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return type(value)(map(_encodable, value))
+        case _:
+            return value
