@@ -125,7 +125,8 @@ class Store(ScriptedBackend):
                 self.objects[path] = before  # a twin's: what is there is not written, and so not spoiled
             elif path in self.objects:
                 self.since[path] = self.now()
-                self.forgotten.pop(path, None)
+                if self.forgotten.get(path) == self.objects[path]:
+                    del self.forgotten[path]
 
 
 class Dead(Exception):
@@ -756,8 +757,8 @@ class Deliveries(RuleBasedStateMachine):
                 wrong.append(f"{version.source.path} is known by another hash")
             for store in self.stores:
                 state, path, _, _ = row.copies[store.name]
-                held = store.objects.get(str(path), store.forgotten.get(str(path)))
-                if state == "verified" and held != version.data:
+                held = (store.objects.get(str(path)), store.forgotten.get(str(path)))
+                if state == "verified" and version.data not in held:
                     wrong.append(f"{version.source.path} is verified at {store.name}, and is not there")
         return wrong
 
