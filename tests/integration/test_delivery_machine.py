@@ -60,7 +60,7 @@ PATIENCE_S = 0.002
 """Thousands of waits are jumped over; a thread that is slower than this is only thought to be slow."""
 GRACE = DAY
 NAMES = ("FILESYSTEM", "S3")
-QUIET_S = 0.1
+QUIET_S = 0.05
 ROUNDS = 20
 """Of a day, in which everything has to be well again."""
 
