@@ -218,7 +218,7 @@ async def test_retries_of_one_object_come_further_and_further_apart(tmp_path: Pa
         assert (await rig.copy(segment)).attempts == 19
 
 
-@pytest.mark.parametrize("reason", ["network", "auth", "space"])
+@pytest.mark.parametrize("reason", ["network", "auth"])
 @jumping
 async def test_an_object_that_alone_meets_an_outage_does_not_hold_up_the_others(
     tmp_path: Path, reason: str
