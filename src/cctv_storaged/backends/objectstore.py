@@ -198,9 +198,12 @@ class ObjectStore:
         By its bytes: it may be the one that rotted, for whose sake the source is put again.
         """
         try:
-            head = self._head(goal.path)
+            head = self._client.head(goal.path)
         except ObjectMissing:
-            return None
+            return None  # if it is the bucket that is missing, the put will tell; asking costs every object
+        except ObjectRejected:
+            require_bucket(self._client)
+            raise
         self._prove(goal, head, read_back=True)
         return _named(goal, head.etag)
 
