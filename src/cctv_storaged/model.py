@@ -147,6 +147,18 @@ class Copy:
     verified_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """How a segment's stream begins: whether another one plays on from it is seen by comparing the two.
+
+    `ticks`: the earliest presentation time, 90 kHz modulo 2**33 (ISO/IEC 13818-1, 2.4.3.7). `fingerprint`:
+    eight bytes of what a decoder must be told when it changes (PIDs, codecs, sequence parameter sets).
+    """
+
+    ticks: int
+    fingerprint: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSegment:
     """A closed, admitted `.ts` file, ready for the journal."""
@@ -156,6 +168,7 @@ class NewSegment:
     source: SourceFile
     flags: frozenset[SegmentFlag] = frozenset()
     codec: str | None = None  # video codec, e.g. "h264"
+    stream: StreamStart | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +185,7 @@ class Segment:
     sha256: bytes | None  # 32 bytes, known after the first delivery began
     created_at: datetime
     held: bool = False
+    stream: StreamStart | None = None  # None: it has no times, or was registered by an earlier version
     copies: tuple[Copy, ...] = field(default=())
 
     @property

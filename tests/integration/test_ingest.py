@@ -22,9 +22,9 @@ from cctv_storaged.ingest import FINAL, Ingest, IngestContext, Outcome
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import NewSegment, Segment, SegmentFlag, SourceFile
+from cctv_storaged.mpegts.probe import HEAD_BYTES, TAIL_BYTES
 from cctv_storaged.recorder.admission import CameraBook, Found, Root, inspect, whole
 from cctv_storaged.recorder.layout import Layout
-from cctv_storaged.recorder.mpegts import HEAD_BYTES, TAIL_BYTES
 from tests.fakes.fakecam import unique
 from tests.footage import cached_ts
 

@@ -11,7 +11,7 @@ import pytest
 import cctv_storaged
 
 PACKAGE = "cctv_storaged"
-HALL = frozenset({"model", "errors", "clock", "pacing", "config", "metrics", "systemd", "logs"})
+HALL = frozenset({"model", "errors", "clock", "pacing", "config", "metrics", "systemd", "logs", "mpegts"})
 ROOMS = frozenset({"recorder", "journal", "backends", "catalog", "media"})
 COMPOSITION = frozenset({"daemon", "assembly", "wiring"})  # build and connect all that is below
 LAYERS = ("hall", "room", "service", "api", "daemon", "cli")

@@ -21,9 +21,9 @@ from cctv_storaged.model import (
     SourceFile,
     TimeSpan,
 )
+from cctv_storaged.mpegts.probe import StreamFacts, probe_by
 from cctv_storaged.recorder.admission import stream_flags
 from cctv_storaged.recorder.ffprobe import ffprobe_duration
-from cctv_storaged.recorder.mpegts import StreamFacts, probe_by
 from cctv_storaged.recorder.source import OpenSource, Writer, open_source
 
 LEAST_TOLERANCE = timedelta(seconds=1)
@@ -127,6 +127,7 @@ def described(examined: Examined, camera: Camera, span: TimeSpan, duration: time
         source=examined.source,
         flags=flags,
         codec=examined.facts.video_codec or next(iter(examined.facts.audio_codecs), None),
+        stream=examined.facts.start,
     )
 
 

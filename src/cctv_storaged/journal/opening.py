@@ -24,7 +24,14 @@ from cctv_storaged.errors import JournalBroken, JournalFull
 from cctv_storaged.journal.connection import PAGE_BYTES, configure, connect, log_path
 from cctv_storaged.journal.faults import concerns_the_journal, is_damage, translated
 from cctv_storaged.journal.salvage import recover
-from cctv_storaged.journal.schema import closed_cleanly, create, damage_in, sync_folder
+from cctv_storaged.journal.schema import (
+    SCHEMA_VERSION,
+    closed_cleanly,
+    create,
+    damage_in,
+    sync_folder,
+    upgrade,
+)
 from cctv_storaged.journal.wal import read_log
 
 log = logging.getLogger(__name__)
@@ -82,6 +89,8 @@ def _checked(path: Path, now: datetime) -> tuple[sqlite3.Connection, Opening]:
         damage = _damage_outside_sqlite(path) or _damage_to_sqlite(connection, path)
         if damage is None:
             unclean = not closed_cleanly(connection)
+            if upgrade(connection):
+                log.info("journal %s: brought to schema %d", path, SCHEMA_VERSION)
             forgot = "it was not closed and its write-ahead log is gone" if unclean and not has_log else None
             if forgot:
                 log.warning("journal %s: %s; what it forgot the scan finds", path, forgot)

@@ -16,6 +16,7 @@ from cctv_storaged.model import (
     SegmentFlag,
     SourceFile,
     SourceState,
+    StreamStart,
     TimeSpan,
 )
 
@@ -26,7 +27,8 @@ _SIGNED_MAX = 2**63 - 1
 
 SEGMENT_COLUMNS = """
     s.no, s.id, c.id, s.start_us, s.end_us, f.root, f.path, s.name, s.device, s.inode, s.size_bytes,
-    s.mtime_ns, s.source_state, s.flags, s.codec, s.sha256, s.created_us, s.held"""
+    s.mtime_ns, s.source_state, s.flags, s.codec, s.sha256, s.created_us, s.held, s.stream_ticks,
+    s.stream_print"""
 SEGMENT_PARTS = "JOIN camera c ON c.no = s.camera_no JOIN folder f ON f.no = s.folder_no"
 SEGMENT_TABLES = f"segment s {SEGMENT_PARTS}"
 COPY_COLUMNS = "segment_no, backend, state, path, etag, attempts, error, stored_us, verified_us"
@@ -68,7 +70,7 @@ def _moment(microseconds: int | None) -> datetime | None:
 def segment_from_row(row: Sequence[object], copies: tuple[Copy, ...]) -> Segment:
     """A Segment from SEGMENT_COLUMNS and the copies that belong to it."""
     (_, id_, camera, start, end, root, folder, name, device, inode, size, mtime) = row[:12]
-    (source_state, flags, codec, sha256, created, held) = row[12:]
+    (source_state, flags, codec, sha256, created, held, ticks, fingerprint) = row[12:]
     assert isinstance(root, bytes) and isinstance(folder, bytes) and isinstance(name, bytes)
     return Segment(
         id=UUID(bytes=_blob(id_)),
@@ -90,6 +92,7 @@ def segment_from_row(row: Sequence[object], copies: tuple[Copy, ...]) -> Segment
         sha256=None if sha256 is None else _blob(sha256),
         created_at=from_us(_int(created)),
         held=bool(held),
+        stream=None if ticks is None else StreamStart(_int(ticks), _blob(fingerprint)),
         copies=copies,
     )
 

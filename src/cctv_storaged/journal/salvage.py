@@ -24,7 +24,15 @@ from uuid import UUID
 from cctv_storaged.journal.connection import PAGE_BYTES, log_path
 from cctv_storaged.journal.outbox import TOLD
 from cctv_storaged.journal.pages import Record, Value, records
-from cctv_storaged.journal.schema import SCHEMA_VERSION, create, damage_in, remove, say_closed
+from cctv_storaged.journal.schema import (
+    EARLIEST_VERSION,
+    SCHEMA_VERSION,
+    create,
+    damage_in,
+    remove,
+    say_closed,
+    upgrade,
+)
 from cctv_storaged.journal.wal import read_log
 
 log = logging.getLogger(__name__)
@@ -42,6 +50,8 @@ TABLES = {
     "meta": "key",
 }
 """Each with its key, in an order in which a row finds what it refers to."""
+ADDED = {"segment": 2}
+"""Columns at the end of a table that rows of the first version lack."""
 LASTING = ("host_id",)
 """Keys of `meta` that are carried over; the others are about the file that was, or better found out anew."""
 
@@ -99,6 +109,13 @@ def _mend_header(descriptor: int) -> None:
     os.pwrite(descriptor, header, 0)
 
 
+def _says_its_version(connection: sqlite3.Connection) -> None:
+    """A header that was mended claims today's schema; the tables know better."""
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(segment)")}
+    if columns and "stream_ticks" not in columns:
+        connection.execute(f"PRAGMA user_version = {EARLIEST_VERSION}")
+
+
 def _is_sound(image: Path) -> bool:
     """Stricter than at start: pages of different ages may fit together and contradict each other."""
     try:
@@ -115,6 +132,8 @@ def _is_sound(image: Path) -> bool:
 def _adopt(path: Path) -> int:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
+        _says_its_version(connection)
+        upgrade(connection)
         _recount(connection)
         say_closed(connection)
         return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES)
@@ -162,7 +181,7 @@ def _rows(
 ) -> Iterator[tuple[Value, ...]]:
     """Whatever can be had of a table, best evidence first; the same row may come more than once."""
     keys = TABLES[table].split(", ")
-    wanted = f"SELECT {', '.join(columns)} FROM {table} ORDER BY"
+    wanted = f"SELECT {', '.join(_asked_for(table, columns, old))} FROM {table} ORDER BY"
     try:
         yield from old.execute(f"{wanted} {', '.join(keys)}")
     except sqlite3.DatabaseError as exc:
@@ -173,9 +192,22 @@ def _rows(
     if table == "folder":
         by_name = "SELECT no, root, path FROM folder INDEXED BY sqlite_autoindex_folder_1"
         yield from _until_damage(old, by_name)
-    yield from _from_bare_pages(image, len(columns), has_rowid=keys == ["no"])
+    has_rowid = keys == ["no"]
+    yield from _from_bare_pages(image, len(columns), has_rowid=has_rowid)
+    if missing := ADDED.get(table, 0):
+        earlier = _from_bare_pages(image, len(columns) - missing, has_rowid=has_rowid)
+        yield from ((*row, *(None,) * missing) for row in earlier)
     if table == "camera":
         yield from _nameless_cameras(old)
+
+
+def _asked_for(table: str, columns: list[str], old: sqlite3.Connection) -> list[str]:
+    """The columns by name, NULL for those that the damaged journal is too old to have."""
+    try:
+        there = {name for _, name, *_ in old.execute(f"PRAGMA table_info({table})")}
+    except sqlite3.DatabaseError:
+        return columns
+    return [name if name in there or not there else "NULL" for name in columns]
 
 
 def _until_damage(old: sqlite3.Connection, query: str) -> Iterator[tuple[Value, ...]]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from cctv_storaged.errors import JournalBroken
 from cctv_storaged.journal.connection import PAGE_BYTES
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+EARLIEST_VERSION = 1
+"""Journals since this one are brought up to date at start, by upgrade_N.sql for each version N on the way."""
 
 
 def create(path: Path) -> None:
@@ -21,6 +23,26 @@ def create(path: Path) -> None:
         connection.executescript(f"BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
         say_closed(connection)
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def upgrade(connection: sqlite3.Connection) -> bool:
+    """Brings a sound journal of an earlier version up to date, in one transaction; whether it was earlier."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version >= SCHEMA_VERSION:
+        return False
+    scripts = [
+        files("cctv_storaged.journal").joinpath(f"upgrade_{step}.sql").read_text(encoding="utf-8")
+        for step in range(version + 1, SCHEMA_VERSION + 1)
+    ]
+    try:
+        connection.executescript(
+            "\n".join(["BEGIN IMMEDIATE;", *scripts, f"PRAGMA user_version = {SCHEMA_VERSION};", "COMMIT;"])
+        )
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return True
 
 
 def say_open(connection: sqlite3.Connection) -> None:

@@ -46,6 +46,8 @@ CREATE TABLE segment (
     settled_us   INTEGER,                      -- when the last of its copies was verified; NULL while any is not
     deletion_due_us INTEGER,                   -- tombstone: to be deleted, not tried before; NULL: it stays
     catalogued   INTEGER NOT NULL DEFAULT 0 CHECK (catalogued IN (0, 1)), -- the catalog knows this row as it is
+    stream_ticks INTEGER,                      -- where the stream's clock starts: 90 kHz modulo 2^33
+    stream_print BLOB,                         -- of what a decoder must be told when it changes
     UNIQUE (folder_no, name, size_bytes, mtime_ns)
 ) STRICT;
 CREATE INDEX segment_by_time ON segment (camera_no, start_us, no, end_us);

@@ -226,8 +226,8 @@ def _insert(
     start_us, end_us = to_us(new.span.start), to_us(new.span.end)
     segment_no = db.execute(
         """INSERT INTO segment (id, camera_no, start_us, end_us, folder_no, name, device, inode, size_bytes,
-                                mtime_ns, flags, codec, created_us)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                                mtime_ns, flags, codec, created_us, stream_ticks, stream_print)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             segment_id.bytes,
             ensure_camera(db, new.camera),
@@ -242,6 +242,8 @@ def _insert(
             flags_text(new.flags),
             new.codec,
             to_us(now),
+            None if new.stream is None else new.stream.ticks,
+            None if new.stream is None else new.stream.fingerprint,
         ),
     ).lastrowid
     db.executemany(

@@ -22,8 +22,8 @@ from cctv_storaged.model import (
     camera_id_for,
     identity_of,
 )
+from cctv_storaged.mpegts.probe import StreamFacts, TimeBase, probe_by
 from cctv_storaged.recorder.layout import Layout, PathMatch, resolve_start
-from cctv_storaged.recorder.mpegts import StreamFacts, TimeBase, probe_by
 from cctv_storaged.recorder.source import OpenSource, Writer, open_source
 
 LONGEST_GUESS = timedelta(hours=6)
@@ -135,6 +135,7 @@ def whole(root: Root, found: Found) -> NewSegment:
         source=found.source,
         flags=flags | start.flags,
         codec=facts.video_codec or next(iter(facts.audio_codecs), None),
+        stream=facts.start,
     )
 
 

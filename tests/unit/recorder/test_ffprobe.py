@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cctv_storaged.mpegts.probe import probe_by
 from cctv_storaged.recorder.ffprobe import ffprobe_duration
-from cctv_storaged.recorder.mpegts import probe_by
 from tests.footage import Recipe, cached_ts
 
 FRAME = timedelta(seconds=1 / 25)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from statistics import median_low
 
-from cctv_storaged.recorder.packets import Window
+from cctv_storaged.mpegts.packets import Window
 
 WRAP = 1 << 33
 LONGEST_TICKS = WRAP // 2  # 13 hours: what looks longer is a clock that ran backwards
@@ -45,7 +45,7 @@ class Track:
         """From the first presentation to the end of the last frame; None where the stamps cannot tell."""
         if not self.has_times or (frame := self._last_frame_ticks()) is None:
             return None
-        ticks = (self._end() - self._start()) % WRAP + frame
+        ticks = (self._end() - self.start) % WRAP + frame
         return ticks if ticks <= LONGEST_TICKS else None
 
     @property
@@ -65,7 +65,7 @@ class Track:
         """
         if not self.first:
             return True
-        start = self._start()
+        start = self.start
         reached = any(ticks_between(start, unit.decoded) >= 0 for unit in self.first)
         return not reached and len(self.first) < _UNITS_LOOKED_AT
 
@@ -80,11 +80,13 @@ class Track:
             return True
         if not self.first:
             return False
-        delay = ticks_between(self.first[0].decoded, self._start())
+        delay = ticks_between(self.first[0].decoded, self.start)
         seen = ticks_between(self.last[-1].decoded, self._end())
         return seen < delay - frame // 2 and len(self.last) < _UNITS_LOOKED_AT
 
-    def _start(self) -> int:
+    @property
+    def start(self) -> int:
+        """The earliest presentation; there must be one."""
         return _extreme(self.first, min)
 
     def _end(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from cctv_storaged.recorder.packets import Window
+from cctv_storaged.mpegts.packets import Window
 
 _PAT_PID, _PAT_TABLE, _PMT_TABLE = 0, 0x00, 0x02
 _LONGEST_SECTION = 1024  # of these tables

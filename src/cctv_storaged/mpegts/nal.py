@@ -23,6 +23,27 @@ def begins_with_key_picture(codec: str, data: bytes) -> bool | None:
     return None if judge is None else _first_verdict(judge, data)
 
 
+def sequence_parameters(codec: str, data: bytes) -> bytes:
+    """The first sequence parameter set in `data`, for comparing; empty where there is none, or no such thing.
+
+    H.264 7.3.2.1 (unit type 7), H.265 7.3.2.2 (33), ISO/IEC 13818-2 6.2.2.1 (sequence_header_code).
+    """
+    is_wanted = _PARAMETERS.get(codec)
+    for found in _START_CODE.finditer(data) if is_wanted is not None else ():
+        end = data.find(b"\0\0\1", found.end())
+        unit = data[found.end() : end if end >= 0 else len(data)]
+        if unit and is_wanted is not None and is_wanted(unit[0]):
+            return unit.rstrip(b"\0")
+    return b""
+
+
+_PARAMETERS: dict[str, Callable[[int], bool]] = {
+    "h264": lambda first: first & 0x1F == 7,
+    "hevc": lambda first: first >> 1 == 33,
+    "mpeg1video": lambda first: first == 0xB3,
+    "mpeg2video": lambda first: first == 0xB3,
+}
+
 _Judge = Callable[[bytes], bool | None]
 """Says of the bytes after a start code: key picture, other picture, or (None) no picture: look further."""
 

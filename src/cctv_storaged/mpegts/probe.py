@@ -5,15 +5,17 @@ Where that clock cannot tell it is None and the caller asks elsewhere (`recorder
 the two windows is not read: a clock that jumps there, and runs on, is not seen.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from cctv_storaged.errors import NotASegment, SourceChanged
-from cctv_storaged.recorder import nal, psi
-from cctv_storaged.recorder.packets import Window, closing_window, opening_window
-from cctv_storaged.recorder.track import (
+from cctv_storaged.model import StreamStart
+from cctv_storaged.mpegts import nal, psi
+from cctv_storaged.mpegts.packets import Window, closing_window, opening_window
+from cctv_storaged.mpegts.track import (
     LONGEST_TICKS,
     Reference,
     Track,
@@ -27,6 +29,9 @@ HEAD_BYTES = 128 * 1024
 TAIL_BYTES = 256 * 1024
 MAX_WINDOW_BYTES = 4 * 1024 * 1024
 """No more than this is asked for of either end: a key frame of a 4K camera fits several times."""
+
+PARAMETERS_WITHIN_BYTES = 4096
+"""Parameter sets stand before the first picture, and are short."""
 
 _TICKS_PER_S = 90_000
 _TICKS_OF_DISTRUST = 2 * _TICKS_PER_S  # how far a stream's two clocks may lie apart, besides a tenth
@@ -53,6 +58,7 @@ class StreamFacts:
     leading_junk_bytes: int  # before the first packet
     discontinuity: bool  # another time base was announced, or decoding times ran backwards, where we looked
     packet_bytes: int  # 188, 192 (M2TS) or 204 (with error correction)
+    start: StreamStart | None = None  # None: no presentation time in sight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +152,7 @@ def _facts(opening: Window, closing: Window, room: _Room) -> StreamFacts | MoreB
         leading_junk_bytes=_junk_bytes(opening),
         discontinuity=discontinuity,
         packet_bytes=opening.framing.stride,
+        start=_start(opening, program, tracks),
     )
 
 
@@ -177,6 +184,37 @@ def _duration(
     if reference_ticks is None or any(track.has_times for _, track in tracks):
         return None, None
     return (TimeBase.PCR, reference_ticks) if reference_ticks <= LONGEST_TICKS else (None, None)
+
+
+def _start(opening: Window, program: psi.Program, tracks: list[tuple[TimeBase, Track]]) -> StreamStart | None:
+    ticks = next((track.start for _, track in tracks if track.first), None)
+    return None if ticks is None else StreamStart(ticks, fingerprint(opening, program))
+
+
+def fingerprint(opening: Window, program: psi.Program) -> bytes:
+    """Eight bytes that differ where a decoder, or a file's one track, cannot go on as it was.
+
+    Picture parameter sets are left out: encoders change them as they like, in the middle of a stream.
+    """
+    streams = (program.video, *program.audio) if program.video else program.audio
+    layout = [f"{stream.pid}:{stream.codec}" for stream in streams]
+    digest = hashlib.sha256(f"{program.pcr_pid} {' '.join(layout)}".encode())
+    if program.video is not None:
+        digest.update(_sequence_parameters(opening, program.video))
+    return digest.digest()[:8]
+
+
+def _sequence_parameters(opening: Window, video: psi.Stream) -> bytes:
+    begin = next((at for at in opening.unit_starts(video.pid) if pes_header(opening, video.pid, at)), None)
+    if begin is None:
+        return b""
+    pieces, size_bytes = [], 0
+    for piece in elementary_bytes(opening, video.pid, since=begin):
+        pieces.append(piece)
+        size_bytes += len(piece)
+        if size_bytes >= PARAMETERS_WITHIN_BYTES:
+            break
+    return nal.sequence_parameters(video.codec, b"".join(pieces))
 
 
 def _agree(ticks: int, reference_ticks: int) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cctv_storaged.errors import NotASegment, SourceChanged
-from cctv_storaged.recorder.mpegts import (
+from cctv_storaged.mpegts.probe import (
     HEAD_BYTES,
     MAX_WINDOW_BYTES,
     TAIL_BYTES,
@@ -23,7 +23,7 @@ from cctv_storaged.recorder.mpegts import (
     probe,
     probe_by,
 )
-from cctv_storaged.recorder.psi import crc32
+from cctv_storaged.mpegts.psi import crc32
 from tests.footage import Recipe, cached_ts, ffprobe_duration, make_ts, probe_packets, segment_stream
 
 PACKET = 188

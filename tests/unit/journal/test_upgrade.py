@@ -1,0 +1,79 @@
+"""A journal of an earlier version is brought up to date, whatever state it is in."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.schema import SCHEMA_VERSION, create
+
+EARLIER = Path(__file__).parent / "schema_1.sql"
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+ID, CAMERA = b"s" * 16, b"c" * 16
+HEADER_BYTES = 100
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A journal as the first version left it, with one segment of one camera."""
+    path = tmp_path / "journal.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA page_size = 4096")
+        db.executescript(f"BEGIN;{EARLIER.read_text()};PRAGMA user_version = 1;COMMIT;")
+        db.execute("INSERT INTO meta VALUES ('closed_cleanly', '1'), ('host_id', 'nvr')")
+        db.execute("INSERT INTO camera (id, name, folder) VALUES (?, 'gate', x'67')", (CAMERA,))
+        db.execute("INSERT INTO folder (root, path) VALUES (?, ?)", (b"/r", b"gate"))
+        db.execute(
+            """INSERT INTO segment (id, camera_no, start_us, end_us, folder_no, name, device, inode,
+                                    size_bytes, mtime_ns, created_us)
+               VALUES (?, 1, 1000, 2000, 1, ?, 1, 1, 10, 5, 7)""",
+            (ID, b"a.ts"),
+        )
+        db.execute("INSERT INTO copy (segment_no, backend, start_us, size_bytes) VALUES (1, 'S3', 1000, 10)")
+        db.execute("PRAGMA journal_mode = WAL")
+    return path
+
+
+def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every table with its columns, and every index and trigger."""
+    with closing(sqlite3.connect(path)) as db:
+        names = db.execute("SELECT type, name FROM sqlite_schema ORDER BY name").fetchall()
+        return {
+            f"{kind} {name}": db.execute(f"PRAGMA table_info({name})").fetchall() if kind == "table" else []
+            for kind, name in names
+        }
+
+
+async def the_segment_is_there(folder: Path) -> bool:
+    async with await Journal.open(folder, "nvr", NOW) as journal:
+        counted = await journal.cameras.all(NOW)
+        return [camera.segments for camera in counted] == [1]
+
+
+async def test_an_earlier_journal_becomes_what_a_new_one_is(earlier: Path, tmp_path: Path) -> None:
+    assert await the_segment_is_there(tmp_path)
+    fresh = tmp_path / "fresh.db"
+    create(fresh)
+    assert tables(earlier) == tables(fresh)
+    with closing(sqlite3.connect(earlier)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+async def test_a_damaged_header_of_an_earlier_journal_costs_nothing(earlier: Path, tmp_path: Path) -> None:
+    with earlier.open("r+b") as file:
+        file.write(bytes(HEADER_BYTES))
+    assert await the_segment_is_there(tmp_path)
+
+
+async def test_a_damaged_table_of_an_earlier_journal_is_carried_over(earlier: Path, tmp_path: Path) -> None:
+    shutil.copyfile(earlier, tmp_path / "sound.db")
+    with closing(sqlite3.connect(earlier)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'token'").fetchone()[0]
+    with earlier.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    assert await the_segment_is_there(tmp_path)
