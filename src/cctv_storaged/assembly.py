@@ -164,7 +164,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in backends]
     rules = prune_rules(settings, foundation.backend_names)
     pruner = Pruner(journal, backends, clock, metrics, rules, foundation.hub)
-    remover = Remover(journal, backends, clock, metrics, foundation.hub, deliveries)
+    remover = Remover(journal, backends, clock, metrics, foundation.hub, deliveries, pruner.pins)
     health = Health(journal, watches, deliveries, cataloguing)
     services = Services(
         settings=settings,
@@ -174,7 +174,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         watches=watches,
         deliveries=tuple(deliveries),
         remover=remover,
-        reader=Reader(backends, metrics, pruner.pinned, _doubt(foundation, deliveries)),
+        reader=Reader(backends, metrics, pruner.pins, _doubt(foundation, deliveries)),
         catalog=foundation.catalog,
         cataloguing=cataloguing,
         access=await _access(foundation),

@@ -16,12 +16,10 @@ import asyncio
 import errno
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from uuid import UUID
 
 from cctv_storaged.backends.base import Backend, StoredObject
 from cctv_storaged.clock import Clock
@@ -38,6 +36,7 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import CopyState, FileIdentity, Segment, SourceState, identity_of
+from cctv_storaged.pins import Pins
 from cctv_storaged.recorder.source import open_folder, open_source
 from cctv_storaged.whereabouts import Whereabouts, whereabouts
 
@@ -110,8 +109,8 @@ class Pruner:
         self._metrics = metrics
         self._hub = hub
         self.rules = rules
-        self.pinned: Counter[UUID] = Counter()
-        """Segments whose source somebody is reading, and how many do."""
+        self.pins = Pins()
+        """Segments that somebody is using."""
         self._considered: datetime | None = None  # all that had settled by then were, in this hour
         self._whole_at = -WHOLE_S  # when the last pass began that considered all
         self._barred: set[str] = set()  # folders in which nothing can be removed, in this hour
@@ -193,7 +192,7 @@ class Pruner:
         return await self._prune(now) if now is not None and self._may_go(now) else _Fate.STAYS
 
     def _may_go(self, segment: Segment) -> bool:
-        return not self.pinned[segment.id] and may_prune(segment, self.rules, self._clock.now())
+        return not self.pins.pinned(segment.id) and may_prune(segment, self.rules, self._clock.now())
 
     async def _vanished(self, segment: Segment) -> None:
         """Somebody else removed it, the recorder's own clean-up for one."""

@@ -3,10 +3,8 @@
 import asyncio
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from uuid import UUID
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.errors import (
@@ -19,6 +17,7 @@ from cctv_storaged.errors import (
 )
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, CopyState, Segment, SourceState
+from cctv_storaged.pins import Pins
 from cctv_storaged.recorder.source import OpenSource, open_source
 from cctv_storaged.whereabouts import same_version
 
@@ -38,14 +37,14 @@ class Reader:
         self,
         backends: Sequence[Backend],
         metrics: Metrics,
-        pinned: Counter[UUID],
+        pins: Pins,
         doubt: Callable[[Segment, str, str], Awaitable[None]],
     ) -> None:
         """`doubt(segment, backend, why)` is told of a copy that is not what the journal says."""
         self._doubt = doubt
         self._nearest_first = sorted(backends, key=lambda backend: backend.name != BackendKind.FILESYSTEM)
         self._metrics = metrics
-        self._pinned = pinned
+        self._pins = pins
 
     @asynccontextmanager
     async def open(
@@ -55,7 +54,7 @@ class Reader:
 
         Raises NotFound with nothing to read from, and the last backend's error if all of them failed.
         """
-        with self._pin(segment):
+        with self._pins.reading(segment.id):
             async with AsyncExitStack() as stack:
                 end = segment.size_bytes if length is None else start + length
                 blocks = await self._source(stack, segment, start, end)
@@ -120,17 +119,6 @@ class Reader:
                 copy = segment.copy_at(backend.name)
                 if copy is not None and copy.state is state and copy.path is not None:
                     yield backend, copy.path
-
-    @contextmanager
-    def _pin(self, segment: Segment) -> Iterator[None]:
-        """While somebody reads it the source is not pruned."""
-        self._pinned[segment.id] += 1
-        try:
-            yield
-        finally:
-            self._pinned[segment.id] -= 1
-            if not self._pinned[segment.id]:
-                del self._pinned[segment.id]
 
 
 async def _blocks(source: OpenSource, start: int, end: int) -> AsyncIterator[bytes]:

@@ -19,11 +19,12 @@ from cctv_storaged.backends.body import digest_file
 from cctv_storaged.breaker import retry_delay
 from cctv_storaged.clock import Clock
 from cctv_storaged.delivery import Delivery
-from cctv_storaged.errors import BackendError, JournalError, NotASegment, SourceChanged
+from cctv_storaged.errors import BackendError, Conflict, JournalError, NotASegment, SourceChanged
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Copy, CopyState, Segment, SourceState
+from cctv_storaged.pins import Pins
 from cctv_storaged.prune import unlink_source
 from cctv_storaged.recorder.source import open_source
 from cctv_storaged.whereabouts import Whereabouts, same_version, whereabouts
@@ -48,6 +49,7 @@ class Remover:
         metrics: Metrics,
         hub: EventHub,
         deliveries: Sequence[Delivery],
+        pins: Pins,
     ) -> None:
         self._journal = journal
         self._backends = {backend.name: backend for backend in backends}
@@ -55,14 +57,18 @@ class Remover:
         self._clock = clock
         self._metrics = metrics
         self._hub = hub
+        self._pins = pins
         self._under_way: set[UUID] = set()
 
     async def delete(self, segment_id: UUID) -> None:
         """From here on the segment is gone for everybody; its bytes follow, at once where possible.
 
-        Raises NotFound, and Conflict while it is held. Who is cancelled may be sure of the deletion as soon
-        as the tombstone is there.
+        Raises NotFound, and Conflict while it is held or an export needs it. Who is cancelled may be sure of
+        the deletion as soon as the tombstone is there.
         """
+        export_id = self._pins.export_of(segment_id)
+        if export_id is not None:
+            raise Conflict(f"export {export_id} needs segment {segment_id}; wait for it, or cancel it first")
         await self._go_on(await self._journal.deletions.begin(segment_id))
 
     async def run_once(self) -> None:

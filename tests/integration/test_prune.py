@@ -239,7 +239,7 @@ async def test_a_source_somebody_reads_stays_until_it_was_read(tmp_path: Path) -
         async with reader.open(await rig.segment(segment)) as blocks:
             assert await pruner.run_once() == 0
             assert b"".join([block async for block in blocks]) == data
-        assert not pruner.pinned, "nothing is remembered of readers that left"
+        assert not pruner.pins, "nothing is remembered of readers that left"
         await passing(AN_HOUR_LATER)
         assert await pruner.run_once() == 1
         async with reader.open(await rig.segment(segment)) as blocks:

@@ -23,6 +23,7 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Copy, Segment, SourceState
 from cctv_storaged.pacing import ByteBudget
+from cctv_storaged.pins import Pins
 from cctv_storaged.prune import Pruner, PruneRules
 from cctv_storaged.reading import Reader
 from cctv_storaged.recorder.admission import CameraBook, Root
@@ -199,7 +200,7 @@ class Rig:
 
     def reader(self, pruner: Pruner) -> Reader:
         """Its doubts go to the journal, as in the daemon."""
-        return Reader(self.backends, self.metrics, pruner.pinned, self._doubt)
+        return Reader(self.backends, self.metrics, pruner.pins, self._doubt)
 
     async def _doubt(self, segment: Segment, backend: str, error: str) -> None:
         await self.journal.copies.doubt(segment.id, backend, error)
@@ -207,7 +208,7 @@ class Rig:
     def remover(self) -> Remover:
         """Knows the deliveries made so far."""
         return Remover(
-            self.journal, self.backends, self.clock, self.metrics, self.hub, tuple(self.deliveries)
+            self.journal, self.backends, self.clock, self.metrics, self.hub, tuple(self.deliveries), Pins()
         )
 
 

@@ -229,14 +229,14 @@ async def test_a_source_that_is_read_is_pinned_until_the_reader_leaves(host: Hos
         for _ in range(200):
             file.write(BYTES())
     segment = (await host.post("/segments", description(path))).json
-    pinned = host.parts.pruner.pinned
+    pins = host.parts.pruner.pins
     response = await host.session.get(f"{host.url}{API}{path_of(segment)}/content")
     await response.content.readexactly(188)
-    assert pinned[UUID(segment["id"])] == 1
+    assert pins.pinned(UUID(segment["id"])) == 1
     response.close()
 
     async def released() -> bool:
-        return not pinned
+        return not pins
 
     await until(released)
 

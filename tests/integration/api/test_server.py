@@ -203,7 +203,7 @@ async def test_five_hundred_slow_clients_keep_nobody_else_out(host: Host) -> Non
         writer.transport.abort()
 
     async def released() -> bool:
-        return not host.parts.pruner.pinned
+        return not host.parts.pruner.pins
 
     await until(released)
     assert (await host.request("GET", f"{path_of(segment)}/content")).status == 200
@@ -221,7 +221,7 @@ async def test_a_client_that_takes_nothing_is_given_up(host: Host, monkeypatch: 
     await response.content.readexactly(1)
 
     async def given_up() -> bool:
-        return not host.parts.pruner.pinned
+        return not host.parts.pruner.pins
 
     await until(given_up)
     with pytest.raises(aiohttp.ClientError):
