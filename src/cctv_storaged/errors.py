@@ -15,6 +15,10 @@ StoragedError
 │   ├── ObjectMissing      the backend has nothing under this path
 │   └── ObjectMismatch     the backend holds other bytes than the journal says
 ├── CatalogUnavailable     PostgreSQL is away: wait
+├── MediaError             a picture, clip or export could not be made
+│   ├── MediaUnusable      nothing can be made of these bytes
+│   ├── MediaBroken        it was begun and is not whole: nothing of it may be used
+│   └── MediaToolMissing   ffmpeg cannot be started: the operator installs it
 └── RequestError           a caller's request cannot be served as asked
     ├── NotFound
     ├── Conflict
@@ -115,6 +119,29 @@ class ObjectMismatch(BackendError):
 
 class CatalogUnavailable(StoragedError):
     """PostgreSQL cannot be asked now; the journal keeps what it should be told."""
+
+
+class MediaError(StoragedError):
+    """A picture, clip or export could not be made."""
+
+
+class MediaUnusable(MediaError):
+    """Nothing can be made of these bytes, however often it is tried."""
+
+
+class MediaBroken(MediaError):
+    """It was begun and is not whole (a child that failed, a limit, a result that is too short).
+
+    `piece` names the segment that is to blame, where one is.
+    """
+
+    def __init__(self, message: str, *, piece: str | None = None) -> None:
+        self.piece = piece
+        super().__init__(message)
+
+
+class MediaToolMissing(MediaError):
+    """ffmpeg cannot be started."""
 
 
 class RequestError(StoragedError):

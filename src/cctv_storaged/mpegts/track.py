@@ -143,6 +143,13 @@ def elementary_bytes(window: Window, pid: int, *, since: int) -> Iterator[bytes]
         yield payload[9 + payload[8] :] if begins and len(payload) > 9 else payload
 
 
+def units_at(window: Window, pid: int) -> Iterator[tuple[int, Unit]]:
+    """The stream's units that have times, each with the offset of its first packet's sync byte."""
+    for at in window.unit_starts(pid):
+        if (header := pes_header(window, pid, at)) and (unit := _unit(header)):
+            yield at, unit
+
+
 def _units(window: Window, pid: int, offsets: Iterable[int]) -> Iterator[Unit]:
     for at in offsets:
         if (header := pes_header(window, pid, at)) and (unit := _unit(header)):
