@@ -20,20 +20,26 @@ class IdempotencyKeys:
 
     async def made_by(self, route: str, key: str, request: bytes) -> str | None:
         """Id of what the key's first request made; None for a new key. Conflict if it was another request."""
-        query = "SELECT request, made FROM idempotency WHERE route = ? AND key = ?"
-        row = await self._store.read(lambda db: db.execute(query, (route, text(key))).fetchone())
-        if row is None:
-            return None
-        if row[0] != request:
-            raise Conflict(f"Idempotency-Key {key!r} was used with another body; take a new key")
-        return str(row[1])
+        return await self._store.read(lambda db: made_by(db, route, key, request))
 
     async def remember(self, route: str, key: str, request: bytes, made: str, now: datetime) -> None:
         """Keeps the key, and forgets those past their day."""
-        await self._store.write(lambda db: _remember(db, route, key, request, made, now))
+        await self._store.write(lambda db: remember(db, route, key, request, made, now))
 
 
-def _remember(db: sqlite3.Connection, route: str, key: str, request: bytes, made: str, now: datetime) -> None:
+def made_by(db: sqlite3.Connection, route: str, key: str, request: bytes) -> str | None:
+    """As the method of this name, inside another commit."""
+    query = "SELECT request, made FROM idempotency WHERE route = ? AND key = ?"
+    row = db.execute(query, (route, text(key))).fetchone()
+    if row is None:
+        return None
+    if row[0] != request:
+        raise Conflict(f"Idempotency-Key {key!r} was used with another body; take a new key")
+    return str(row[1])
+
+
+def remember(db: sqlite3.Connection, route: str, key: str, request: bytes, made: str, now: datetime) -> None:
+    """As the method of this name, inside another commit."""
     db.execute("DELETE FROM idempotency WHERE at_us < ?", (to_us(now - KEPT),))
     db.execute(
         "INSERT OR IGNORE INTO idempotency VALUES (?, ?, ?, ?, ?)",

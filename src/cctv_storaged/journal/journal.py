@@ -18,6 +18,7 @@ from cctv_storaged.journal.cameras import Cameras
 from cctv_storaged.journal.connection import Connection
 from cctv_storaged.journal.copies import Copies
 from cctv_storaged.journal.deletions import Deletions
+from cctv_storaged.journal.exports import Exports
 from cctv_storaged.journal.faults import translated
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
@@ -51,6 +52,7 @@ class Journal:
         self.outbox = Outbox(store)
         self.tokens = Tokens(store)
         self.idempotency = IdempotencyKeys(store)
+        self.exports = Exports(store)
 
     @classmethod
     async def open(cls, folder: Path, host_id: str, now: datetime, *, reserve_bytes: int = 0) -> Self:

@@ -46,6 +46,7 @@ TABLES = {
     "copy": "segment_no, backend",
     "set_aside": "folder_no, name",
     "uncatalogue": "segment_id",
+    "export": "no",
     "idempotency": "route, key",
     "meta": "key",
 }
