@@ -11,6 +11,7 @@ from cctv_storaged.access import Access
 from cctv_storaged.api.server import ApiServer
 from cctv_storaged.api.services import Services
 from cctv_storaged.backends.base import Backend
+from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clock import Clock
@@ -38,6 +39,7 @@ from cctv_storaged.wiring import (
     configured_cameras,
     delivery_settings,
     open_backend,
+    open_shelves,
     prune_rules,
     recorder_root,
     wants_events,
@@ -70,6 +72,8 @@ class Foundation:
     journal: Journal
     backends: tuple[Backend, ...]
     catalog: PostgresCatalog | None
+    exports_store: Shelf
+    thumbnails_store: Shelf
 
     @property
     def backend_names(self) -> tuple[str, ...]:
@@ -116,6 +120,9 @@ async def _foundation(stack: AsyncExitStack, settings: Settings, clock: Clock) -
     await count_past_losses(metrics, journal)
     backend = open_backend(settings)
     stack.push_async_callback(backend.close)
+    shelves = open_shelves(settings)
+    for shelf in (shelves.exports, shelves.thumbnails):
+        stack.push_async_callback(shelf.close)
     target = catalog_target(settings)
     catalog = None if target is None else PostgresCatalog(target, settings.host_id)
     if catalog is None:
@@ -132,6 +139,8 @@ async def _foundation(stack: AsyncExitStack, settings: Settings, clock: Clock) -
         journal=journal,
         backends=(backend,),
         catalog=catalog,
+        exports_store=shelves.exports,
+        thumbnails_store=shelves.thumbnails,
     )
 
 

@@ -133,7 +133,9 @@ class Daemon:
         await _passing("removing abandoned uploads", self._sweep)
 
     async def _sweep(self) -> None:
-        for backend in self._parts.foundation.backends:
+        foundation = self._parts.foundation
+        shelves = (foundation.exports_store, foundation.thumbnails_store)
+        for backend in (*foundation.backends, *shelves):
             removed = await backend.sweep(ABANDONED_S)
             if removed:
                 log.info("%d abandoned uploads removed at %s", removed, backend.name)

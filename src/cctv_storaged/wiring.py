@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from cctv_storaged.backends.base import Backend
+from cctv_storaged.backends.objectstore import StoreSettings
+from cctv_storaged.backends.shelf import PresigningShelf, Shelf, ShelfBackend, ShelfPlace
 from cctv_storaged.catalog.connections import PostgresTarget, SslMode
-from cctv_storaged.config import Recorder, Settings
+from cctv_storaged.config import S3, Minio, Recorder, Settings
 from cctv_storaged.delivery import DeliverySettings
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.model import BackendKind, Camera, camera_id_for, is_object_key
@@ -19,6 +23,15 @@ from cctv_storaged.recorder.mounts import NETWORK_TYPES, mount_of
 
 SPARE_THREADS = 2
 """A backend's threads besides one per worker: for probes, readers and deletions."""
+SHELF_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelves:
+    """Where what this program makes itself is kept."""
+
+    exports: Shelf
+    thumbnails: Shelf
 
 
 def layout_faults(settings: Settings) -> Iterator[Fault]:
@@ -93,14 +106,59 @@ def open_backend(settings: Settings) -> Backend:
         case BackendKind.FILESYSTEM:
             return _filesystem(settings, threads)
         case BackendKind.MINIO:
-            return _minio(settings, threads)
+            return _minio(settings, _recordings_store(settings.minio, threads))
         case BackendKind.S3:
-            return _s3(settings, threads)
+            return _s3(settings, _recordings_store(settings.s3, threads))
         case _:
             raise ConfigError([Fault("backend", f"{settings.backend} cannot hold segments by itself")])
 
 
-def _filesystem(settings: Settings, threads: int) -> Backend:
+def open_shelves(settings: Settings) -> Shelves:
+    """Where exports and thumbnails go: beside the recordings. Nothing is opened before its first use."""
+    return Shelves(exports=_shelf(settings, "exports"), thumbnails=_shelf(settings, "thumbnails"))
+
+
+def _shelf(settings: Settings, word: str) -> Shelf:
+    match settings.backend:
+        case BackendKind.MINIO:
+            place = _bucket_place(settings.backend, settings.minio, word)
+            return PresigningShelf(place, partial(_minio, settings, _shelf_store(place)))
+        case BackendKind.S3:
+            place = _bucket_place(settings.backend, settings.s3, word)
+            return PresigningShelf(place, partial(_s3, settings, _shelf_store(place)))
+        case _:
+            folder = str(settings.filesystem.path / word)
+            place = ShelfPlace(name=settings.backend, location=folder, prefix=f"{word}/", own_bucket=False)
+            return Shelf(place, partial(_filesystem, settings, SHELF_THREADS))
+
+
+def _bucket_place(kind: BackendKind, block: Minio | S3, word: str) -> ShelfPlace:
+    """A bucket that serves nothing else; where none is named, a folder of the recordings' one."""
+    buckets = {"exports": block.bucket_exports, "thumbnails": block.bucket_thumbnails}
+    bucket = buckets.pop(word) or block.bucket_recordings
+    own = bucket not in (block.bucket_recordings, *buckets.values())
+    prefix = block.prefix if own else f"{block.prefix}{word}/"
+    return ShelfPlace(name=kind, location=bucket, prefix=prefix, own_bucket=own)
+
+
+def _shelf_store(place: ShelfPlace) -> StoreSettings:
+    ours = None if place.own_bucket else methodcaller("startswith", place.prefix)
+    return StoreSettings(
+        bucket=place.location, prefix=place.prefix, threads=SHELF_THREADS, readback_share=0.0, ours=ours
+    )
+
+
+def _recordings_store(block: Minio | S3, threads: int) -> StoreSettings:
+    return StoreSettings(
+        bucket=block.bucket_recordings,
+        prefix=block.prefix,
+        threads=threads,
+        readback_share=block.readback_share,
+        ours=partial(is_object_key, block.prefix),
+    )
+
+
+def _filesystem(settings: Settings, threads: int) -> ShelfBackend:
     from cctv_storaged.backends.filesystem import (  # noqa: PLC0415 - only where used
         FilesystemBackend,
         FilesystemSettings,
@@ -110,9 +168,8 @@ def _filesystem(settings: Settings, threads: int) -> Backend:
     return FilesystemBackend(FilesystemSettings(path=str(block.path), link=block.link, threads=threads))
 
 
-def _minio(settings: Settings, threads: int) -> Backend:
+def _minio(settings: Settings, store: StoreSettings) -> ShelfBackend:
     from cctv_storaged.backends.minio import MinioBackend, MinioTarget  # noqa: PLC0415 - only where used
-    from cctv_storaged.backends.objectstore import StoreSettings  # noqa: PLC0415
 
     block = settings.minio
     target = MinioTarget(
@@ -123,19 +180,11 @@ def _minio(settings: Settings, threads: int) -> Backend:
         region=block.region or "us-east-1",
         ca_file=_text(block.ca_file),
     )
-    store = StoreSettings(
-        bucket=block.bucket_recordings,
-        prefix=block.prefix,
-        threads=threads,
-        readback_share=block.readback_share,
-        ours=partial(is_object_key, block.prefix),
-    )
     return MinioBackend(target, store)
 
 
-def _s3(settings: Settings, threads: int) -> Backend:
-    from cctv_storaged.backends.objectstore import StoreSettings  # noqa: PLC0415 - only where used
-    from cctv_storaged.backends.s3 import S3Backend, S3Target  # noqa: PLC0415
+def _s3(settings: Settings, store: StoreSettings) -> ShelfBackend:
+    from cctv_storaged.backends.s3 import S3Backend, S3Target  # noqa: PLC0415 - only where used
 
     block = settings.s3
     target = S3Target(
@@ -145,13 +194,6 @@ def _s3(settings: Settings, threads: int) -> Backend:
         secret_key=block.secret_key.get_secret_value() or None,
         session_token=block.session_token.get_secret_value() or None,
         ca_file=_text(block.ca_file),
-    )
-    store = StoreSettings(
-        bucket=block.bucket_recordings,
-        prefix=block.prefix,
-        threads=threads,
-        readback_share=block.readback_share,
-        ours=partial(is_object_key, block.prefix),
     )
     return S3Backend(target, store)
 

@@ -131,3 +131,16 @@ class Preparing(Protocol):
 
     async def ensure_bucket(self) -> None:
         """Make the bucket or folder where it is missing."""
+
+
+@runtime_checkable
+class Presigning(Protocol):
+    """A backend that lets others fetch an object from it without a key of their own."""
+
+    async def presign(self, path: str, expires_s: int, filename: str | None = None) -> str:
+        """A URL to GET the object with, Range and all; `filename` makes browsers save it under that name.
+
+        Whoever has the URL may read until it expires: it is never logged. Lives seven days at most (the
+        signature's own limit), and no longer than the credentials it is made with. Says nothing about
+        whether there is such an object.
+        """

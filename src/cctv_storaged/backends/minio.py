@@ -22,6 +22,7 @@ from urllib3.response import BaseHTTPResponse
 
 from cctv_storaged.backends.body import BLOCK_BYTES, Body
 from cctv_storaged.backends.objectstore import ObjectStore, StoreSettings
+from cctv_storaged.backends.presigner import SAMPLE_KEY, Presigner
 from cctv_storaged.backends.proof import ObjectHead, base64_of
 from cctv_storaged.backends.s3errors import (
     Refusal,
@@ -168,6 +169,10 @@ class MinioClient:
             clock_skew_s=clock_skew_s(self._bucket_date(), self._clock.now()),
         )
 
+    def presigner(self) -> Presigner:
+        sample = self._minio.presigned_get_object(self._bucket, SAMPLE_KEY)
+        return Presigner.learnt(sample, self._minio.credentials)
+
     def make_bucket(self) -> None:
         try:
             with self._translated("make the bucket", ""):
@@ -247,7 +252,7 @@ class _LeanMinio(Minio):
             region=target.region,
             http_client=_pool(target, connections, tls),
         )
-        self._credentials = Credentials(access_key=target.access_key, secret_key=target.secret_key)
+        self.credentials = Credentials(access_key=target.access_key, secret_key=target.secret_key)
         self._requester = Requester(timeouts=target.timeouts, connections=connections, tls=tls)
 
     def put_body(
@@ -329,7 +334,7 @@ class _LeanMinio(Minio):
         }
         plain["user-agent"] = self._user_agent
         request = S3Request(method=method, url=url, region=region, headers=plain, body=body)
-        answer = self._requester.send(request, self._credentials) if preload_content else self._begin(request)
+        answer = self._requester.send(request, self.credentials) if preload_content else self._begin(request)
         if answer.status not in (200, 204, 206):
             code, message = parse_error(answer.data)
             raise _s3_error(answer, code or _code_without_body(answer.status, object_name), message)
@@ -340,7 +345,7 @@ class _LeanMinio(Minio):
         response = self._http.urlopen(
             request.method,
             request.url.geturl(),
-            headers=self._requester.signed_headers(request, self._credentials),
+            headers=self._requester.signed_headers(request, self.credentials),
             preload_content=False,
         )
         if response.status in (200, 206):

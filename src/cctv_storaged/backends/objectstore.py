@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from cctv_storaged.backends.base import Capabilities, ObjectFacts, Payload, StoredObject
 from cctv_storaged.backends.body import SINGLE_PUT_MAX_BYTES, Body, Deadline, Stretch, parts, whole
+from cctv_storaged.backends.presigner import Presigner
 from cctv_storaged.backends.proof import (
     Mark,
     ObjectHead,
@@ -45,6 +46,8 @@ from cctv_storaged.errors import (
 )
 from cctv_storaged.pacing import ByteBudget
 
+_PRESIGNER_AGE_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
@@ -72,6 +75,8 @@ class ObjectStore:
         self._clock = clock or SystemClock()
         self._workers = Workers(name, settings.threads)
         self._capabilities = Capabilities()
+        self._presigner: Presigner | None = None
+        self._presigner_at_s = 0.0
 
     @property
     def name(self) -> str:
@@ -114,6 +119,9 @@ class ObjectStore:
     async def delete(self, path: str) -> None:
         await self._workers.run(self._client.delete, path)
 
+    async def presign(self, path: str, expires_s: int, filename: str | None = None) -> str:
+        return (await self._current_presigner()).url(path, expires_s, filename)
+
     async def sweep(self, older_than_s: float) -> int:
         return await self._workers.run(self._sweep, older_than_s)
 
@@ -124,6 +132,14 @@ class ObjectStore:
         """Cuts what is under way. Threads inside a client library's own request end with its timeouts."""
         self._workers.close()
         self._client.close()
+
+    async def _current_presigner(self) -> Presigner:
+        """Kept for a minute: credentials that change may have to be asked for over the network."""
+        now_s = self._clock.monotonic()
+        if self._presigner is None or now_s - self._presigner_at_s > _PRESIGNER_AGE_S:
+            self._presigner = await self._workers.run(self._client.presigner)
+            self._presigner_at_s = now_s
+        return self._presigner
 
     # -- in threads -------------------------------------------------------------------------------------
 

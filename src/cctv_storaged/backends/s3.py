@@ -30,6 +30,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from cctv_storaged.backends.body import BLOCK_BYTES, Body
 from cctv_storaged.backends.objectstore import ObjectStore, StoreSettings
+from cctv_storaged.backends.presigner import SAMPLE_KEY, Presigner
 from cctv_storaged.backends.proof import ObjectHead, base64_of
 from cctv_storaged.backends.s3errors import (
     Refusal,
@@ -220,6 +221,13 @@ class S3Client:
             clock_skew_s=clock_skew_s(self._bucket_date(), self._clock.now()),
         )
 
+    def presigner(self) -> Presigner:
+        with self._translated("sign a URL for", ""):
+            sample = self._boto.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": SAMPLE_KEY}
+            )
+            return Presigner.learnt(sample, self._hot.credentials())
+
     def make_bucket(self) -> None:
         elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
         try:
@@ -318,13 +326,13 @@ class _HotPath:
             headers=params["headers"],
             body=params["body"] if isinstance(params["body"], Body) else None,  # a HEAD's is empty
         )
-        answer = self._requester.send(request, self._credentials())
+        answer = self._requester.send(request, self.credentials())
         return AWSResponse(url, answer.status, answer.headers, None), _parsed(answer)
 
     def close(self) -> None:
         self._requester.close()
 
-    def _credentials(self) -> Credentials:
+    def credentials(self) -> Credentials:
         found = self._session.get_credentials()
         if found is None:
             raise NoCredentialsError

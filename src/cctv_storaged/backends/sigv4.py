@@ -1,8 +1,9 @@
-"""AWS Signature Version 4 for S3, header form, over a body whose SHA-256 is already known.
+"""AWS Signature Version 4 for S3: in headers, over a body whose SHA-256 is already known, and in a URL.
 
 Both client libraries sign too; they hash the body a second time to do it and derive the day's key for
-every request. This signs what they built. Source: AWS "Signature Version 4 signing process" and its S3
-rules (path encoded once, not normalised).
+every request, and boto3 spends 0.3 ms on a URL, of which a day's playlist has 8640. This signs what they
+built. Source: AWS "Signature Version 4 signing process" and its S3 rules (path encoded once, not
+normalised).
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import hmac
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -36,6 +38,16 @@ class ToSign:
     query: str
     headers: Mapping[str, str]  # lower-case names, all of them signed
     payload_sha256: str  # hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToPresign:
+    """What a URL is to give; `path` as it goes over the wire, `query` not encoded yet."""
+
+    host: str  # with its port where the URL has one
+    path: str
+    query: Mapping[str, str]
+    expires_s: int
 
 
 class Signer:
@@ -71,6 +83,26 @@ class Signer:
             f"SignedHeaders={signed}, Signature={signature.hex()}"
         )
         return headers
+
+    def presign(self, request: ToPresign, credentials: Credentials) -> str:
+        """The query that makes a GET of `request` valid on its own until it expires."""
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._now()))
+        scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
+        fields = {
+            **request.query,
+            "X-Amz-Algorithm": _ALGORITHM,
+            "X-Amz-Credential": f"{credentials.access_key}/{scope}",
+            "X-Amz-Date": moment,
+            "X-Amz-Expires": str(request.expires_s),
+            "X-Amz-SignedHeaders": "host",
+        }
+        if credentials.session_token:
+            fields["X-Amz-Security-Token"] = credentials.session_token
+        query = "&".join([f"{name}={quote(fields[name], safe='-_.~')}" for name in sorted(fields)])
+        canonical = f"GET\n{request.path}\n{query}\nhost:{request.host}\n\nhost\nUNSIGNED-PAYLOAD"
+        text = f"{_ALGORITHM}\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.digest(self._day_key(moment[:8], credentials.secret_key), text.encode(), "sha256")
+        return f"{query}&X-Amz-Signature={signature.hex()}"
 
     def _day_key(self, day: str, secret: str) -> bytes:
         kept_day, kept_secret, key = self._key  # read once: other threads may replace it

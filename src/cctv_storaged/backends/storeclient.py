@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cctv_storaged.backends.body import Body
+from cctv_storaged.backends.presigner import Presigner
 from cctv_storaged.backends.proof import ObjectHead
 
 CONTENT_TYPES = {
@@ -122,6 +123,9 @@ class StoreClient(Protocol):
         """BackendUnavailable(bucket) where it is missing."""
 
     def bucket_facts(self) -> BucketFacts: ...
+
+    def presigner(self) -> Presigner:
+        """Signs URLs with the credentials of this moment; asks the store nothing."""
 
     def make_bucket(self) -> None:
         """It being there (as ours) is success."""

@@ -123,9 +123,9 @@ class Minio(Section):
     bucket_recordings: Bucket = "cctv-recordings"
     """Bucket for segments."""
     bucket_exports: Bucket = "cctv-exports"
-    """Bucket for exports."""
+    """Bucket for exports; made where it is missing."""
     bucket_thumbnails: Bucket = "cctv-thumbnails"
-    """Bucket for thumbnails."""
+    """Bucket for thumbnails; made where it is missing."""
     prefix: KeyPrefix = ""
     """Put before every object key; folders that end with `/`."""
     readback_share: Share = 0.01
@@ -150,9 +150,9 @@ class S3(Section):
     bucket_recordings: Bucket = ""
     """Bucket for segments."""
     bucket_exports: Bucket | None = None
-    """Bucket for exports."""
+    """Bucket for exports; made where it is missing. Left out: `exports/` in the segments' bucket."""
     bucket_thumbnails: Bucket | None = None
-    """Bucket for thumbnails."""
+    """Bucket for thumbnails; made where it is missing. Left out: `thumbnails/` in the segments' bucket."""
     prefix: KeyPrefix = ""
     """Put before every object key; folders that end with `/`."""
     readback_share: Share = 0.01
@@ -239,8 +239,18 @@ class Capacity(Section):
     oldest and writes each loss into the ledger."""
 
 
+class Playback(Section):
+    """How footage is looked at over the REST API."""
+
+    segments: Literal["proxied", "presigned"] = "proxied"
+    """Where playlists send players for segments: `proxied` to this API; `presigned` to the object store by
+    URLs that work without a key for a while, where a verified copy is there, else to this API."""
+    max_span: Span = timedelta(hours=24)
+    """Longest span of one playlist."""
+
+
 class Exports(Section):
-    """Clips and incident packages. Checked, but not acted on by this version."""
+    """Clips and incident packages."""
 
     workers: Count = 2
     """Exports made at the same time."""
@@ -250,6 +260,9 @@ class Exports(Section):
     """Age at which a finished export is deleted."""
     max_span: Span = timedelta(hours=24)
     """Longest span one export may cover."""
+    download: Literal["presigned", "proxied"] = "presigned"
+    """What `download_url` is: `presigned` by the object store, good for 15 minutes and for whoever has it, or
+    this API's own address, which asks for a token. Without an object store it is the latter."""
 
 
 class Thumbnails(Section):
@@ -288,6 +301,7 @@ class Settings(Section):
     source: Source = Source()
     retention: Retention = Retention()
     capacity: Capacity = Capacity()
+    playback: Playback = Playback()
     exports: Exports = Exports()
     thumbnails: Thumbnails = Thumbnails()
 
