@@ -20,6 +20,7 @@ class EventKind(StrEnum):
     SET_ASIDE = "set_aside"
     LOST = "lost"
     DELETED = "deleted"
+    EXPORT = "export"  # created, advanced, ended; the state says which
     ALERT = "alert"  # something an operator should know, or its end
 
 
@@ -31,6 +32,7 @@ class Event:
     at: datetime
     camera_id: UUID | None = None
     segment_id: UUID | None = None
+    export_id: UUID | None = None
     backend: str | None = None
     state: str | None = None
     detail: str | None = None

@@ -34,7 +34,11 @@ class Metrics:
             "storage_exports_created", "Exports that reached this status", ("status",), registry=registry
         )
         self.export_duration = Histogram(
-            "storage_export_duration_seconds", "Time an export took", ("status",), registry=registry
+            "storage_export_duration_seconds",
+            "Time an export took, by how it ended",
+            ("status",),
+            buckets=LATENCY_S,
+            registry=registry,
         )
         self.bytes_used = Gauge(
             "storage_bytes_used",

@@ -20,6 +20,8 @@ from cctv_storaged.journal.tokens import Token
 
 REALM = 'Bearer realm="cctv-storaged"'
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+TOKEN_NAME = web.RequestKey("token_name", str)
+"""Name of the token that a request was let in by; not there where the door is open."""
 OWN_SITE = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site (W3C Fetch Metadata) for our own page and for what the user typed."""
 _BEARER = re.compile(r"bearer +(?P<secret>[A-Za-z0-9._~+/=-]{1,512})", re.ASCII | re.IGNORECASE)
@@ -48,6 +50,7 @@ class Guard:
         if scope is None or self.open:
             return
         token = await self._token_of(request)
+        request[TOKEN_NAME] = token.name
         if not allows(token, scope):
             headers = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{scope}"'}
             raise Refusal(FORBIDDEN, f"the token lacks the scope {scope}", headers)

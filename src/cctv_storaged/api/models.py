@@ -376,6 +376,7 @@ class EventAnswer(Outgoing):
     at: Moment
     camera_id: Uuid | None
     segment_id: Uuid | None
+    export_id: Uuid | None
     backend: str | None
     state: str | None
     detail: str | None

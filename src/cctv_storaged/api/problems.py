@@ -54,6 +54,7 @@ UNSUPPORTED_TYPE = Kind(415, "unsupported-media-type", "The body's type is not u
 RANGE_NOT_SATISFIABLE = Kind(416, "range-not-satisfiable", "The content has no such range")
 EXPECTATION_FAILED = Kind(417, "expectation-failed", "The expectation cannot be met")
 MISDIRECTED = Kind(421, "misdirected", "The request was meant for another host")
+GONE = Kind(410, "gone", "It has expired")
 UNPROCESSABLE = Kind(422, "unprocessable", "Some values cannot be used")
 TOO_MANY = Kind(429, "too-many-requests", "Too many requests at the same time")
 INTERNAL = Kind(500, "internal", "Something went wrong inside")
@@ -62,6 +63,7 @@ JOURNAL_FULL = Kind(503, "journal-full", "The journal's disk is full")
 JOURNAL_BROKEN = Kind(503, "journal-broken", "The journal cannot be used")
 CATALOG_AWAY = Kind(503, "catalog-away", "The catalog is away")
 BACKEND_AWAY = Kind(503, "backend-away", "The backend is away")
+NO_ROOM = Kind(507, "no-room", "A disk has too little room")
 SOURCE_CHANGED = Kind(503, "source-changed", "The file changed while it was read")
 
 

@@ -86,6 +86,7 @@ def event_json(event: Event) -> dict[str, Json]:
         "at": rfc3339(event.at),
         "camera_id": None if event.camera_id is None else str(event.camera_id),
         "segment_id": None if event.segment_id is None else str(event.segment_id),
+        "export_id": None if event.export_id is None else str(event.export_id),
         "backend": event.backend,
         "state": event.state,
         "detail": None if event.detail is None else plain(event.detail),
