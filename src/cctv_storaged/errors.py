@@ -15,6 +15,7 @@ StoragedError
 │   ├── ObjectMissing      the backend has nothing under this path
 │   └── ObjectMismatch     the backend holds other bytes than the journal says
 ├── CatalogUnavailable     PostgreSQL is away: wait
+├── PackageError           an evidence package cannot be made or read as one
 ├── MediaError             a picture, clip or export could not be made
 │   ├── MediaUnusable      nothing can be made of these bytes
 │   ├── MediaBroken        it was begun and is not whole: nothing of it may be used
@@ -22,7 +23,9 @@ StoragedError
 └── RequestError           a caller's request cannot be served as asked
     ├── NotFound
     ├── Conflict
-    └── Unprocessable
+    ├── Unprocessable
+    ├── QueueFull          as much as may wait is waiting: ask again later
+    └── NoRoom             a disk has too little room for it: make some, or ask for less
 """
 
 from collections.abc import Sequence
@@ -144,6 +147,10 @@ class MediaToolMissing(MediaError):
     """ffmpeg cannot be started."""
 
 
+class PackageError(StoragedError):
+    """An evidence package cannot be made as asked, or what should be one cannot be understood."""
+
+
 class RequestError(StoragedError):
     """A request cannot be served as asked."""
 
@@ -162,3 +169,11 @@ class Unprocessable(RequestError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("; ".join(str(fault) for fault in self.faults))
+
+
+class QueueFull(RequestError):
+    """As many jobs as may wait are waiting."""
+
+
+class NoRoom(RequestError):
+    """A disk has too little room for what is asked for; nothing was begun."""

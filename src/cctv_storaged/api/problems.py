@@ -18,7 +18,9 @@ from cctv_storaged.errors import (
     Fault,
     JournalError,
     JournalFull,
+    NoRoom,
     NotFound,
+    QueueFull,
     RequestError,
     SourceChanged,
     Unprocessable,
@@ -96,6 +98,8 @@ class _Row:
 _TABLE: Sequence[_Row] = (
     _Row(error=NotFound, kind=NOT_FOUND),
     _Row(error=Conflict, kind=CONFLICT),
+    _Row(error=QueueFull, kind=TOO_MANY, retry_after_s=60),
+    _Row(error=NoRoom, kind=NO_ROOM),
     _Row(
         error=JournalFull,
         kind=JOURNAL_FULL,

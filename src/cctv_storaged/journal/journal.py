@@ -23,8 +23,10 @@ from cctv_storaged.journal.faults import translated
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
 from cctv_storaged.journal.listing import Listing
+from cctv_storaged.journal.material import Material
 from cctv_storaged.journal.opening import Opening, prepare
 from cctv_storaged.journal.outbox import Outbox
+from cctv_storaged.journal.playback import Playback
 from cctv_storaged.journal.segments import Segments
 from cctv_storaged.journal.sources import Sources
 from cctv_storaged.journal.store import Store
@@ -44,6 +46,7 @@ class Journal:
         """The host this journal was begun by: ids of cameras and segments follow from it for good."""
         self.segments = Segments(store, host_id)
         self.listing = Listing(store)
+        self.playback = Playback(store)
         self.cameras = Cameras(store)
         self.copies = Copies(store)
         self.sources = Sources(store)
@@ -53,6 +56,7 @@ class Journal:
         self.tokens = Tokens(store)
         self.idempotency = IdempotencyKeys(store)
         self.exports = Exports(store)
+        self.material = Material(store)
 
     @classmethod
     async def open(cls, folder: Path, host_id: str, now: datetime, *, reserve_bytes: int = 0) -> Self:
