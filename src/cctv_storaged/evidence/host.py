@@ -1,0 +1,116 @@
+"""What a host can say of itself at the making of a package: versions, zone, and how good its clock is."""
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from zoneinfo import ZoneInfo
+
+from cctv_storaged import __version__
+from cctv_storaged.evidence.manifest import ManifestClock, ManifestHost
+
+_SYNCHRONIZED_FILE = Path("/run/systemd/timesync/synchronized")
+"""systemd-timesyncd makes it once the clock was set from the network (systemd-timesyncd.service(8))."""
+_ZONE_FILES = Path("/usr/share/zoneinfo")
+_STA_UNSYNC, _STA_NANO = 0x0040, 0x2000
+_TIME_ERROR = 5
+
+
+class _Timex(ctypes.Structure):
+    """`struct timex` of adjtimex(2)."""
+
+    _fields_: ClassVar = [
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("more", ctypes.c_char * 512),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelClock:
+    """What the kernel knows of the clock's discipline."""
+
+    synchronized: bool
+    offset_us: int
+    max_error_us: int
+
+
+def host_facts(host_id: str, *, ffmpeg: str | None, store_offset_ms: int | None = None) -> ManifestHost:
+    """The host now. `ffmpeg`: its version; `store_offset_ms`: the object store's clock minus ours."""
+    return ManifestHost(
+        id=host_id,
+        software=f"cctv-storaged {__version__}",
+        ffmpeg=ffmpeg,
+        time_zone=local_zone(),
+        clock=clock_state(store_offset_ms),
+    )
+
+
+def clock_state(store_offset_ms: int | None = None) -> ManifestClock:
+    """Whether the clock follows a better one; the kernel is asked first, and a sandbox may forbid that."""
+    kernel = kernel_clock()
+    if kernel is not None:
+        return ManifestClock(
+            synchronized=kernel.synchronized,
+            told_by="kernel",
+            offset_us=kernel.offset_us,
+            max_error_us=kernel.max_error_us,
+            store_offset_ms=store_offset_ms,
+        )
+    synchronized = _SYNCHRONIZED_FILE.exists()  # its absence tells nothing: another program may set the clock
+    return ManifestClock(
+        synchronized=True if synchronized else None,
+        told_by="timesyncd" if synchronized else "nobody",
+        offset_us=None,
+        max_error_us=None,
+        store_offset_ms=store_offset_ms,
+    )
+
+
+def kernel_clock() -> KernelClock | None:
+    """adjtimex(2) with no mode, which only reads; None where that is not allowed (ProtectClock=)."""
+    state = _Timex()
+    try:
+        answer = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state))
+    except (AttributeError, OSError):  # a C library without it
+        return None
+    if answer < 0:
+        return None
+    return KernelClock(
+        synchronized=answer != _TIME_ERROR and not state.status & _STA_UNSYNC,
+        offset_us=state.offset // 1000 if state.status & _STA_NANO else state.offset,
+        max_error_us=state.maxerror,
+    )
+
+
+def local_zone() -> str:
+    """IANA name of the host's zone: TZ, else what /etc/localtime or /etc/timezone say, else UTC."""
+    for name in (os.environ.get("TZ", "").removeprefix(":"), _linked_zone(), _named_zone()):
+        if name and _is_known(name):
+            return name
+    return "UTC"
+
+
+def _linked_zone() -> str:
+    target = Path(os.path.realpath("/etc/localtime"))
+    return str(target.relative_to(_ZONE_FILES)) if target.is_relative_to(_ZONE_FILES) else ""
+
+
+def _named_zone() -> str:
+    try:
+        return Path("/etc/timezone").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_known(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return False
+    return True
