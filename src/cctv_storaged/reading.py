@@ -5,6 +5,7 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.errors import (
@@ -28,6 +29,14 @@ SOURCE = "SOURCE"
 """Where bytes came from, when no backend was needed."""
 READABLE = (CopyState.VERIFIED, CopyState.STORED)
 """Copies to read from, the proven ones first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A segment's bytes and where they come from: SOURCE, or the name of a backend."""
+
+    read_from: str
+    blocks: AsyncIterator[bytes]
 
 
 class Reader:
@@ -54,11 +63,22 @@ class Reader:
 
         Raises NotFound with nothing to read from, and the last backend's error if all of them failed.
         """
+        async with self.opened(segment, start, length) as opened:
+            yield opened.blocks
+
+    @asynccontextmanager
+    async def opened(
+        self, segment: Segment, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[Opened]:
+        """As `open`, and from where the bytes come."""
         with self._pins.reading(segment.id):
             async with AsyncExitStack() as stack:
                 end = segment.size_bytes if length is None else start + length
                 blocks = await self._source(stack, segment, start, end)
-                yield blocks or await self._copy(stack, segment, start, end)
+                if blocks is not None:
+                    yield Opened(SOURCE, blocks)
+                else:
+                    yield await self._copy(stack, segment, start, end)
 
     async def _source(
         self, stack: AsyncExitStack, segment: Segment, start: int, end: int
@@ -77,9 +97,7 @@ class Reader:
         self._metrics.segments_retrieved.labels(SOURCE).inc()
         return _blocks(source, start, end)
 
-    async def _copy(
-        self, stack: AsyncExitStack, segment: Segment, start: int, end: int
-    ) -> AsyncIterator[bytes]:
+    async def _copy(self, stack: AsyncExitStack, segment: Segment, start: int, end: int) -> Opened:
         failure: BackendError | None = None
         for backend, path in self._readable(segment):
             try:
@@ -92,7 +110,8 @@ class Reader:
             else:
                 self._metrics.segments_retrieved.labels(backend.name).inc()
                 whole = start == 0 and end == segment.size_bytes
-                return self._proven(blocks, segment, backend.name) if whole else blocks
+                proven = self._proven(blocks, segment, backend.name) if whole else blocks
+                return Opened(backend.name, proven)
         raise failure or NotFound(f"segment {segment.id} has no bytes left to read")
 
     async def _proven(
