@@ -33,10 +33,14 @@ BLOCK_BYTES = 1024 * 1024
 _PIPE_BYTES = 1024 * 1024
 _STDERR_BYTES = 4096
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
-_WITHOUT_NAMES = ("-hide_banner", "-nostdin", "-nostats", "-v", "warning")
 
+PROBE_PROGRAM = "ffprobe"
 TRANSPORT_STREAM = ("-protocol_whitelist", "pipe", "-f", "mpegts")
 """What stands in front of `-i pipe:0` for footage."""
+_FIRST = {PROGRAM: ("-hide_banner", "-nostdin", "-nostats", "-v", "warning"), PROBE_PROGRAM: ("-v", "error")}
+_VERSION = ("-version",)
+
+Feed = AsyncIterator[bytes] | AsyncIterator[bytes | bytearray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ class Child:
         self._limits = limits
         self._complaint = asyncio.create_task(_last_bytes(process))
 
-    async def feed(self, blocks: AsyncIterator[bytes]) -> None:
+    async def feed(self, blocks: Feed) -> None:
         """Hands over everything, then end of file; a child that wants no more ends it early, unblamed."""
         try:
             async for block in blocks:
@@ -102,7 +106,7 @@ class Child:
         self._complaint.cancel()
         await asyncio.gather(self._complaint, return_exceptions=True)
 
-    async def _write(self, block: bytes) -> bool:
+    async def _write(self, block: bytes | bytearray) -> bool:
         """False: it reads no more.
 
         No thread waits in write(2), as a client that takes its time would keep it for ever; nor does the loop
@@ -155,7 +159,7 @@ async def child(
 
 async def run(
     arguments: Sequence[str],
-    blocks: AsyncIterator[bytes],
+    blocks: Feed,
     limits: Limits,
     *,
     folder: str | None = None,
@@ -185,16 +189,15 @@ async def version(program: str = PROGRAM) -> str:
         return
         yield b""
 
-    said = await run(("-version",), nothing(), Limits(wall_s=10.0, cpu_s=10), program=program)
+    said = await run(_VERSION, nothing(), Limits(wall_s=10.0, cpu_s=10), program=program)
     words = said.decode(errors="replace").split()
     return words[2] if words[:2] == ["ffmpeg", "version"] and len(words) > 2 else "unknown"
 
 
 async def _started(program: str, arguments: Sequence[str], stdin: int, folder: str | None) -> Process:
-    argv = arguments if list(arguments) == ["-version"] else (*_WITHOUT_NAMES, *arguments)
     try:
         return await asyncio.create_subprocess_exec(
-            *(program, *argv),
+            *(program, *_first(program, arguments), *arguments),
             stdin=stdin,
             stdout=PIPE,
             stderr=PIPE,
@@ -208,6 +211,10 @@ async def _started(program: str, arguments: Sequence[str], stdin: int, folder: s
             raise MediaBroken(f"the work folder {folder} cannot be used: {exc.strerror}") from exc
         _tell_missing(program)
         raise MediaToolMissing(f"{program} cannot be started: install ffmpeg, or put it on PATH") from exc
+
+
+def _first(program: str, arguments: Sequence[str]) -> tuple[str, ...]:
+    return () if tuple(arguments) == _VERSION else _FIRST.get(os.path.basename(program), ())
 
 
 def _restrain(pid: int, limits: Limits) -> None:
