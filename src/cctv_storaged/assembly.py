@@ -28,6 +28,7 @@ from cctv_storaged.losses import count_past_losses
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Segment
 from cctv_storaged.pacing import ByteBudget
+from cctv_storaged.playback import Playlists
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
 from cctv_storaged.recorder.admission import CameraBook, Root
@@ -40,6 +41,7 @@ from cctv_storaged.wiring import (
     delivery_settings,
     open_backend,
     open_shelves,
+    players_store,
     prune_rules,
     recorder_root,
     wants_events,
@@ -184,6 +186,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         deliveries=tuple(deliveries),
         remover=remover,
         reader=Reader(backends, metrics, pruner.pins, _doubt(foundation, deliveries)),
+        playlists=Playlists(journal, players_store(settings, backends)),
         catalog=foundation.catalog,
         cataloguing=cataloguing,
         access=await _access(foundation),

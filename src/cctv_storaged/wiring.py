@@ -1,14 +1,14 @@
 """Settings into the values that each room asks for. No I/O but what opening a room itself does."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from cctv_storaged.backends.base import Backend
+from cctv_storaged.backends.base import Backend, Presigning
 from cctv_storaged.backends.objectstore import StoreSettings
 from cctv_storaged.backends.shelf import PresigningShelf, Shelf, ShelfBackend, ShelfPlace
 from cctv_storaged.catalog.connections import PostgresTarget, SslMode
@@ -16,6 +16,7 @@ from cctv_storaged.config import S3, Minio, Recorder, Settings
 from cctv_storaged.delivery import DeliverySettings
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.model import BackendKind, Camera, camera_id_for, is_object_key
+from cctv_storaged.playback import Signing
 from cctv_storaged.prune import PruneRules
 from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.recorder.layout import Layout
@@ -196,6 +197,13 @@ def _s3(settings: Settings, store: StoreSettings) -> ShelfBackend:
         ca_file=_text(block.ca_file),
     )
     return S3Backend(target, store)
+
+
+def players_store(settings: Settings, backends: Sequence[Backend]) -> Signing | None:
+    """The store that playlists send players to; None: they stay with this API."""
+    if settings.playback.segments == "proxied":
+        return None
+    return next((backend for backend in backends if isinstance(backend, Presigning)), None)
 
 
 def delivery_settings(settings: Settings) -> DeliverySettings:

@@ -18,6 +18,7 @@ from cctv_storaged.api import (
     health,
     models,
     openapi,
+    playback,
     problems,
     queue,
     segments,
@@ -125,6 +126,7 @@ _WRITTEN: Sequence[Route] = (
         answers=(WHOLE_CONTENT, SAME_CONTENT),
         problems=(problems.PRECONDITION_FAILED,),
     ),
+    *playback.ROUTES,
     Route(
         method="GET",
         path=f"{PREFIX}/cameras",

@@ -33,7 +33,7 @@ ANSWER_HEADERS: Mapping[str, str] = {
     "Allow": "The methods that the resource has.",
     "Content-Disposition": "A file name with camera and start.",
     "Content-Range": "Which bytes, and of how many.",
-    "ETag": "The SHA-256 in hex, once it is known.",
+    "ETag": "The content's SHA-256 in hex, once it is known.",
     "Location": "The thing made.",
     "Retry-After": "Seconds after which another try makes sense.",
     "WWW-Authenticate": "What token is needed.",

@@ -14,6 +14,7 @@ from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
+from cctv_storaged.playback import Playlists
 from cctv_storaged.reading import Reader
 from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.removal import Remover
@@ -32,6 +33,7 @@ class Services:
     deliveries: Sequence[Delivery]
     remover: Remover
     reader: Reader
+    playlists: Playlists
     catalog: Catalog | None
     cataloguing: Cataloguing | None
     access: Access

@@ -1,0 +1,137 @@
+"""A span's segments become an HLS playlist (RFC 8216). Pure: rows in, text out.
+
+Two decisions are made here. Which segments are shown: together all footage there is, and as little of the
+time twice as whole segments allow. And where a player has to begin anew (EXT-X-DISCONTINUITY): where a
+segment does not play on from the one before. docs/reference/playback.md tells both to users.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from operator import attrgetter, itemgetter
+from typing import TypeVar
+
+from cctv_storaged.clock import EPOCH
+from cctv_storaged.model import SegmentFlag
+from cctv_storaged.mpegts.track import WRAP
+
+Piece = tuple[int, int, str, int | None, bytes | None, bytes]
+"""A segment: start and end in microseconds since 1970-01-01T00:00Z, its flags (words with spaces between),
+ticks and fingerprint of its `StreamStart` (None where nobody knows), its id.
+
+A plain tuple, just as the journal has it: a day has 8640, and names for the parts took a third of the time.
+"""
+
+Parts = tuple[int, int, int | None, bytes | None]
+"""What decides whether a segment is shown: start and end, ticks and fingerprint, as of a `Piece`."""
+
+AnyPiece = TypeVar("AnyPiece")
+
+VERSION = 3
+"""The lowest that permits fractions of a second in EXTINF (RFC 8216, 7)."""
+
+_CLOCK_SLACK_TICKS = 45_000
+"""How far from its place a stream's clock may go on: how long a segment's last frame stands is a guess."""
+_GAP_US = 1_000_000
+"""Recorders cut at whole seconds in the name and at key frames in the stream: less than this is no gap."""
+_LENGTHS_OF_NEWS = 50
+"""What adds less than a fiftieth of itself adds nothing: one span measured in two ways."""
+_BEFORE_ALL_US = -(2**62)
+_SECOND_US = 1_000_000
+_SECOND = tuple(f":{second:02d}." for second in range(60))
+_FRACTION = tuple(f"{millisecond:03d}Z" for millisecond in range(1000))
+
+
+def shown(
+    pieces: Iterable[AnyPiece],
+    parts: Callable[[AnyPiece], Parts] = attrgetter("start_us", "end_us", "ticks", "fingerprint"),
+) -> Iterator[AnyPiece]:
+    """Of segments ordered by their start, those to be shown; `parts` takes them apart.
+
+    Of several that begin where something is shown already (or together) the one that reaches farthest is
+    taken, and the others only where it leaves something of them over. Where the stream's own clock goes on
+    a segment is new, whatever the time in its name says.
+    """
+    last: Parts | None = None
+    best: tuple[AnyPiece, Parts] | None = None  # not given out yet: another may reach farther
+    best_start_us = best_end_us = 0
+    reach_us = _BEFORE_ALL_US  # the end of what was given out
+    for piece in pieces:
+        start_us, end_us, _, _ = facts = parts(piece)
+        if best is not None and start_us > best_start_us and start_us > reach_us:
+            yield best[0]
+            last, best, reach_us = best[1], None, best_end_us
+        if 0 < end_us - start_us < (end_us - reach_us) * _LENGTHS_OF_NEWS:
+            if best is None or end_us > best_end_us:
+                best, best_start_us, best_end_us = (piece, facts), start_us, end_us
+        elif best is None and last is not None and start_us < end_us and _clock_goes_on(last, facts):
+            yield piece
+            last = facts
+    if best is not None:
+        yield best[0]
+
+
+of_tuple: Callable[[Piece], Parts] = itemgetter(0, 1, 3, 4)
+
+
+def written(pieces: Sequence[Piece], uri: Callable[[bytes], str], from_us: int) -> str:
+    """The playlist of these pieces, at least one, to be played from a moment on (or from its begin).
+
+    `uri` gives the address of the segment of an id.
+    """
+    lengths: dict[int, str] = {}  # few differ
+    lines: list[str] = []
+    due_us, due_ticks, due_print = pieces[0][0], pieces[0][3], pieces[0][4]
+    for start_us, end_us, _, ticks, fingerprint, id_ in pieces:
+        plays_on = (
+            ticks is not None
+            and due_ticks is not None
+            and fingerprint == due_print
+            and (ticks - due_ticks + _CLOCK_SLACK_TICKS) % WRAP <= 2 * _CLOCK_SLACK_TICKS
+            and -_GAP_US <= start_us - due_us <= _GAP_US
+        )
+        if not plays_on and lines:
+            lines.append("#EXT-X-DISCONTINUITY\n")
+        length_us = end_us - start_us
+        length = lengths.get(length_us) or lengths.setdefault(length_us, _seconds(length_us))
+        minute, rest_us = divmod(start_us, 60_000_000)
+        moment = f"{_minute(minute)}{_SECOND[rest_us // _SECOND_US]}{_FRACTION[rest_us // 1000 % 1000]}"
+        lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{moment}\n#EXTINF:{length},\n{uri(id_)}\n")
+        due_us, due_print = end_us, fingerprint
+        due_ticks = None if ticks is None else ticks + length_us * 9 // 100
+    return "".join((*_head(pieces, max(lengths), from_us), *lines, "#EXT-X-ENDLIST\n"))
+
+
+def _clock_goes_on(before: Parts, piece: Parts) -> bool:
+    """Whether the stream's clock starts where that of `before` ended, and a decoder goes on as it was."""
+    start_us, end_us, begun_ticks, fingerprint = before
+    if begun_ticks is None or piece[2] is None or fingerprint != piece[3]:
+        return False
+    due_ticks = begun_ticks + (end_us - start_us) * 9 // 100  # 90 kHz
+    return (piece[2] - due_ticks + _CLOCK_SLACK_TICKS) % WRAP <= 2 * _CLOCK_SLACK_TICKS
+
+
+def _head(pieces: Sequence[Piece], longest_us: int, from_us: int) -> list[str]:
+    lines = [
+        "#EXTM3U",
+        f"#EXT-X-VERSION:{VERSION}",
+        f"#EXT-X-TARGETDURATION:{-(-longest_us // _SECOND_US)}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+    ]
+    if not any(SegmentFlag.NO_KEYFRAME in flags for flags in {piece[2] for piece in pieces}):
+        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+    first_us, first_end_us = pieces[0][:2]
+    if first_us < from_us < first_end_us:
+        lines.append(f"#EXT-X-START:TIME-OFFSET={_seconds(from_us - first_us)},PRECISE=YES")
+    return [f"{line}\n" for line in lines]
+
+
+def _seconds(microseconds: int) -> str:
+    whole, rest = divmod(microseconds, _SECOND_US)
+    return f"{whole}.{rest:06d}"
+
+
+@lru_cache(maxsize=4096)
+def _minute(minute: int) -> str:
+    return (EPOCH + timedelta(minutes=minute)).isoformat()[:16]

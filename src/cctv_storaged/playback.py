@@ -1,0 +1,112 @@
+"""A span's footage as a playlist: rows from the journal, an address for every segment, text."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from cctv_storaged.backends.base import Presigning
+from cctv_storaged.clock import rfc3339, to_us
+from cctv_storaged.errors import BackendError, NotFound
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.playback import PlaybackRow
+from cctv_storaged.media.playlist import of_tuple, shown, written
+from cctv_storaged.model import TimeSpan
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 2
+"""Playlists made at the same time; a day's rows and text take 10 MB."""
+LONGEST_LIFE = timedelta(hours=12)
+LOOKING_ROUND = timedelta(hours=1)
+_SIGNED_IN_ONE_GO = 100
+"""Then others get their turn: a signature takes tens of microseconds, a day has thousands."""
+
+
+class Signing(Presigning, Protocol):
+    """A backend that players can be sent to."""
+
+    @property
+    def name(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Playlist:
+    """A playlist's text (UTF-8) and the text's SHA-256 in hex.
+
+    `signed`: it holds URLs that open segments to whoever has them, for a while.
+    """
+
+    text: bytes
+    tag: str
+    signed: bool
+
+
+class Playlists:
+    """Makes playlists."""
+
+    def __init__(self, journal: Journal, store: Signing | None) -> None:
+        """`store`: where players fetch what has a verified copy there; None: everything from the API."""
+        self._journal = journal
+        self._store = store
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def of(self, camera_id: UUID, span: TimeSpan) -> Playlist:
+        """The playlist of a camera's footage in a span; segments of the API by addresses relative to it.
+
+        Raises NotFound where there is no footage, and says where the nearest is.
+        """
+        async with self._places:
+            rows = await self._journal.playback.rows(camera_id, span)
+            if not rows:
+                raise NotFound(await self._nothing(camera_id, span))
+            signed = await self._signed(camera_id, span)
+            return await asyncio.to_thread(_made, rows, signed, to_us(span.start))
+
+    async def _signed(self, camera_id: UUID, span: TimeSpan) -> dict[bytes, str]:
+        """URLs of the segments that have a copy at the store, by id."""
+        if self._store is None:
+            return {}
+        urls: dict[bytes, str] = {}
+        life_s = int(lifetime(span).total_seconds())
+        paths = await self._journal.playback.paths(camera_id, span, self._store.name)
+        try:
+            for id_, path in paths.items():
+                urls[id_] = await self._store.presign(path, life_s)
+                if len(urls) % _SIGNED_IN_ONE_GO == 0:
+                    await asyncio.sleep(0)
+        except BackendError as exc:
+            log.warning("URLs cannot be signed, players are sent to this API: %s", exc)
+            return {}
+        return urls
+
+    async def _nothing(self, camera_id: UUID, span: TimeSpan) -> str:
+        nearby = await self._journal.playback.nearby(camera_id, span)
+        told = [f"camera {camera_id} has no footage in {span}"]
+        if nearby.before is not None:
+            told.append(f"the last before it ends at {rfc3339(nearby.before)}")
+        if nearby.after is not None:
+            told.append(f"the first after it begins at {rfc3339(nearby.after)}")
+        return "; ".join(told)
+
+
+def lifetime(span: TimeSpan) -> timedelta:
+    """How long a playlist's signed URLs work: as long as it plays, and a while to look round in it."""
+    return min(span.duration + LOOKING_ROUND, LONGEST_LIFE)
+
+
+def _made(rows: Sequence[PlaybackRow], signed: Mapping[bytes, str], from_us: int) -> Playlist:
+    pieces = list(shown(rows, of_tuple))
+    uri = (lambda id_: signed.get(id_) or _address(id_)) if signed else _address
+    text = written(pieces, uri, from_us).encode()
+    return Playlist(text, hashlib.sha256(text).hexdigest(), any(piece[-1] in signed for piece in pieces))
+
+
+def _address(id_: bytes) -> str:
+    """Of a segment's bytes, from where the playlist is."""
+    digits = id_.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}/content"
