@@ -15,11 +15,12 @@ from pathlib import Path
 
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import MediaBroken, MediaUnusable
-from cctv_storaged.media.edges import with_precise_edges
+from cctv_storaged.media.edges import Edged
 from cctv_storaged.media.ffmpeg import GIB, PROBE_PROGRAM, TRANSPORT_STREAM, Limits, run
 from cctv_storaged.media.pieces import Blocks, FailedPiece, Piece
-from cctv_storaged.media.splice import BASE_S, Splice, Splicer
+from cctv_storaged.media.splice import BASE_TICKS, Splice, Splicer
 from cctv_storaged.model import TimeSpan
+from cctv_storaged.mpegts.retime import TICKS_PER_S
 
 RESERVED_BYTES = 64 * 1024
 RESERVED_BYTES_PER_S = 2240
@@ -141,18 +142,33 @@ class _Job:
         self._progress(min(0.99, self._read_bytes / self._total_bytes))
 
     async def make(self, splice: Splice, blocks: Blocks, path: Path) -> Part:
-        if self._plan.precise:
-            blocks = with_precise_edges(splice, blocks, self._span)
-        arguments = (*_input(splice), *self._output(splice), "-progress", "pipe:1", "-y", f"./{path.name}")
+        edged = Edged(splice, self._span) if self._plan.precise else None
+        first_ticks = BASE_TICKS if edged is None else edged.first_ticks
+        if edged is not None:
+            blocks = edged.blocks(blocks)
+        arguments = (
+            *_input(splice, first_ticks),
+            *self._output(splice),
+            "-progress",
+            "pipe:1",
+            "-y",
+            f"./{path.name}",
+        )
         said = await run(arguments, blocks, self._limits(), folder=str(path.parent))
         if not splice.units:
             raise MediaBroken("nothing was shown of a part that had begun")
-        await _check(path, splice, _frames_written(said))
+        end_ticks = splice.end_ticks if edged is None else edged.end_ticks
+        shown = TimeSpan(splice.moment(first_ticks), splice.moment(max(end_ticks, first_ticks + 90)))
+        due = _Due(
+            pictures=splice.units - splice.joins - (0 if edged is None else edged.units_less),
+            duration=shown.duration - SLACK * (1 + splice.joins / 5),
+        )
+        await _check(path, splice, due, _frames_written(said))
         return Part(
             path=path,
             size_bytes=(await asyncio.to_thread(path.stat)).st_size,
-            span=splice.span,
-            spans=tuple(splice.spans),
+            span=shown,
+            spans=tuple(clip for each in splice.spans if (clip := each.clipped_to(shown)) is not None),
             codec=splice.program.video.codec if splice.program.video else None,
             pieces=tuple(splice.pieces),
             joins=splice.joins,
@@ -182,10 +198,10 @@ class _Job:
         )
 
 
-def _input(splice: Splice) -> tuple[str, ...]:
+def _input(splice: Splice, first_ticks: int) -> tuple[str, ...]:
     """Everything up to the container: what goes in, and that it is copied on its own clock."""
     picture = ("-map", "0:v:0") if splice.program.video else ()
-    clock = ("-output_ts_offset", f"-{BASE_S}")
+    clock = ("-output_ts_offset", f"-{first_ticks / TICKS_PER_S:.6f}")
     return ("-copyts", *TRANSPORT_STREAM, "-i", "pipe:0", *picture, "-map", "0:a?", "-c", "copy", *clock)
 
 
@@ -200,19 +216,26 @@ def tags(splice: Splice, *, precise: bool) -> tuple[str, ...]:
             return ()
 
 
-async def _check(path: Path, splice: Splice, written: int | None) -> None:
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What must be in a file at least.
+
+    A picture in which segments were cut is lost to both; a unit may hold several pictures, never less.
+    """
+
+    pictures: int
+    duration: timedelta
+
+
+async def _check(path: Path, splice: Splice, due: _Due, written: int | None) -> None:
     """Raises MediaBroken unless the file holds what was put in."""
     found = await _measured(path)
-    if splice.program.video is not None:
-        frames = found.frames if found.frames is not None else written
-        # A picture in which segments were cut is lost to both; a unit may hold several pictures, never less.
-        least = splice.units - splice.joins
-        if frames is not None and frames < least:
-            raise MediaBroken(f"{frames} of {splice.units} pictures came out")
-    if found.duration + SLACK + SLACK * splice.joins / 5 < splice.duration:
-        raise MediaBroken(
-            f"{found.duration.total_seconds():.3f} s came out of {splice.duration.total_seconds():.3f} s"
-        )
+    frames = found.frames if found.frames is not None else written
+    if splice.program.video is not None and frames is not None and frames < due.pictures:
+        raise MediaBroken(f"{frames} pictures came out, {due.pictures} at least were put in")
+    if found.duration < due.duration:
+        came, wanted = found.duration.total_seconds(), due.duration.total_seconds()
+        raise MediaBroken(f"{came:.3f} s came out, {wanted:.3f} s at least were put in")
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,11 +171,11 @@ class Splicer:
             abs(ticks_between(part.end_ticks, (entry.first_ticks + self._shift) % WRAP)) <= _GOES_ON_TICKS
         )
         if self._shift is None or not going_on:
-            at = BASE_TICKS + _as_ticks(entry.moment - part.origin)
-            if part.units and abs(at - part.end_ticks) <= _as_ticks(TOLERANCE):
+            at = BASE_TICKS + as_ticks(entry.moment - part.origin)
+            if part.units and abs(at - part.end_ticks) <= as_ticks(TOLERANCE):
                 at = part.end_ticks
             self._shift = (max(at, part.end_ticks) - entry.first_ticks) % WRAP
-        until = BASE_TICKS + _as_ticks(self._span.end - part.origin)
+        until = BASE_TICKS + as_ticks(self._span.end - part.origin)
         return Cut(shift=self._shift, since=BASE_TICKS, until=until)
 
     def _note(self, part: Splice, entry: _Entry, retimed: Retimed) -> None:
@@ -239,7 +239,7 @@ class Splicer:
         """From the key frame at or before the span's start; the piece before it may have that."""
         stream = _with_time(await read_map(piece.read, piece.size_bytes))
         assert stream.start is not None
-        ticks = (stream.start.ticks + _as_ticks(self._span.start - piece.span.start)) % WRAP
+        ticks = (stream.start.ticks + as_ticks(self._span.start - piece.span.start)) % WRAP
         frame = await key_frame_before(piece.read, stream, ticks)
         if frame is None and piece.span.end > self._span.start:
             frame = await key_frame_after(piece.read, stream)
@@ -255,7 +255,7 @@ class Splicer:
             try:
                 stream = _with_time(await read_map(piece.read, piece.size_bytes))
                 assert stream.start is not None
-                ticks = (stream.start.ticks + _as_ticks(self._span.start - piece.span.start)) % WRAP
+                ticks = (stream.start.ticks + as_ticks(self._span.start - piece.span.start)) % WRAP
                 return await key_frame_before(piece.read, stream, ticks) is not None
             except BackendUnavailable:
                 raise
@@ -269,7 +269,7 @@ class Splicer:
             return None
         stream = _with_time(await read_map(piece.read, piece.size_bytes))
         assert stream.start is not None
-        ticks = (stream.start.ticks + _as_ticks(moment - piece.span.start)) % WRAP
+        ticks = (stream.start.ticks + as_ticks(moment - piece.span.start)) % WRAP
         frame = await key_frame_after(piece.read, stream, ticks)
         if frame is None and stream.program.video is not None:
             return None
@@ -319,7 +319,8 @@ def _with_time(stream: StreamMap | None) -> StreamMap:
     return stream
 
 
-def _as_ticks(time: timedelta) -> int:
+def as_ticks(time: timedelta) -> int:
+    """In units of 90 kHz."""
     return time // MICROSECOND * TICKS_PER_S // 1_000_000
 
 

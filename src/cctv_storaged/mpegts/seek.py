@@ -202,11 +202,12 @@ async def _key_frames(
     return [
         KeyFrame(begin + at - stream.framing.lead, unit.presented)
         for at, unit in units_at(window, video.pid)
-        if begin + at < end and _is_key(window, video, at)
+        if begin + at < end and is_key(window, video, at)
     ]
 
 
-def _is_key(window: Window, video: psi.Stream, at: int) -> bool:
+def is_key(window: Window, video: psi.Stream, at: int) -> bool:
+    """Whether the picture that begins in the packet at this offset can be decoded by itself."""
     verdict = nal.begins_with_key_picture(video.codec, _first_bytes(window, video.pid, at))
     return window.is_random_access(at) if verdict is None else verdict
 
