@@ -1,5 +1,6 @@
 """Opening the daemon's parts in order, each with what it needs, and closing them in the reverse order."""
 
+import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ from cctv_storaged.config import Settings, is_loopback, secrets_of
 from cctv_storaged.delivery import Delivery, DeliveryContext
 from cctv_storaged.errors import ConfigError, Fault, JournalFull
 from cctv_storaged.events import EventHub
+from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.gauges import Gauges
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest, IngestContext
@@ -190,6 +192,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         catalog=foundation.catalog,
         cataloguing=cataloguing,
         access=await _access(foundation),
+        signing=await _signing(settings),
         health=health,
         hub=foundation.hub,
         metrics=metrics,
@@ -319,6 +322,18 @@ async def _access(foundation: Foundation) -> Access:
                 "no API token was defined: the first admin token is in %s (readable by its owner)", made
             )
     return access
+
+
+async def _signing(settings: Settings) -> HostKey:
+    """The key of evidence packages, made at the first start. Raises ConfigError for one that is damaged."""
+    signing = HostKey(settings.data_dir)
+    try:
+        key = await asyncio.to_thread(signing.current)
+    except JournalFull as exc:
+        log.error("start-up goes on without a signing key, and it is tried again when one is needed: %s", exc)
+    else:
+        log.info("evidence packages are signed with the key %s", key.public.fingerprint)
+    return signing
 
 
 def _with_pinned_host(settings: Settings, pinned: str) -> Settings:

@@ -75,7 +75,21 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check_config)
     for command in (run, check):
         command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the settings")
+    verify = commands.add_parser("verify", help="checks an evidence package, without daemon or network")
+    verify.add_argument("path", type=Path, metavar="PATH", help="the ZIP, or the folder it was unpacked to")
+    verify.add_argument(
+        "--key",
+        metavar="FILE|FINGERPRINT",
+        help="the host's public key or its fingerprint, from elsewhere than the package",
+    )
+    verify.set_defaults(command=_verify)
     return parser
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from cctv_storaged import cli_verify  # noqa: PLC0415 - only where used
+
+    return cli_verify.verify(options)
 
 
 def _load(path: Path | None) -> Settings:

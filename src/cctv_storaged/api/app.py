@@ -16,6 +16,7 @@ from cctv_storaged.api import (
     content,
     events,
     health,
+    keys,
     models,
     openapi,
     playback,
@@ -127,6 +128,7 @@ _WRITTEN: Sequence[Route] = (
         problems=(problems.PRECONDITION_FAILED,),
     ),
     *playback.ROUTES,
+    *keys.ROUTES,
     Route(
         method="GET",
         path=f"{PREFIX}/cameras",
@@ -276,6 +278,14 @@ _WRITTEN: Sequence[Route] = (
 )
 
 
+def _named_as_files(routes: Sequence[Route]) -> Iterator[Route]:
+    """A segment's bytes under a name that says what they are: ffmpeg's players fetch no others."""
+    for route in routes:
+        if route.path == f"{SEGMENT}/content":
+            summary = f"{route.summary}; by the name that playlists give them"
+            yield replace(route, path=f"{route.path}.ts", name=f"{route.name}AsTs", summary=summary)
+
+
 def _heads(routes: Sequence[Route]) -> Iterator[Route]:
     """HEAD wherever there is GET (RFC 9110, 9.1): what answers a probe by one answers it by the other."""
     written = {route.path for route in routes if route.method == "HEAD"}
@@ -286,7 +296,8 @@ def _heads(routes: Sequence[Route]) -> Iterator[Route]:
             yield replace(route, method="HEAD", name=f"{route.name}Headers", summary=summary, answers=answers)
 
 
-ROUTES: Sequence[Route] = (*_WRITTEN, *_heads(_WRITTEN))
+_ALL = (*_WRITTEN, *_named_as_files(_WRITTEN))
+ROUTES: Sequence[Route] = (*_ALL, *_heads(_ALL))
 
 
 def build_app(services: Services) -> web.Application:

@@ -10,6 +10,7 @@ from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.events import EventHub
+from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest
 from cctv_storaged.journal.journal import Journal
@@ -37,6 +38,7 @@ class Services:
     catalog: Catalog | None
     cataloguing: Cataloguing | None
     access: Access
+    signing: HostKey
     health: Health
     hub: EventHub
     metrics: Metrics

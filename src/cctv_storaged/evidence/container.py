@@ -5,7 +5,7 @@ the whole file against what it must be, and nothing can hide in it. Pure: bytes 
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,8 +21,6 @@ _NEEDED, _NEEDED64 = 10, 45
 _FILE_ATTRIBUTES = 0o100644 << 16
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _FIRST, _LAST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2107, 12, 31, 23, 59, 58, tzinfo=UTC)
-
-END_BYTES, END64_BYTES, LOCATOR_BYTES = _END.size, _END64.size, _LOCATOR.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +61,23 @@ def local_header(entry: Entry) -> bytes:
 
 def directory(entries: Sequence[Entry]) -> bytes:
     """What stands after the last file: central directory and end records (APPNOTE 4.3.12 to 4.3.16)."""
-    listed = b"".join(map(_central, entries))
-    begin = entries[-1].end if entries else 0
-    count, size = len(entries), len(listed)
+    listed = b"".join(map(central_record, entries))
+    return listed + end_records(len(entries), len(listed), entries[-1].end if entries else 0)
+
+
+def end_records(count: int, size: int, begin: int) -> bytes:
+    """What ends the ZIP: `count` records of `size` bytes in all lie at `begin`."""
     if count < _FULL16 and size < _FULL32 and begin < _FULL32:
-        return listed + _END.pack(b"PK\x05\x06", 0, 0, count, count, size, begin, 0)
-    end64 = _END64.pack(b"PK\x06\x06", END64_BYTES - 12, _MADE_BY, _NEEDED64, 0, 0, count, count, size, begin)
+        return _END.pack(b"PK\x05\x06", 0, 0, count, count, size, begin, 0)
+    end64 = _END64.pack(b"PK\x06\x06", _END64.size - 12, _MADE_BY, _NEEDED64, 0, 0, count, count, size, begin)
     locator = _LOCATOR.pack(b"PK\x06\x07", 0, begin + size, 1)
     counts = min(count, _FULL16), min(count, _FULL16)
     end = _END.pack(b"PK\x05\x06", 0, 0, *counts, min(size, _FULL32), min(begin, _FULL32), 0)
-    return listed + end64 + locator + end
+    return end64 + locator + end
 
 
-def _central(entry: Entry) -> bytes:
+def central_record(entry: Entry) -> bytes:
+    """The entry's line in the central directory (APPNOTE 4.3.12)."""
     wide = [number for number in (entry.size_bytes, entry.size_bytes, entry.offset) if number >= _FULL32]
     extra = _extra(*wide) if wide else b""
     day, time = _dos(entry.moment)
@@ -96,99 +98,3 @@ def _dos(moment: datetime) -> tuple[int, int]:
     near = min(max(moment.astimezone(UTC), _FIRST), _LAST)
     day = (near.year - 1980) << 9 | near.month << 5 | near.day
     return day, near.hour << 11 | near.minute << 5 | near.second // 2
-
-
-# Reading what may be anything
-
-
-class NotOurZip(Exception):
-    """The bytes are no ZIP whose directory can be read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """An entry as a ZIP's central directory tells it; nothing of it is believed yet."""
-
-    name: str
-    size_bytes: int
-    crc32: int
-    offset: int
-    oddity: str | None  # what no package's entry has
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """Where a ZIP's central directory lies."""
-
-    begin: int
-    size_bytes: int
-    count: int
-
-
-def bounds(tail: bytes, tail_offset: int) -> Bounds:
-    """Where the directory lies, from the last bytes of the file, which end at its end record.
-
-    Raises NotOurZip.
-    """
-    try:
-        found = _END.unpack_from(tail, len(tail) - END_BYTES)
-        if found[0] != b"PK\x05\x06" or found[7] != 0:
-            raise NotOurZip("it does not end as a ZIP does")
-        count, size, begin = found[4], found[5], found[6]
-        end = tail_offset + len(tail) - END_BYTES
-        if count == _FULL16 or _FULL32 in (size, begin):
-            locator = _LOCATOR.unpack_from(tail, len(tail) - END_BYTES - LOCATOR_BYTES)
-            end64 = _END64.unpack_from(tail, len(tail) - END_BYTES - LOCATOR_BYTES - END64_BYTES)
-            if locator[0] != b"PK\x06\x07" or end64[0] != b"PK\x06\x06":
-                raise NotOurZip("its ZIP64 end record is missing")
-            count, size, begin = end64[7], end64[8], end64[9]
-            end -= LOCATOR_BYTES + END64_BYTES
-    except struct.error as exc:
-        raise NotOurZip("it is too short") from exc
-    if begin + size != end:
-        raise NotOurZip("its directory does not lie where its end record says")
-    return Bounds(begin=begin, size_bytes=size, count=count)
-
-
-def listed(raw: bytes) -> Iterable[Listed]:
-    """The entries of a central directory. Raises NotOurZip where it breaks off."""
-    position = 0
-    while position < len(raw):
-        try:
-            found = _CENTRAL.unpack_from(raw, position)
-        except struct.error as exc:
-            raise NotOurZip("its directory breaks off") from exc
-        name_bytes, extra_bytes, comment_bytes = found[10], found[11], found[12]
-        begin = position + _CENTRAL.size
-        position = begin + name_bytes + extra_bytes + comment_bytes
-        if found[0] != b"PK\x01\x02" or position > len(raw):
-            raise NotOurZip("its directory breaks off")
-        name = raw[begin : begin + name_bytes]
-        extra = raw[begin + name_bytes : begin + name_bytes + extra_bytes]
-        yield _listed(found, name, extra)
-
-
-def _listed(found: tuple[bytes | int, ...], name: bytes, extra: bytes) -> Listed:
-    numbers = [int(number) for number in found[1:]]
-    flags, method, crc32, packed, size = numbers[2], numbers[3], *numbers[6:9]
-    attributes, offset = numbers[14:16]
-    wide = [number for number in (size, packed, offset) if number == _FULL32]
-    oddity = None
-    if wide and len(extra) == _EXTRA.size + 8 * len(wide):
-        values = iter(struct.unpack_from(f"<{len(wide)}Q", extra, _EXTRA.size))
-        size = next(values) if size == _FULL32 else size
-        packed = next(values) if packed == _FULL32 else packed
-        offset = next(values) if offset == _FULL32 else offset
-    elif wide:
-        oddity = "its ZIP64 sizes are missing"
-    if method != 0 or packed != size or flags & 1:
-        oddity = "it is compressed or encrypted, which no file of a package is"
-    elif attributes >> 16 & 0o170000 not in (0, 0o100000):
-        oddity = "it is a link, folder or device and no file"
-    return Listed(
-        name=name.decode("utf-8", "backslashreplace"),
-        size_bytes=size,
-        crc32=crc32,
-        offset=offset,
-        oddity=oddity,
-    )

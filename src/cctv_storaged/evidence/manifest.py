@@ -29,6 +29,7 @@ from cctv_storaged.model import TimeSpan
 FORMAT = "cctv-storaged-manifest"
 VERSION = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
+PUBLIC_KEY = "public-key.pem"
 MOST_MANIFEST_BYTES = 64 * 1024 * 1024
 """A reader's bound; 100 000 files fit."""
 MOST_FILES = 100_000
@@ -228,7 +229,10 @@ class Manifest(Part):
 
 def plain_text(text: str) -> str:
     r"""Text that UTF-8 can hold: bytes of a file name that are none become `\xNN`."""
-    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    try:
+        return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        return text.encode(errors="backslashreplace").decode()
 
 
 def written(manifest: Manifest) -> bytes:

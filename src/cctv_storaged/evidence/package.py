@@ -26,6 +26,7 @@ from cctv_storaged.evidence.keys import SigningKey
 from cctv_storaged.evidence.manifest import (
     MANIFEST,
     MOST_FILES,
+    PUBLIC_KEY,
     SIGNATURE,
     FileRole,
     Manifest,
@@ -39,7 +40,7 @@ from cctv_storaged.evidence.names import UNKNOWN_DIGEST, clip_path, folders_of, 
 from cctv_storaged.evidence.sheet import README_TEXT, sheet
 from cctv_storaged.evidence.stored import StoredZip
 
-SHEET, PUBLIC_KEY, README = "sheet.html", "public-key.pem", "README.txt"
+SHEET, README = "sheet.html", "README.txt"
 UNFINISHED = ".unfinished"
 """What the name of a package ends in until it is whole; whoever clears the work folder may remove it."""
 BLOCK_BYTES = 1024 * 1024

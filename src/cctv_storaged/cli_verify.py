@@ -1,0 +1,141 @@
+"""`cctv-storaged verify`: checks an evidence package offline and says, line by line, what is wrong with it.
+
+Exit codes: 0 all right, 1 something wrong, 2 bad usage, 3 it cannot be read.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from cctv_storaged.clock import rfc3339
+from cctv_storaged.errors import PackageError
+from cctv_storaged.evidence.keys import MOST_KEY_BYTES, PublicKey, parsed_fingerprint
+from cctv_storaged.evidence.manifest import FileRole, Manifest
+from cctv_storaged.evidence.opened import NotAPackage, opened_package
+from cctv_storaged.evidence.verify import Finding, Report, check
+from cctv_storaged.logs.lines import one_line
+
+ALL_RIGHT, WRONG, BAD_USAGE, UNREADABLE = 0, 1, 2, 3
+MOST_LINES = 1000
+"""Findings told one by one; a hostile package could make any number."""
+
+
+def verify(options: argparse.Namespace) -> int:
+    """The command; `options` has `path` and `key`."""
+    path: Path = options.path
+    try:
+        wanted = None if options.key is None else _wanted_key(options.key)
+    except (PackageError, OSError) as exc:
+        _complain(f"--key {options.key}: neither a fingerprint nor a file with a public key: {exc}")
+        return BAD_USAGE
+    meter = _Meter()
+    try:
+        with opened_package(path) as package:
+            report = check(package, wanted, meter)
+    except NotAPackage as exc:
+        meter.clear()
+        _print([_shown(f"WRONG: {path} is no evidence package: {exc}")])
+        return WRONG
+    except OSError as exc:
+        meter.clear()
+        _complain(f"{path} cannot be read: {exc.strerror or exc}")
+        return UNREADABLE
+    meter.clear()
+    _print(_lines(path, report))
+    return WRONG if report.findings else ALL_RIGHT
+
+
+def _wanted_key(text: str) -> PublicKey | str:
+    """What --key names: a fingerprint, or else a file. Raises PackageError, OSError."""
+    fingerprint = parsed_fingerprint(text)
+    if fingerprint is not None:
+        return fingerprint
+    with Path(text).open("rb") as file:
+        return PublicKey(file.read(MOST_KEY_BYTES))
+
+
+def _lines(path: Path, report: Report) -> list[str]:
+    findings = [_finding(each) for each in report.findings[:MOST_LINES]]
+    if len(report.findings) > MOST_LINES:
+        findings.append(f"and {len(report.findings) - MOST_LINES} more")
+    about = [] if report.manifest is None else _about(report.manifest)
+    return [*findings, *about, *_signer(report), _verdict(path, report)]
+
+
+def _finding(finding: Finding) -> str:
+    name = "the package as a whole" if finding.name is None else finding.name
+    return _shown(f"{finding.wrong}: {name}" + (f": {finding.why}" if finding.why else ""))
+
+
+def _about(manifest: Manifest) -> list[str]:
+    request = manifest.request
+    names = ", ".join(camera.name for camera in manifest.cameras)
+    originals = len(manifest.of_role(FileRole.ORIGINAL))
+    gaps = sum(len(camera.gaps) for camera in manifest.cameras)
+    who, why = request.created_by or "nobody named", request.reason or "not told"
+    lines = [
+        f"case: {request.case_id or 'none'}; asked for by: {who}; reason: {why}",
+        f"cameras {names}; from {rfc3339(request.span.start)} to {rfc3339(request.span.end)};"
+        f" {originals} originals, {gaps} gaps",
+        f"made at {rfc3339(manifest.created_at)} by {manifest.host.software} on host {manifest.host.id}",
+    ]
+    return [_shown(line) for line in lines]
+
+
+def _signer(report: Report) -> list[str]:
+    if report.signer is None:
+        return ["signed by nobody who could be made out: nothing said above can be relied on"]
+    if report.trusted:
+        return [f"signed by the key given, {report.signer}"]
+    return [
+        f"signed by the key {report.signer}",
+        "NOTE: that key came with the package and is taken on trust: anybody could have made the package with"
+        " a key of his own. Have the host's operator tell you its fingerprint"
+        " (GET /api/v1/storage/signing-key), and give it with --key.",
+    ]
+
+
+def _verdict(path: Path, report: Report) -> str:
+    if report.findings:
+        return _shown(f"WRONG: {path}: {len(report.findings)} things, each named above")
+    return _shown(
+        f"ALL RIGHT: {path}: {report.files} files, {report.bytes} bytes; none changed, missing or added"
+    )
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Whoever reads along may stop, and may not know every letter: the exit code is told all the same."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with contextlib.suppress(BrokenPipeError):
+        print(*lines, sep="\n", flush=True)
+
+
+def _shown(text: str) -> str:
+    """One line that a terminal shows as it is; names in a package may hold anything."""
+    return one_line(text)
+
+
+def _complain(text: str) -> None:
+    print(f"cctv-storaged: {_shown(text)}", file=sys.stderr)
+
+
+class _Meter:
+    """Progress in per cent, on a terminal only."""
+
+    def __init__(self) -> None:
+        self._shown = -1
+        self._wanted = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // total if total else 100
+        if self._wanted and percent != self._shown:
+            self._shown = percent
+            print(f"\rchecking: {percent:3d} %", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._shown >= 0:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
