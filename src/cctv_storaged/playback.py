@@ -109,4 +109,4 @@ def _made(rows: Sequence[PlaybackRow], signed: Mapping[bytes, str], from_us: int
 def _address(id_: bytes) -> str:
     """Of a segment's bytes, from where the playlist is."""
     digits = id_.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}/content"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}/content.ts"
