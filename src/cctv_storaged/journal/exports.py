@@ -98,12 +98,8 @@ class Exports:
         """Exports newest first, by keyset."""
         return await self._store.read(lambda db: _page(db, limit, after, status))
 
-    async def unended(self) -> int:
-        """How many are waiting or worked on."""
-        return await self._store.read(_unended)
-
-    async def kept_ids(self) -> frozenset[UUID]:
-        """Those that may have a work folder."""
+    async def unended_ids(self) -> frozenset[UUID]:
+        """Those that are waiting or worked on."""
         query = f"SELECT id FROM export WHERE {UNENDED}"
         rows = await self._store.read(lambda db: db.execute(query).fetchall())
         return frozenset(UUID(bytes=row[0]) for row in rows)
@@ -144,15 +140,13 @@ class Exports:
 
     # Removing
 
-    async def delete(self, export_id: UUID, now: datetime) -> Ending:
-        """Cancels what is not over, or forgets what is. Raises NotFound."""
+    async def delete(self, export_id: UUID, now: datetime) -> tuple[Export, Ending]:
+        """Cancels what is not over, or forgets what is; its bytes are to be removed. Raises NotFound."""
         return await self._store.write(lambda db: _delete(db, export_id, now))
 
-    async def expire(self, now: datetime) -> int:
-        """The bytes of those past their day are to be removed; how many came to be so now."""
-        change = """UPDATE export SET removal = 'asked'
-                     WHERE status = 'COMPLETED' AND removal IS NULL AND expires_us <= ?"""
-        return await self._store.write(lambda db: db.execute(change, (to_us(now),)).rowcount)
+    async def expire(self, now: datetime) -> list[Export]:
+        """The bytes of those past their day are to be removed; those that came to be so now."""
+        return await self._store.write(lambda db: _expire(db, now))
 
     async def removals(self, limit: int) -> list[Export]:
         """Those whose bytes are to be removed."""
@@ -183,10 +177,6 @@ def _select(db: sqlite3.Connection, where: str, *parameters: object) -> list[Exp
 def _one(db: sqlite3.Connection, where: str, *parameters: object) -> Export | None:
     found = _select(db, f"{where} LIMIT 1", *parameters)
     return found[0] if found else None
-
-
-def _unended(db: sqlite3.Connection) -> int:
-    return int(db.execute(f"SELECT count(*) FROM export WHERE {UNENDED}").fetchone()[0])
 
 
 def _made_by(db: sqlite3.Connection, repeat: RepeatKey) -> Export | None:
@@ -270,13 +260,21 @@ def _end(
     return changed.rowcount == 1
 
 
-def _delete(db: sqlite3.Connection, export_id: UUID, now: datetime) -> Ending:
-    if _one(db, f"id = ? AND {_SEEN}", export_id.bytes) is None:
+def _expire(db: sqlite3.Connection, now: datetime) -> list[Export]:
+    past = _select(db, "status = 'COMPLETED' AND removal IS NULL AND expires_us <= ?", to_us(now))
+    change = "UPDATE export SET removal = 'asked' WHERE no = ?"
+    db.executemany(change, [(export.no,) for export in past])
+    return past
+
+
+def _delete(db: sqlite3.Connection, export_id: UUID, now: datetime) -> tuple[Export, Ending]:
+    export = _one(db, f"id = ? AND {_SEEN}", export_id.bytes)
+    if export is None:
         raise NotFound(f"no export {export_id} on this host")
     if _end(db, export_id, ExportStatus.CANCELLED, None, now):
-        return Ending.CANCEL
+        return export, Ending.CANCEL
     db.execute("UPDATE export SET removal = 'forget' WHERE id = ?", (export_id.bytes,))
-    return Ending.FORGET
+    return export, Ending.FORGET
 
 
 def _removed(db: sqlite3.Connection, export_id: UUID) -> None:

@@ -1,0 +1,181 @@
+"""The exports of a daemon: taken in after checks, worked on a few at a time, removed when nobody wants them.
+
+The journal is the queue: what a killed process had under way is due like everything else. What an export has
+put on its shelf or left in its work folder is removed in two phases, so that a kill between leaves nothing.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from dataclasses import dataclass
+from uuid import UUID
+
+from cctv_storaged.backends.base import Backend
+from cctv_storaged.clock import Clock
+from cctv_storaged.errors import BackendError, JournalError, JournalFull, QueueFull
+from cctv_storaged.exporting.admission import Admission
+from cctv_storaged.exporting.request import Wish
+from cctv_storaged.exporting.result import possible_keys
+from cctv_storaged.exporting.telling import Telling
+from cctv_storaged.exporting.trying import Trying
+from cctv_storaged.exporting.work import WorkFolders
+from cctv_storaged.journal.exportrows import Export, ExportStatus
+from cctv_storaged.journal.exports import Ending, Exports, RepeatKey
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 2.0
+"""How often a worker without work looks for some that has become due."""
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportingParts:
+    """What exporting needs."""
+
+    exports: Exports
+    admission: Admission
+    trying: Trying
+    telling: Telling
+    work: WorkFolders
+    shelf: Backend
+    clock: Clock
+
+
+class Exporting:
+    """Everything about exports but their answers."""
+
+    def __init__(self, parts: ExportingParts, workers: int, queue: int) -> None:
+        """`queue`: how many may wait for one of the `workers`."""
+        self._parts = parts
+        self._workers = workers
+        self._queue = queue
+        self._jobs: dict[UUID, asyncio.Task[None]] = {}
+        self._removing: set[UUID] = set()
+        self._wake = asyncio.Event()
+        self._choosing = asyncio.Lock()
+
+    # Asking
+
+    async def create(self, wish: Wish, repeat: RepeatKey | None = None) -> Export:
+        """A new export, waiting for its turn; the earlier one where its key was used before.
+
+        Raises Unprocessable, QueueFull, NoRoom, and Conflict for a key used with another body.
+        """
+        parts = self._parts
+        if repeat is not None and (earlier := await parts.exports.made_by(repeat)) is not None:
+            return earlier
+        request = await parts.admission.admitted(wish)
+        export_id = uuid.uuid4()
+        export = await parts.exports.add(export_id, request, self._queue, repeat, parts.clock.now())
+        if export is None:
+            raise QueueFull(f"{self._queue} exports are waiting already, which is the most (exports.queue)")
+        if export.id == export_id:
+            parts.telling.reached(export, ExportStatus.PENDING)
+            self._wake.set()
+        return export
+
+    async def delete(self, export_id: UUID) -> None:
+        """Cancels it, or deletes what it made; its bytes follow, at once where possible. Raises NotFound."""
+        export, ending = await self._parts.exports.delete(export_id, self._parts.clock.now())
+        job = self._jobs.get(export_id)
+        if job is not None:
+            job.cancel()
+            await asyncio.wait([job])
+        if ending is Ending.CANCEL:
+            self._parts.telling.reached(export, ExportStatus.CANCELLED)
+            self._parts.trying.over(export, ExportStatus.CANCELLED)
+        await self._remove(export)
+
+    # Working
+
+    async def run(self) -> None:
+        """Works until cancelled; what is under way is laid down in order then."""
+        await self._sweep()
+        with contextlib.suppress(JournalFull):
+            await self.run_once()
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._workers):
+                workers.create_task(self._work())
+
+    async def run_once(self) -> None:
+        """What the clock brings: exports that expire, and removals that something was in the way of."""
+        parts = self._parts
+        for export in await parts.exports.expire(parts.clock.now()):
+            parts.telling.expired(export)
+        for export in await parts.exports.removals(BATCH):
+            await self._remove(export)
+
+    async def _sweep(self) -> None:
+        """Work folders that nobody goes on with, from a process that was killed."""
+        kept = await self._parts.exports.unended_ids()
+        try:
+            swept = await asyncio.to_thread(self._parts.work.sweep, kept)
+        except OSError as exc:
+            log.warning("work folders of ended exports stay: %s", exc)
+            return
+        if swept:
+            log.info("%d work folders of ended exports removed", swept)
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._choose()
+            if job is not None:
+                await self._see_through(*job)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S):
+                    await self._wake.wait()
+
+    async def _choose(self) -> tuple[Export, asyncio.Task[None]] | None:
+        """The next export and a try at it, so that no other worker takes it."""
+        async with self._choosing:
+            self._wake.clear()  # before looking: what comes from here on is not missed
+            busy = self._jobs.keys() | self._removing
+            export = await self._parts.exports.due(self._parts.clock.now(), busy)
+            if export is None:
+                return None
+            job = asyncio.create_task(self._parts.trying.once(export.id), name=f"export {export.id}")
+            self._jobs[export.id] = job
+            return export, job
+
+    async def _see_through(self, export: Export, job: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.wait([job])
+        except asyncio.CancelledError:  # the process stops
+            job.cancel()
+            await asyncio.wait([job])
+            with contextlib.suppress(JournalError):
+                await self._parts.exports.lay_down(export.id)
+            raise
+        finally:
+            del self._jobs[export.id]
+        if not job.cancelled():
+            job.result()
+        await self._tidy_after(export.id)
+
+    async def _tidy_after(self, export_id: UUID) -> None:
+        """A try that ended the export has left things to remove."""
+        for export in await self._parts.exports.removals(BATCH):
+            if export.id == export_id:
+                await self._remove(export)
+
+    # Removing
+
+    async def _remove(self, export: Export) -> None:
+        """Every byte of it, then the journal is told; what cannot be now is tried again by the clock."""
+        if export.id in self._removing or export.id in self._jobs:
+            return
+        self._removing.add(export.id)
+        parts = self._parts
+        try:
+            await asyncio.to_thread(parts.work.remove, export.id)
+            for key in possible_keys(export):
+                await parts.shelf.delete(key)
+            await parts.exports.removed(export.id)
+        except (BackendError, JournalFull, OSError) as exc:
+            fields = {"export_id": str(export.id)}
+            log.warning("what export %s left stays for now: %s", export.id, exc, extra=fields)
+        finally:
+            self._removing.discard(export.id)

@@ -1,0 +1,118 @@
+"""Work folders: one for each export being made, below data_dir; whole steps in it outlive the process.
+
+A step is whole once its sidecar is there: that is written, synchronised and named after everything else.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from cctv_storaged.exporting.request import Room
+
+FOLDER_MODE = 0o700
+BLOCK_BYTES = 1024 * 1024
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class WorkFolders:
+    """The folders below `base`; blocking."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+
+    def of(self, export_id: UUID) -> Path:
+        """Where an export is made."""
+        return self.base / str(export_id)
+
+    def make(self, export_id: UUID) -> Path:
+        """The export's folder, there from now on."""
+        folder = self.of(export_id)
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        return folder
+
+    def remove(self, export_id: UUID) -> None:
+        """The export's folder with all that is in it; one that is not there is success."""
+        remove_tree(self.of(export_id))
+
+    def sweep(self, kept: Collection[UUID]) -> int:
+        """Removes what belongs to none of these exports; the number removed. Other names are left alone."""
+        swept = 0
+        for entry in self._entries():
+            with contextlib.suppress(ValueError):
+                if UUID(entry.name) not in kept:
+                    remove_tree(entry)
+                    swept += 1
+        return swept
+
+    def room(self, reserve_bytes: int) -> Room:
+        """What is free on their disk."""
+        return room_at(self.base, reserve_bytes)
+
+    def _entries(self) -> list[Path]:
+        try:
+            return sorted(self.base.iterdir())
+        except FileNotFoundError:
+            return []
+
+
+def room_at(folder: Path, reserve_bytes: int) -> Room:
+    """What is free on a folder's disk, or on the nearest folder's above that is there."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    facts = os.statvfs(there)
+    return Room(folder=str(folder), free_bytes=facts.f_bavail * facts.f_frsize, reserve_bytes=reserve_bytes)
+
+
+def same_disk(one: Path, other: Path) -> bool:
+    """Whether two folders share a disk; what is not there yet counts as the folder above."""
+    devices = {
+        os.stat(next(path for path in (folder, *folder.parents) if path.exists())).st_dev
+        for folder in (one, other)
+    }
+    return len(devices) == 1
+
+
+def remove_tree(path: Path) -> None:
+    """Raises OSError for what stays, but for what is gone already."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+def write_sidecar(path: Path, document: object) -> None:
+    """JSON under that name, whole and on the disk when this returns, or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    sync_folder(path.parent)
+
+
+def read_sidecar(path: Path) -> Any:
+    """What a sidecar says; None where there is none, or none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def synced_sha256(path: Path) -> str:
+    """SHA-256 in hex of a file that is on the disk when this returns."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
