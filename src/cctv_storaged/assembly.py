@@ -15,12 +15,17 @@ from cctv_storaged.backends.base import Backend
 from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.cataloguing import Cataloguing
+from cctv_storaged.clipcache import ClipCache
+from cctv_storaged.clips import Clips
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings, is_loopback, secrets_of
 from cctv_storaged.delivery import Delivery, DeliveryContext
 from cctv_storaged.errors import ConfigError, Fault, JournalFull
 from cctv_storaged.events import EventHub
 from cctv_storaged.evidence.keys import HostKey
+from cctv_storaged.exporting.jobs import Exporting
+from cctv_storaged.exporting.opening import ExportingNeeds, open_exporting
+from cctv_storaged.gathering import Gathering
 from cctv_storaged.gauges import Gauges
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest, IngestContext
@@ -30,12 +35,18 @@ from cctv_storaged.losses import count_past_losses
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Segment
 from cctv_storaged.pacing import ByteBudget
+from cctv_storaged.picturecache import PictureCache
+from cctv_storaged.pins import Pins
 from cctv_storaged.playback import Playlists
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
 from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.removal import Remover
+from cctv_storaged.storyboards import Storyboards
 from cctv_storaged.supervision import FolderCensus
+from cctv_storaged.thumbnailing import Thumbnailing
+from cctv_storaged.thumbnails import CACHE_BYTES, Thumbnails
+from cctv_storaged.thumbnailshelf import ThumbnailShelf
 from cctv_storaged.watching import RootWatch, WatchContext
 from cctv_storaged.wiring import (
     catalog_target,
@@ -96,6 +107,8 @@ class Parts:
     cataloguing: Cataloguing | None
     pruner: Pruner
     remover: Remover
+    thumbnailing: Thumbnailing | None
+    exporting: Exporting
     health: Health
     gauges: Gauges
     api: ApiServer
@@ -168,7 +181,8 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     cameras = CameraBook(settings.host_id, configured_cameras(settings))
     cataloguing = _cataloguing(foundation)
     deliveries: list[Delivery] = []
-    ingest = _ingest(foundation, deliveries)
+    drawing: list[Thumbnailing] = []
+    ingest = _ingest(foundation, deliveries, drawing)
     stack.callback(ingest.close)
     watches = _watches(foundation, ingest, cameras)
     budget = ByteBudget(settings.delivery.rate_limit)
@@ -177,8 +191,16 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in backends]
     rules = prune_rules(settings, foundation.backend_names)
     pruner = Pruner(journal, backends, clock, metrics, rules, foundation.hub)
-    remover = Remover(journal, backends, clock, metrics, foundation.hub, deliveries, pruner.pins)
+    reader = Reader(backends, metrics, pruner.pins, _doubt(foundation, deliveries))
+    thumbnails = await _thumbnails(stack, foundation, reader)
+    if settings.thumbnails.on_ingest:
+        drawing.append(Thumbnailing(thumbnails, clock, metrics))
+    remover = Remover(
+        journal, backends, clock, metrics, foundation.hub, deliveries, pruner.pins, thumbnails.forget
+    )
     health = Health(journal, watches, deliveries, cataloguing)
+    signing = await _signing(settings)
+    exporting = _exporting(foundation, reader, cameras, signing, pruner.pins)
     services = Services(
         settings=settings,
         journal=journal,
@@ -187,12 +209,17 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         watches=watches,
         deliveries=tuple(deliveries),
         remover=remover,
-        reader=Reader(backends, metrics, pruner.pins, _doubt(foundation, deliveries)),
+        reader=reader,
+        thumbnails=thumbnails,
+        storyboards=Storyboards(journal, thumbnails),
+        clips=await _clips(stack, foundation, reader),
         playlists=Playlists(journal, players_store(settings, backends)),
+        exporting=exporting,
+        exports_store=foundation.exports_store,
         catalog=foundation.catalog,
         cataloguing=cataloguing,
         access=await _access(foundation),
-        signing=await _signing(settings),
+        signing=signing,
         health=health,
         hub=foundation.hub,
         metrics=metrics,
@@ -207,12 +234,25 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         cataloguing=cataloguing,
         pruner=pruner,
         remover=remover,
+        thumbnailing=drawing[0] if drawing else None,
+        exporting=exporting,
         health=health,
         gauges=Gauges(
             journal, backends, _disks(settings), clock, metrics, catalogued=cataloguing is not None
         ),
         api=ApiServer(services),
     )
+
+
+async def _clips(stack: AsyncExitStack, foundation: Foundation, reader: Reader) -> Clips:
+    settings = foundation.settings
+    cache = ClipCache(settings.data_dir / "cache" / "clips", settings.playback.cache)
+    await cache.open()
+    clips = Clips(
+        Gathering(foundation.journal, reader), cache, foundation.metrics, settings.capacity.reserve
+    )
+    stack.push_async_callback(clips.close)
+    return clips
 
 
 def _disks(settings: Settings) -> tuple[str, ...]:
@@ -222,10 +262,29 @@ def _disks(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, paths)))
 
 
-def _ingest(foundation: Foundation, deliveries: list[Delivery]) -> Ingest:
+async def _thumbnails(stack: AsyncExitStack, foundation: Foundation, reader: Reader) -> Thumbnails:
+    settings, clock, metrics = foundation.settings, foundation.clock, foundation.metrics
+    cache = PictureCache(settings.data_dir / "cache" / "thumbnails", CACHE_BYTES)
+    await cache.open()
+    thumbnails = Thumbnails(
+        journal=foundation.journal,
+        reader=reader,
+        shelf=ThumbnailShelf(foundation.thumbnails_store, clock, metrics),
+        cache=cache,
+        clock=clock,
+        metrics=metrics,
+        width=settings.thumbnails.width,
+    )
+    stack.push_async_callback(thumbnails.close)
+    return thumbnails
+
+
+def _ingest(foundation: Foundation, deliveries: list[Delivery], drawing: list[Thumbnailing]) -> Ingest:
     def registered(segment: Segment) -> None:
         for delivery in deliveries:
             delivery.offer(segment)
+        for each in drawing:
+            each.offer(segment)
 
     context = IngestContext(
         journal=foundation.journal,
@@ -285,6 +344,25 @@ def _delivery_context(
         look_again=look_again,
         delivered=delivered,
         star=Redactor(secrets_of(foundation.settings)),
+    )
+
+
+def _exporting(
+    foundation: Foundation, reader: Reader, cameras: CameraBook, key: HostKey, pins: Pins
+) -> Exporting:
+    return open_exporting(
+        ExportingNeeds(
+            settings=foundation.settings,
+            journal=foundation.journal,
+            reader=reader,
+            shelf=foundation.exports_store,
+            cameras=cameras,
+            key=key,
+            pins=pins,
+            clock=foundation.clock,
+            metrics=foundation.metrics,
+            hub=foundation.hub,
+        )
     )
 
 

@@ -13,6 +13,7 @@ from cctv_storaged.access import Scope
 from cctv_storaged.api import (
     asides,
     cameras,
+    clips,
     content,
     events,
     health,
@@ -23,6 +24,7 @@ from cctv_storaged.api import (
     problems,
     queue,
     segments,
+    thumbnails,
     tokens,
 )
 from cctv_storaged.api.auth import Guard, require_host, require_own_site
@@ -128,6 +130,8 @@ _WRITTEN: Sequence[Route] = (
         problems=(problems.PRECONDITION_FAILED,),
     ),
     *playback.ROUTES,
+    *clips.ROUTES,
+    *thumbnails.ROUTES,
     *keys.ROUTES,
     Route(
         method="GET",

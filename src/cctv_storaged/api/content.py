@@ -42,9 +42,9 @@ async def content(request: web.Request, services: Services) -> web.StreamRespons
     segment = await segment_of(request, services)
     tag = None if segment.sha256 is None else segment.sha256.hex()
     headers = await _headers(segment, services)
-    if request.if_match is not None and not _matches(request.if_match, tag, weak=False):
+    if request.if_match is not None and not matches(request.if_match, tag, weak=False):
         raise Refusal(PRECONDITION_FAILED, "the content's ETag is none of those in If-Match")
-    if request.if_none_match is not None and _matches(request.if_none_match, tag, weak=True):
+    if request.if_none_match is not None and matches(request.if_none_match, tag, weak=True):
         return web.Response(status=304, headers=headers)
     part = _requested_part(request, segment, tag)
     if part is not None:
@@ -84,12 +84,16 @@ def requested_part(header: str | None, size_bytes: int) -> Part | None:
 
 
 def disposition(name: str, segment: Segment) -> str:
+    """How a segment is called when it is saved."""
+    return named("attachment", f"{name}_{segment.span.start:%Y%m%dT%H%M%SZ}.ts")
+
+
+def named(kind: str, full: str) -> str:
     """Content-Disposition with a name that is safe everywhere (RFC 6266) and, where it differs, the full one
     (RFC 8187)."""
-    full = f"{name}_{segment.span.start:%Y%m%dT%H%M%SZ}.ts"
     full = "".join("_" if char in "/\\" or unicodedata.category(char)[0] == "C" else char for char in full)
     safe = _UNSAFE.sub("_", unicodedata.normalize("NFKD", full).encode("ascii", "ignore").decode())
-    header = f'attachment; filename="{safe}"'
+    header = f'{kind}; filename="{safe}"'
     return header if safe == full else f"{header}; filename*=UTF-8''{quote(full, safe='')}"
 
 
@@ -112,7 +116,8 @@ async def _camera_name(segment: Segment, services: Services) -> str:
     return str(segment.camera_id) if known is None else known.name
 
 
-def _matches(given: tuple[ETag, ...], tag: str | None, *, weak: bool) -> bool:
+def matches(given: tuple[ETag, ...], tag: str | None, *, weak: bool) -> bool:
+    """Whether a tag is among those of If-Match or If-None-Match (RFC 9110, 13.1)."""
     return any(each.value == ANY or (each.value == tag and (weak or not each.is_weak)) for each in given)
 
 

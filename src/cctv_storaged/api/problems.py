@@ -18,6 +18,9 @@ from cctv_storaged.errors import (
     Fault,
     JournalError,
     JournalFull,
+    MediaError,
+    MediaToolMissing,
+    MediaUnusable,
     NoRoom,
     NotFound,
     QueueFull,
@@ -61,10 +64,13 @@ UNPROCESSABLE = Kind(422, "unprocessable", "Some values cannot be used")
 TOO_MANY = Kind(429, "too-many-requests", "Too many requests at the same time")
 INTERNAL = Kind(500, "internal", "Something went wrong inside")
 BAD_COPY = Kind(502, "bad-copy", "No good copy could be read")
+MEDIA_FAILED = Kind(503, "media-failed", "It could not be made now")
+UNPLAYABLE = Kind(404, "unplayable", "There is footage, and nothing in it can be shown")
 JOURNAL_FULL = Kind(503, "journal-full", "The journal's disk is full")
 JOURNAL_BROKEN = Kind(503, "journal-broken", "The journal cannot be used")
 CATALOG_AWAY = Kind(503, "catalog-away", "The catalog is away")
 BACKEND_AWAY = Kind(503, "backend-away", "The backend is away")
+FFMPEG_MISSING = Kind(503, "ffmpeg-missing", "ffmpeg cannot be started")
 NO_ROOM = Kind(507, "no-room", "A disk has too little room")
 SOURCE_CHANGED = Kind(503, "source-changed", "The file changed while it was read")
 
@@ -123,6 +129,19 @@ _TABLE: Sequence[_Row] = (
         kind=BACKEND_AWAY,
         detail="the backend that holds the bytes does not answer",
         retry_after_s=30,
+    ),
+    _Row(
+        error=MediaToolMissing,
+        kind=FFMPEG_MISSING,
+        detail="pictures and clips need ffmpeg, which is not installed on this host",
+        retry_after_s=60,
+    ),
+    _Row(error=MediaUnusable, kind=UNPLAYABLE),
+    _Row(
+        error=MediaError,
+        kind=MEDIA_FAILED,
+        detail="it was begun and did not become whole; the log says why",
+        retry_after_s=10,
     ),
     _Row(error=BackendError, kind=BAD_COPY, detail="the backend did not give the bytes it should hold"),
     _Row(

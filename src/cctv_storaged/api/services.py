@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.access import Access
+from cctv_storaged.backends.base import Backend
 from cctv_storaged.catalog.base import Catalog
 from cctv_storaged.cataloguing import Cataloguing
+from cctv_storaged.clips import Clips
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.events import EventHub
 from cctv_storaged.evidence.keys import HostKey
+from cctv_storaged.exporting.jobs import Exporting
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest
 from cctv_storaged.journal.journal import Journal
@@ -19,6 +22,8 @@ from cctv_storaged.playback import Playlists
 from cctv_storaged.reading import Reader
 from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.removal import Remover
+from cctv_storaged.storyboards import Storyboards
+from cctv_storaged.thumbnails import Thumbnails
 from cctv_storaged.watching import RootWatch
 
 
@@ -35,6 +40,11 @@ class Services:
     remover: Remover
     reader: Reader
     playlists: Playlists
+    clips: Clips
+    thumbnails: Thumbnails
+    storyboards: Storyboards
+    exporting: Exporting
+    exports_store: Backend
     catalog: Catalog | None
     cataloguing: Cataloguing | None
     access: Access

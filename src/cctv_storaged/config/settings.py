@@ -247,6 +247,10 @@ class Playback(Section):
     URLs that work without a key for a while, where a verified copy is there, else to this API."""
     max_span: Span = timedelta(hours=24)
     """Longest span of one playlist."""
+    max_clip: Span = timedelta(hours=1)
+    """Longest span of one `clip.mp4`."""
+    cache: Size = 2_000_000_000
+    """Room for finished clips below `data_dir`, so that players can seek in them."""
 
 
 class Exports(Section):
@@ -266,7 +270,7 @@ class Exports(Section):
 
 
 class Thumbnails(Section):
-    """Still pictures. Checked, but not acted on by this version."""
+    """Still pictures."""
 
     on_ingest: bool = True
     """Make one for each new segment, besides those asked for."""

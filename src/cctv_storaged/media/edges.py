@@ -1,8 +1,8 @@
 """A cut to the picture: only the groups of pictures that the edges of the span fall into are encoded anew.
 
 The stream comes on the clock of splice.py and leaves on it. Groups in between pass untouched. An edge's
-pictures are decoded, those outside the span are dropped, and the rest is encoded by a child that gets and gives
-transport packets; the sounds beside them pass as they are.
+pictures are decoded, those outside the span are dropped, and the rest is encoded by a child that gets and
+gives transport packets; the sounds beside them pass as they are.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -36,6 +36,7 @@ _ENCODERS = {
         "bframes=0:log-level=error",
     ),
 }
+_ROUNDING_S = 0.0005
 
 
 @dataclass(slots=True)

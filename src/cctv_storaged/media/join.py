@@ -147,7 +147,7 @@ class _Job:
         if edged is not None:
             blocks = edged.blocks(blocks)
         arguments = (
-            *_input(splice, first_ticks),
+            *copied(splice, first_ticks),
             *self._output(splice),
             "-progress",
             "pipe:1",
@@ -198,8 +198,8 @@ class _Job:
         )
 
 
-def _input(splice: Splice, first_ticks: int) -> tuple[str, ...]:
-    """Everything up to the container: what goes in, and that it is copied on its own clock."""
+def copied(splice: Splice, first_ticks: int = BASE_TICKS) -> tuple[str, ...]:
+    """Arguments up to the container: what goes in, and that it is copied; `first_ticks` becomes time 0."""
     picture = ("-map", "0:v:0") if splice.program.video else ()
     clock = ("-output_ts_offset", f"-{first_ticks / TICKS_PER_S:.6f}")
     return ("-copyts", *TRANSPORT_STREAM, "-i", "pipe:0", *picture, "-map", "0:a?", "-c", "copy", *clock)
@@ -229,7 +229,7 @@ class _Due:
 
 async def _check(path: Path, splice: Splice, due: _Due, written: int | None) -> None:
     """Raises MediaBroken unless the file holds what was put in."""
-    found = await _measured(path)
+    found = await measured(path)
     frames = found.frames if found.frames is not None else written
     if splice.program.video is not None and frames is not None and frames < due.pictures:
         raise MediaBroken(f"{frames} pictures came out, {due.pictures} at least were put in")
@@ -239,12 +239,16 @@ async def _check(path: Path, splice: Splice, due: _Due, written: int | None) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
+class Measured:
+    """What a finished file says of itself."""
+
     duration: timedelta
     frames: int | None  # of the picture, where the container counts them
 
 
-async def _measured(path: Path) -> _Measured:
+async def measured(path: Path) -> Measured:
+    """By ffprobe, from the file's index. Raises MediaBroken where there is none."""
+
     async def nothing() -> AsyncIterator[bytes]:
         return
         yield b""
@@ -262,7 +266,7 @@ async def _measured(path: Path) -> _Measured:
         frames = int(pictures[0]["nb_frames"]) if pictures and "nb_frames" in pictures[0] else None
     except (ValueError, KeyError, TypeError) as exc:
         raise MediaBroken(f"what came out cannot be read: {said[:200]!r}") from exc
-    return _Measured(duration, frames)
+    return Measured(duration, frames)
 
 
 def _frames_written(said: bytes) -> int | None:

@@ -1,0 +1,48 @@
+"""A camera's segments of a span as pieces that media can read, whichever copy is near."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import UUID
+
+from cctv_storaged.errors import NotFound
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.material import MaterialRow
+from cctv_storaged.media.pieces import Piece
+from cctv_storaged.media.playlist import shown
+from cctv_storaged.model import CopyState, Segment, TimeSpan
+from cctv_storaged.reading import Reader
+
+LEAD_IN = timedelta(seconds=1)
+"""What ends so little before a span may hold the key frame that its first picture needs."""
+
+
+class Gathering:
+    """Finds them and opens them."""
+
+    def __init__(self, journal: Journal, reader: Reader) -> None:
+        self._journal = journal
+        self._reader = reader
+
+    async def rows(self, camera_id: UUID, span: TimeSpan) -> list[MaterialRow]:
+        """The segments that together hold all there is of a span, and the one that leads to it."""
+        led_to = TimeSpan(span.start - LEAD_IN, span.end)
+        return list(shown(await self._journal.material.rows(camera_id, led_to)))
+
+    def piece(self, row: MaterialRow) -> Piece:
+        """Opens the segment as it is when it is read: it may have moved, or been deleted, meanwhile."""
+
+        @asynccontextmanager
+        async def opened(start: int, length: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+            segment = await self.present(row.segment_id)
+            async with self._reader.open(segment, start, length) as blocks:
+                yield blocks
+
+        return Piece(name=str(row.segment_id), span=row.span, size_bytes=row.size_bytes, open=opened)
+
+    async def present(self, segment_id: UUID) -> Segment:
+        """The segment as it is now. Raises NotFound where it was deleted meanwhile."""
+        segment = await self._journal.segments.by_id(segment_id)
+        if segment is None or any(copy.state is CopyState.DELETING for copy in segment.copies):
+            raise NotFound(f"segment {segment_id} was deleted")
+        return segment
