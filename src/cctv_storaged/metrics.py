@@ -150,6 +150,26 @@ class Metrics:
         self.sources_pruned = Counter(
             "storage_sources_pruned", "Sources unlinked after every copy was verified", registry=registry
         )
+        self.thumbnails_made = Counter(
+            "storage_thumbnails_made", "Thumbnails drawn from footage", ("occasion",), registry=registry
+        )
+        self.thumbnails_served = Counter(
+            "storage_thumbnails_served",
+            "Thumbnails given to clients, by where they came from",
+            ("origin",),
+            registry=registry,
+        )
+        self.thumbnail_failures = Counter(
+            "storage_thumbnail_failures",
+            "Thumbnails that could not be made or shelved",
+            ("reason",),
+            registry=registry,
+        )
+        self.thumbnails_skipped = Counter(
+            "storage_thumbnails_skipped",
+            "New segments left without a thumbnail until somebody asks for one",
+            registry=registry,
+        )
         self.http_requests = Histogram(
             "storage_http_request_seconds",
             "Time to answer an API request",

@@ -2,13 +2,16 @@
 
 "Everywhere" is also where a put had begun and nobody wrote it down: the object's name follows from the bytes,
 so it is found from the source while that is there. The source goes last for that reason.
+
+The segment's thumbnail goes after all of them: a shelf that does not delete it holds up no footage, and the
+row with its tombstone, which nobody sees any more, stays for the thumbnail to be tried again.
 """
 
 import errno
 import logging
 import os
 from asyncio import to_thread
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -50,7 +53,9 @@ class Remover:
         hub: EventHub,
         deliveries: Sequence[Delivery],
         pins: Pins,
+        forget_pictures: Callable[[Segment], Awaitable[None]] | None = None,
     ) -> None:
+        """`forget_pictures` removes what was drawn of a segment; raises BackendError where it cannot now."""
         self._journal = journal
         self._backends = {backend.name: backend for backend in backends}
         self._deliveries = {delivery.name: delivery for delivery in deliveries}
@@ -58,6 +63,7 @@ class Remover:
         self._metrics = metrics
         self._hub = hub
         self._pins = pins
+        self._forget_pictures = forget_pictures
         self._under_way: set[UUID] = set()
 
     async def delete(self, segment_id: UUID) -> None:
@@ -99,6 +105,8 @@ class Remover:
             for copy in segment.copies:
                 await self._delete_copy(known, copy)
             await to_thread(_unlink_if_there, segment)
+            if self._forget_pictures is not None:
+                await self._forget_pictures(segment)
         except (BackendError, SourceChanged, OSError) as exc:
             reason = _reason(segment, exc)
             log.warning("segment %s not deleted yet, tried again: %s", segment.id, reason)
@@ -110,6 +118,7 @@ class Remover:
             log.exception("deleting segment %s", segment.id, extra={"segment_id": str(segment.id)})
             await self._postpone(segment, f"{type(exc).__name__}: {exc}", retry_delay(4))
             return
+        self._count(segment)
         now = self._clock.now()
         await self._journal.deletions.done(segment, "deleted_on_request", now)
         fields = {"segment_id": str(segment.id), "camera_id": str(segment.camera_id)}
@@ -117,6 +126,11 @@ class Remover:
         self._hub.publish(
             Event(kind=EventKind.DELETED, at=now, camera_id=segment.camera_id, segment_id=segment.id)
         )
+
+    def _count(self, segment: Segment) -> None:
+        for copy in segment.copies:
+            if copy.path is not None and copy.state is not CopyState.GONE:
+                self._metrics.segments_deleted.labels(copy.backend).inc()
 
     async def _postpone(self, segment: Segment, error: str, delay: timedelta) -> None:
         await self._journal.deletions.postpone(segment.id, error, self._clock.now() + delay)
@@ -135,8 +149,6 @@ class Remover:
                 if not await self._journal.deletions.shared(segment.id, copy.backend, key):
                     await self._delete_object(backend, key)
                 # else a twin with the same bytes stands on this very object
-        if copy.path is not None and copy.state is not CopyState.GONE:
-            self._metrics.segments_deleted.labels(copy.backend).inc()
 
     async def _delete_object(self, backend: Backend, key: str) -> None:
         try:

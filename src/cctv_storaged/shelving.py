@@ -5,6 +5,7 @@ bytes under the same key are success.
 """
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +46,24 @@ async def shelve(
         stored = await shelf.put(key, payload, budget)
     await shelf.verify(stored)
     return stored
+
+
+async def shelve_bytes(shelf: Backend, data: bytes, key: str, metadata: Mapping[str, str]) -> StoredObject:
+    """A few bytes from memory to `key`; not verified. Raises BackendError and below."""
+    descriptor = os.memfd_create("shelved", os.MFD_CLOEXEC)
+    try:
+        os.pwrite(descriptor, data, 0)
+        payload = Payload(
+            descriptor=descriptor,
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).digest(),
+            data=data,
+            metadata=metadata,
+            identity=identity_of(os.fstat(descriptor)),
+        )
+        return await shelf.put(key, payload, UNLIMITED)
+    finally:
+        os.close(descriptor)
 
 
 def _hashed(file: Path) -> tuple[FileIdentity, Digests]:

@@ -57,7 +57,7 @@ def _offset(found: re.Match[str]) -> timezone:
     return timezone(-distance if found["sign"] == "-" else distance)
 
 
-def _whole_number(value: object) -> object:
+def whole_number(value: object) -> object:
     """A query's number: digits and nothing else."""
     if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value, re.ASCII):
         return int(value)
@@ -116,7 +116,7 @@ class SegmentsQuery(Incoming):
     """Begin of the span asked for. Alone: from then until now (24 h where it lies ahead)."""
     end: Moment | None = None
     """End of the span, exclusive. Alone: the 24 h before it. With neither: the last 24 h."""
-    limit: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=1000)] = 100
     """Most segments in one answer."""
     cursor: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     """`next_cursor` of the answer before, with the other parameters as they were."""
@@ -311,7 +311,7 @@ class QueueAnswer(Outgoing):
 class SetAsideQuery(Incoming):
     """Which files set aside."""
 
-    limit: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=1000)] = 100
     """Most files in one answer."""
     cursor: Annotated[str, Field(max_length=2048, pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     """`next_cursor` of the answer before."""

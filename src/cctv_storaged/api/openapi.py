@@ -36,6 +36,7 @@ ANSWER_HEADERS: Mapping[str, str] = {
     "ETag": "The content's SHA-256 in hex, once it is known.",
     "Location": "The thing made.",
     "Retry-After": "Seconds after which another try makes sense.",
+    "Thumbnail-Time": "When the picture was taken.",
     "WWW-Authenticate": "What token is needed.",
     "X-Request-Id": "The id under which the log tells of this request.",
 }

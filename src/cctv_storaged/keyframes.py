@@ -1,0 +1,95 @@
+"""A segment's key frames by wall-clock time, read from its nearest good copy with few requests."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cctv_storaged.clock import MICROSECOND
+from cctv_storaged.model import Segment
+from cctv_storaged.mpegts.seek import (
+    KeyFrame,
+    StreamMap,
+    key_frame_after,
+    key_frame_before,
+    key_picture,
+    read_map,
+)
+from cctv_storaged.mpegts.track import WRAP, ticks_between
+from cctv_storaged.reading import Reader
+
+STRETCH_BYTES = 512 * 1024
+"""Least that is fetched: what is asked for next mostly lies beside it, and each request has its price."""
+MOST_KEPT = 16 * 2**20
+_TICKS_IN, _US_IN = 9, 100  # 100 µs are 9 ticks of 90 kHz
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A key frame and when it is shown."""
+
+    moment: datetime
+    frame: KeyFrame
+
+
+class Footage:
+    """One segment being looked into. What was read stays in memory while this does."""
+
+    def __init__(self, reader: Reader, segment: Segment) -> None:
+        self._reader = reader
+        self._segment = segment
+        self._stretches: list[tuple[int, bytes]] = []
+        self._map: StreamMap | None = None
+
+    async def first(self) -> Shown | None:
+        """Its first key frame; None where it has none. Raises NotASegment, and what `Reader` raises."""
+        stream = await self._stream()
+        return self._shown(stream, await key_frame_after(self._read, stream))
+
+    async def nearest(self, moment: datetime) -> Shown | None:
+        """The key frame nearest to a moment; else as `first`."""
+        stream = await self._stream()
+        if stream.start is None:
+            return await self.first()
+        ticks = (stream.start.ticks + _ticks(moment - self._segment.span.start)) % WRAP
+        before = await key_frame_before(self._read, stream, ticks)
+        if before is not None and before.ticks == ticks:
+            return self._shown(stream, before)
+        around = (before, await key_frame_after(self._read, stream, ticks))
+        shown = [each for frame in around if (each := self._shown(stream, frame)) is not None]
+        return min(shown, key=lambda each: abs(each.moment - moment), default=None)
+
+    async def picture(self, shown: Shown) -> bytes:
+        """A transport stream of that one picture."""
+        return await key_picture(self._read, await self._stream(), shown.frame)
+
+    async def _stream(self) -> StreamMap:
+        if self._map is None:
+            self._map = await read_map(self._read, self._segment.size_bytes)
+        return self._map
+
+    def _shown(self, stream: StreamMap, frame: KeyFrame | None) -> Shown | None:
+        if frame is None:
+            return None
+        if stream.start is None:
+            return Shown(self._segment.span.start, frame)
+        offset_us = round(ticks_between(stream.start.ticks, frame.ticks) * _US_IN / _TICKS_IN)
+        return Shown(self._segment.span.start + offset_us * MICROSECOND, frame)
+
+    async def _read(self, offset: int, length: int) -> bytes:
+        """`mpegts.seek.Read`, which asks for the same bytes now and then."""
+        end = min(offset + length, self._segment.size_bytes)
+        for start, data in self._stretches:
+            if start <= offset and end <= start + len(data):
+                return data[offset - start : end - start]
+        wanted = min(max(length, STRETCH_BYTES), self._segment.size_bytes - offset)
+        if wanted <= 0:
+            return b""
+        async with self._reader.open(self._segment, offset, wanted) as blocks:
+            data = b"".join([block async for block in blocks])
+        if sum(len(held) for _, held in self._stretches) + len(data) > MOST_KEPT:
+            self._stretches.clear()
+        self._stretches.append((offset, data))
+        return data[: end - offset]
+
+
+def _ticks(offset: timedelta) -> int:
+    return round(offset / MICROSECOND * _TICKS_IN / _US_IN)
