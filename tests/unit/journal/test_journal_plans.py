@@ -67,6 +67,9 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         lambda j: j.segments.footage(GATE.id, span(5), timedelta(seconds=1), 100, START),
         {"segment_by_time"},
     ),
+    "playback, rows": (lambda j: j.playback.rows(GATE.id, span(5)), {"segment_by_time"}),
+    "playback, paths": (lambda j: j.playback.paths(GATE.id, span(5), "S3"), {"segment_by_time"}),
+    "playback, nearby": (lambda j: j.playback.nearby(GATE.id, span(5)), {"segment_by_time"}),
     "known_in": (lambda j: j.segments.known_in(ROOT, "gate/2026-01-23"), {"segment_at_source"}),
     "renumber_device": (
         lambda j: j.segments.renumber_device(ROOT, "gate/2026-01-23", 7, 8),
