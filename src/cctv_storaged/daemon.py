@@ -85,6 +85,9 @@ class Daemon:
             yield watch.run()
         for delivery in parts.deliveries:
             yield delivery.run()
+        if parts.thumbnailing is not None:
+            yield parts.thumbnailing.run()
+        yield parts.exporting.run()
         if parts.cataloguing is not None:
             yield parts.cataloguing.run()
 
@@ -111,11 +114,12 @@ class Daemon:
         await asyncio.gather(*(each.drain(STOP_DEADLINE_S) for each in self._parts.deliveries))
 
     async def _by_the_clock(self) -> None:
-        """Pruning, deletions left unfinished, leftovers of interrupted uploads."""
+        """Pruning, deletions left unfinished, exports past their day, leftovers of interrupted uploads."""
         scheduler = AsyncIOScheduler(timezone="UTC")
         jobs: tuple[tuple[str, Callable[[], Awaitable[object]], int], ...] = (
             ("pruning", self._parts.pruner.run_once, 60),
             ("deleting", self._parts.remover.run_once, 30),
+            ("removing exports", self._parts.exporting.run_once, 30),
             ("removing abandoned uploads", self._sweep, 6 * 3600),
         )
         for name, job, seconds in jobs:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, SecretStr
 
 from cctv_storaged.config.places import key_text
 from cctv_storaged.config.reload import changed_keys
-from cctv_storaged.config.settings import Capacity, Retention, Settings, Thumbnails
+from cctv_storaged.config.settings import Capacity, Retention, Settings
 
 
 def effective(settings: Settings) -> str:
@@ -26,7 +26,6 @@ def not_acted_on(settings: Settings) -> tuple[str, ...]:
     defaults = {
         "retention": Retention(),
         "capacity": Capacity(),
-        "thumbnails": Thumbnails(),
     }
     given = {
         key

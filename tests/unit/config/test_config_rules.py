@@ -182,7 +182,7 @@ def test_a_folder_fault_is_told_once_though_two_checks_find_it(tmp_path: Path) -
         ("retention: {default: {at_most: 10d}}", ("retention.default.at_most",)),
         ("retention: {per_camera: {gate: {at_most: 10d}}}", ("retention.per_camera",)),
         ("capacity: {on_full: delete_oldest_undelivered}", ("capacity.on_full",)),
-        ("exports: {expire: 1d}\nthumbnails: {width: 640}", ("thumbnails.width",)),
+        ("exports: {expire: 1d}\nthumbnails: {width: 640}", ()),
         ("milestone: {url: 'https://m', username: u, password: p}", ("milestone",)),
     ],
 )
