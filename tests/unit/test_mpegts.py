@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cctv_storaged.errors import NotASegment, SourceChanged
+from cctv_storaged.model import StreamStart
+from cctv_storaged.mpegts.nal import sequence_parameters
 from cctv_storaged.mpegts.probe import (
     HEAD_BYTES,
     MAX_WINDOW_BYTES,
@@ -24,7 +27,16 @@ from cctv_storaged.mpegts.probe import (
     probe_by,
 )
 from cctv_storaged.mpegts.psi import crc32
-from tests.footage import Recipe, cached_ts, ffprobe_duration, make_ts, probe_packets, segment_stream
+from cctv_storaged.mpegts.track import WRAP, ticks_between
+from tests.footage import (
+    Recipe,
+    Recorder,
+    cached_ts,
+    ffprobe_duration,
+    make_ts,
+    probe_packets,
+    segment_stream,
+)
 
 PACKET = 188
 
@@ -625,3 +637,110 @@ def test_a_megabyte_of_hostile_tables_is_given_up_on() -> None:
     data = b"".join(in_packets(section(1, b"\0" * 1000), 0)) * 1000
     with pytest.raises(NotASegment, match="association table"):
         facts_of(data)
+
+
+# Where a stream begins, and what a decoder must be told
+
+
+def start_of(path: Path) -> StreamStart:
+    start = facts_of(path.read_bytes()).start
+    assert start is not None
+    return start
+
+
+WRAPPING = ("-output_ts_offset", str(BEFORE_WRAP_S))
+CONTINUOUS: dict[str, Recorder] = {
+    "plain": {"seconds": 6},
+    "B-frames and sound": {"seconds": 6, "bframes": 2, "audio": True},
+    "B-frames in open groups": {"seconds": 6, "bframes": 3, "open_gop": True},
+    "H.265 with B-frames": {"seconds": 6, "codec": "hevc", "bframes": 4},
+    "MPEG-2": {"seconds": 6, "codec": "mpeg2video", "bframes": 2},
+    "five frames a second": {"seconds": 6, "rate": 5},
+    "clock wraps": {"seconds": 6, "options": WRAPPING},
+    "sound alone": {"seconds": 6, "codec": None, "audio": True},
+}
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_a_segment_begins_where_the_one_before_ended(name: str, tmp_path: Path) -> None:
+    frame_ticks = 90_000 // 5
+    paths = segment_stream(tmp_path, **CONTINUOUS[name])
+    assert len(paths) >= 3
+    for before, after in pairwise(paths):
+        duration = facts_of(before.read_bytes()).duration
+        assert duration is not None
+        due = (start_of(before).ticks + duration // timedelta(microseconds=1) * 9 // 100) % WRAP
+        assert abs(ticks_between(due, start_of(after).ticks)) < frame_ticks // 10
+        assert start_of(after).fingerprint == start_of(before).fingerprint
+
+
+def test_the_stream_that_wraps_does_wrap(tmp_path: Path) -> None:
+    first, *_, last = segment_stream(tmp_path, seconds=6, options=WRAPPING)
+    assert start_of(first).ticks > WRAP - 5 * 90_000
+    assert start_of(last).ticks < 5 * 90_000
+
+
+def test_segments_with_a_clock_of_their_own_begin_alike(tmp_path: Path) -> None:
+    options = ("-reset_timestamps", "1")
+    starts = [start_of(path) for path in segment_stream(tmp_path, seconds=6, options=options)]
+    assert len(starts) == 3
+    assert len(set(starts)) == 1
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"size": "640x360"},
+        {"codec": "hevc"},
+        {"codec": "mpeg2video"},
+        {"audio": True},
+        {"audio": True, "audio_codec": "mp2"},
+        {"codec": None, "audio": True},
+        {"muxer_options": ("-mpegts_start_pid", "0x200")},
+    ],
+    ids=str,
+)
+def test_other_pictures_or_sound_have_another_fingerprint(recipe: Recipe) -> None:
+    usual = start_of(cached_ts())
+    assert start_of(cached_ts(**recipe)).fingerprint != usual.fingerprint
+
+
+def test_every_layout_has_a_fingerprint_of_its_own() -> None:
+    recipes: list[Recipe] = [
+        {},
+        {"size": "640x360"},
+        {"codec": "hevc"},
+        {"codec": "hevc", "size": "640x360"},
+        {"codec": "mpeg2video"},
+        {"codec": "mpeg2video", "size": "640x360"},
+        {"audio": True},
+        {"audio": True, "audio_codec": "mp2"},
+    ]
+    assert len({start_of(cached_ts(**recipe)).fingerprint for recipe in recipes}) == len(recipes)
+
+
+def test_the_same_pictures_at_another_time_have_the_same_fingerprint() -> None:
+    early, late = start_of(cached_ts(seconds=4)), start_of(cached_ts(seconds=2, ts_offset_s=1000))
+    assert early.fingerprint == late.fingerprint
+    assert ticks_between(early.ticks, late.ticks) == 1000 * 90_000
+
+
+def test_what_has_no_presentation_times_has_no_start() -> None:
+    data = with_headers(cached_ts(seconds=2).read_bytes(), without_times)
+    assert facts_of(data).start is None
+
+
+@pytest.mark.parametrize(
+    ("codec", "data", "found"),
+    [
+        ("h264", b"\0\0\0\1\x09\xf0\0\0\0\1\x67abc\0\0\0\1\x68de\0\0\1\x65fg", b"\x67abc"),
+        ("h264", b"\0\0\1\x65fg", b""),
+        ("h264", b"\0\0\1\x67abc", b"\x67abc"),
+        ("hevc", b"\0\0\1\x40\x01v\0\0\1\x42\x01abc\0\0\0\1\x44\x01", b"\x42\x01abc"),
+        ("mpeg2video", b"\0\0\1\xb3abc\0\0\1\xb5ext", b"\xb3abc"),
+        ("mpeg4", b"\0\0\1\x67abc", b""),
+        ("h264", b"", b""),
+    ],
+)
+def test_the_first_sequence_parameters_are_found(codec: str, data: bytes, found: bytes) -> None:
+    assert sequence_parameters(codec, data) == found
