@@ -31,6 +31,8 @@ REQUEST_HEADERS: Mapping[str, str] = {
 ANSWER_HEADERS: Mapping[str, str] = {
     "Accept-Ranges": "bytes",
     "Allow": "The methods that the resource has.",
+    "Clip-Lead-Seconds": "How much earlier than asked for it starts: at a key frame.",
+    "Clip-Start": "The moment of its first picture.",
     "Content-Disposition": "A file name with camera and start.",
     "Content-Range": "Which bytes, and of how many.",
     "ETag": "The content's SHA-256 in hex, once it is known.",
