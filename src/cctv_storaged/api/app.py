@@ -16,6 +16,7 @@ from cctv_storaged.api import (
     clips,
     content,
     events,
+    exports,
     health,
     keys,
     models,
@@ -132,6 +133,7 @@ _WRITTEN: Sequence[Route] = (
     *playback.ROUTES,
     *clips.ROUTES,
     *thumbnails.ROUTES,
+    *exports.ROUTES,
     *keys.ROUTES,
     Route(
         method="GET",

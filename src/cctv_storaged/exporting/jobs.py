@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 2.0
 """How often a worker without work looks for some that has become due."""
+PATIENCE_S = 2.0
+"""A store that takes longer to delete is asked again by the clock."""
 BATCH = 100
 
 
@@ -77,16 +79,21 @@ class Exporting:
         return export
 
     async def delete(self, export_id: UUID) -> None:
-        """Cancels it, or deletes what it made; its bytes follow, at once where possible. Raises NotFound."""
+        """Cancels it, or deletes what it made. Raises NotFound.
+
+        From the first commit on it is certain; its bytes follow, at once where that is quick.
+        """
         export, ending = await self._parts.exports.delete(export_id, self._parts.clock.now())
-        job = self._jobs.get(export_id)
-        if job is not None:
-            job.cancel()
-            await asyncio.wait([job])
         if ending is Ending.CANCEL:
             self._parts.telling.reached(export, ExportStatus.CANCELLED)
             self._parts.trying.over(export, ExportStatus.CANCELLED)
-        await self._remove(export)
+        job = self._jobs.get(export_id)
+        if job is not None:
+            job.cancel()  # whoever sees it through removes what it left
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await self._remove(export)
 
     # Working
 

@@ -33,6 +33,7 @@ from cctv_storaged.exporting.result import (
 )
 from cctv_storaged.exporting.takes import Advance, Take, TakePlan, Takes, take_folder
 from cctv_storaged.exporting.work import WorkFolders, write_sidecar
+from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.exportrows import Export, ExportResult
 from cctv_storaged.model import Camera
 from cctv_storaged.pins import Pins
@@ -49,6 +50,7 @@ MANIFEST_FILE = "manifest.json"
 class MakingParts:
     """What making needs."""
 
+    gathering: Gathering
     takes: Takes
     packing: Packing
     work: WorkFolders
@@ -96,13 +98,13 @@ class Making:
         sizes: list[int] = []
         ids: set[UUID] = set()
         for camera_id in export.request.camera_ids:
-            rows = await self._parts.takes.rows(camera_id, export.request.span)
+            rows = await self._parts.gathering.rows(camera_id, export.request.span)
             sizes.append(sum(row.size_bytes for row in rows))
             ids.update(row.segment_id for row in rows)
         return sizes, frozenset(ids)
 
     async def _take(self, plan: TakePlan, pinned: frozenset[UUID], advance: Advance) -> Take:
-        rows = await self._parts.takes.rows(plan.camera.id, plan.request.span)
+        rows = await self._parts.gathering.rows(plan.camera.id, plan.request.span)
         return await self._parts.takes.take(plan, [row for row in rows if row.segment_id in pinned], advance)
 
     async def _packed(self, export: Export, takes: Sequence[Take], folder: Path, advance: Advance) -> Packed:

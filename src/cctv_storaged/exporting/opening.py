@@ -17,6 +17,7 @@ from cctv_storaged.exporting.takes import Takes
 from cctv_storaged.exporting.telling import Telling
 from cctv_storaged.exporting.trying import Trying, TryingParts
 from cctv_storaged.exporting.work import WorkFolders
+from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.media.ffmpeg import version
 from cctv_storaged.metrics import Metrics
@@ -52,10 +53,12 @@ def open_exporting(needs: ExportingNeeds) -> Exporting:
     telling = Telling(clock, needs.metrics, needs.hub)
     disks = _disks(settings, work)
     admission = Admission(journal, needs.cameras, disks, settings.exports.max_span, clock)
+    gathering = Gathering(journal, needs.reader)
     making = Making(
         MakingParts(
-            takes=Takes(journal, needs.reader),
-            packing=Packing(journal, needs.reader, needs.key),
+            gathering=gathering,
+            takes=Takes(journal, gathering),
+            packing=Packing(gathering, needs.reader, needs.key),
             work=work,
             shelf=needs.shelf,
             pins=needs.pins,

@@ -14,10 +14,10 @@ from cctv_storaged.evidence.manifest import MANIFEST, Manifest, written
 from cctv_storaged.evidence.package import package_at
 from cctv_storaged.evidence.stored import StoredZip
 from cctv_storaged.exporting.result import Packed, listed, missing, package_name
-from cctv_storaged.exporting.takes import MISSING, Advance, Source, Take, present, take_folder
+from cctv_storaged.exporting.takes import MISSING, Advance, Source, Take, take_folder
 from cctv_storaged.exporting.work import BLOCK_BYTES, sync_folder
+from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.exportrows import Export, ExportFile, ExportGap
-from cctv_storaged.journal.journal import Journal
 from cctv_storaged.reading import Reader
 
 ZIP = "package.zip"
@@ -26,8 +26,8 @@ ZIP = "package.zip"
 class Packing:
     """Packs exports."""
 
-    def __init__(self, journal: Journal, reader: Reader, key: HostKey) -> None:
-        self._journal = journal
+    def __init__(self, gathering: Gathering, reader: Reader, key: HostKey) -> None:
+        self._gathering = gathering
         self._reader = reader
         self._key = key
 
@@ -75,7 +75,7 @@ class Packing:
         )
 
     async def _original(self, source: Source) -> Original:
-        segment = await present(self._journal, source.segment_id)
+        segment = await self._gathering.present(source.segment_id)
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[OpenOriginal]:

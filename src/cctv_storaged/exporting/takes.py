@@ -3,17 +3,17 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.coverage import TOLERANCE, coverage_of
-from cctv_storaged.errors import MediaBroken, MediaUnusable, NotFound, SourceChanged
+from cctv_storaged.coverage import coverage_of
+from cctv_storaged.errors import MediaBroken, MediaUnusable, SourceChanged
 from cctv_storaged.exporting.work import read_sidecar, remove_tree, synced_sha256, write_sidecar
+from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.exportrows import (
     ExportFile,
     ExportGap,
@@ -27,9 +27,7 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.material import MaterialRow
 from cctv_storaged.media.join import Container, Joined, JoinPlan, Part, join
 from cctv_storaged.media.pieces import FailedPiece, Piece
-from cctv_storaged.media.playlist import shown
-from cctv_storaged.model import Camera, CopyState, Segment, TimeSpan
-from cctv_storaged.reading import Reader
+from cctv_storaged.model import Camera, TimeSpan
 
 log = logging.getLogger(__name__)
 
@@ -84,15 +82,9 @@ class TakePlan:
 class Takes:
     """Makes them."""
 
-    def __init__(self, journal: Journal, reader: Reader) -> None:
+    def __init__(self, journal: Journal, gathering: Gathering) -> None:
         self._journal = journal
-        self._reader = reader
-
-    async def rows(self, camera_id: UUID, span: TimeSpan) -> list[MaterialRow]:
-        """The segments that together hold all there is of a span, and the one that leads to it."""
-        led_to = TimeSpan(span.start - TOLERANCE, span.end)
-        rows = {row.id: row for row in await self._journal.material.rows(camera_id, led_to)}
-        return [rows[id_] for *_, id_ in shown(row.as_played for row in rows.values())]
+        self._gathering = gathering
 
     async def take(self, plan: TakePlan, rows: Sequence[MaterialRow], advance: Advance) -> Take:
         """The take, as it was kept or made now.
@@ -127,7 +119,7 @@ class Takes:
         self, plan: TakePlan, rows: Sequence[MaterialRow], advance: Advance
     ) -> tuple[Joined | None, tuple[FailedPiece, ...]]:
         """What could be joined (None: nothing), and every segment of which nothing could be used."""
-        pieces = {piece.name: piece for piece in map(self._piece, rows)}
+        pieces = {piece.name: piece for piece in map(self._gathering.piece, rows)}
         broken: list[FailedPiece] = []
         for attempt in range(MOST_BROKEN + CHANGED_TRIES):
             try:
@@ -146,27 +138,10 @@ class Takes:
                     return None, tuple(broken)
         raise MediaBroken(f"camera {plan.camera.id}: one segment after the other breaks while it is read")
 
-    def _piece(self, row: MaterialRow) -> Piece:
-        @asynccontextmanager
-        async def opened(start: int, length: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
-            segment = await present(self._journal, row.segment_id)
-            async with self._reader.open(segment, start, length) as blocks:
-                yield blocks
-
-        return Piece(name=str(row.segment_id), span=row.span, size_bytes=row.size_bytes, open=opened)
-
 
 def take_folder(folder: Path, number: int) -> Path:
     """Where the take of an export's camera of that number is made."""
     return folder / f"{number:03d}"
-
-
-async def present(journal: Journal, segment_id: UUID) -> Segment:
-    """The segment as it is now. Raises NotFound where it was deleted meanwhile."""
-    segment = await journal.segments.by_id(segment_id)
-    if segment is None or any(copy.state is CopyState.DELETING for copy in segment.copies):
-        raise NotFound(f"segment {segment_id} was deleted")
-    return segment
 
 
 def _join_plan(plan: TakePlan) -> JoinPlan:

@@ -41,11 +41,6 @@ class MaterialRow(NamedTuple):
     def span(self) -> TimeSpan:
         return TimeSpan(from_us(self.start_us), from_us(self.end_us))
 
-    @property
-    def as_played(self) -> tuple[int, int, str, int | None, bytes | None, bytes]:
-        """As playback knows it."""
-        return self.start_us, self.end_us, self.flags, self.ticks, self.fingerprint, self.id
-
 
 class Material:
     """Segments that overlap a span and have bytes somewhere."""

@@ -1,0 +1,309 @@
+"""Exports: ask for one, watch it, fetch it, cancel or delete it."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+
+from aiohttp import web
+
+from cctv_storaged.access import Scope
+from cctv_storaged.api import problems
+from cctv_storaged.api.auth import TOKEN_NAME
+from cctv_storaged.api.content import STALL_S, Part, matches, named, requested_part
+from cctv_storaged.api.export_models import (
+    ExportAnswer,
+    ExportManifestAnswer,
+    ExportsAnswer,
+    ExportsQuery,
+    NewExportBody,
+)
+from cctv_storaged.api.exportjson import export_json
+from cctv_storaged.api.parsing import (
+    IDEMPOTENCY_HEADER,
+    body_bytes,
+    idempotency_key,
+    parsed,
+    path_id,
+    query_of,
+)
+from cctv_storaged.api.problems import Refusal
+from cctv_storaged.api.rendering import Json, answer
+from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
+from cctv_storaged.api.services import Services
+from cctv_storaged.backends.base import Presigning
+from cctv_storaged.errors import BackendError, Conflict, NotFound, ObjectMismatch
+from cctv_storaged.exporting.request import Wish
+from cctv_storaged.journal.exportrows import Export, ExportResult, ExportStatus
+from cctv_storaged.journal.exports import RepeatKey
+
+log = logging.getLogger(__name__)
+
+CREATE = "POST /exports"
+EXPORTS = f"{PREFIX}/exports"
+EXPORT = f"{EXPORTS}/{{export_id}}"
+PRESIGNED_FOR = timedelta(minutes=15)
+
+
+# Ask
+
+
+async def create(request: web.Request, services: Services) -> web.StreamResponse:
+    key = idempotency_key(request)
+    raw = await body_bytes(request)
+    repeat = None if key is None else RepeatKey(route=CREATE, key=key, request=hashlib.sha256(raw).digest())
+    if repeat is not None and (earlier := await services.journal.exports.made_by(repeat)) is not None:
+        return await _made(earlier, services, status=200)
+    made = await services.exporting.create(_wish(parsed(raw, NewExportBody), request), repeat)
+    return await _made(made, services, status=202)
+
+
+def _wish(body: NewExportBody, request: web.Request) -> Wish:
+    return Wish(
+        camera_ids=tuple(body.camera_ids),
+        start=body.start_time,
+        end=body.end_time,
+        format=body.format,
+        reason=body.reason,
+        case_id=body.case_id,
+        created_by=body.created_by or request.get(TOKEN_NAME),
+        precise=body.precise,
+        package=body.package,
+    )
+
+
+async def _made(export: Export, services: Services, *, status: int) -> web.StreamResponse:
+    headers = {"Location": f"{EXPORTS}/{export.id}"}
+    return answer(await _json(export, services), status=status, headers=headers)
+
+
+# Watch
+
+
+async def list_exports(request: web.Request, services: Services) -> web.StreamResponse:
+    query = query_of(request, ExportsQuery)
+    after = None if query.cursor is None else int(query.cursor)
+    page = await services.journal.exports.page(query.limit, after, query.status)
+    exports = [await _json(export, services) for export in page.exports]
+    return answer({"exports": exports, "next_cursor": None if page.next is None else str(page.next)})
+
+
+async def show(request: web.Request, services: Services) -> web.StreamResponse:
+    return answer(await _json(await _export_of(request, services), services))
+
+
+async def _export_of(request: web.Request, services: Services) -> Export:
+    """The export that the path names. Raises NotFound."""
+    export_id = path_id(request, "export_id")
+    export = await services.journal.exports.by_id(export_id)
+    if export is None:
+        raise NotFound(f"no export {export_id} on this host")
+    return export
+
+
+async def _json(export: Export, services: Services) -> dict[str, Json]:
+    now = services.clock.now()
+    return export_json(export, now, await _download_url(export, now, services))
+
+
+async def _download_url(export: Export, now: datetime, services: Services) -> str | None:
+    """Where its file is to be had now; made afresh each time, as it opens the file to whoever has it."""
+    if export.result is None or export.expires_at is None or export.expired(now):
+        return None
+    store = services.exports_store
+    if services.settings.exports.download == "presigned" and isinstance(store, Presigning):
+        life = min(PRESIGNED_FOR, export.expires_at - now)
+        try:
+            return await store.presign(
+                export.result.path, max(1, int(life.total_seconds())), export.result.file_name
+            )
+        except BackendError as exc:
+            log.warning("URLs cannot be signed, clients are sent to this API: %s", exc)
+    return f"{EXPORTS}/{export.id}/download"
+
+
+# Fetch
+
+
+async def download(request: web.Request, services: Services) -> web.StreamResponse:
+    export = await _export_of(request, services)
+    result = _fetchable(export, services.clock.now())
+    headers = {
+        "ETag": f'"{result.sha256}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": named("attachment", result.file_name),
+    }
+    if request.if_match is not None and not matches(request.if_match, result.sha256, weak=False):
+        raise Refusal(problems.PRECONDITION_FAILED, "the file's ETag is none of those in If-Match")
+    if request.if_none_match is not None and matches(request.if_none_match, result.sha256, weak=True):
+        return web.Response(status=304, headers=headers)
+    part = _requested(request, result)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.start + part.length - 1}/{result.size_bytes}"
+    response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
+    response.content_type = result.media_type
+    wanted = part or Part(0, result.size_bytes)
+    response.content_length = wanted.length
+    if request.method == "HEAD":
+        return response
+    opened = services.exports_store.open(result.path, wanted.start, wanted.length)
+    return await _send(request, response, opened, wanted.length)
+
+
+async def manifest(request: web.Request, services: Services) -> web.StreamResponse:
+    export = await _export_of(request, services)
+    result = _fetchable(export, services.clock.now())
+    response = web.StreamResponse(headers={"Cache-Control": "private, no-cache"})
+    response.content_type = "application/json"
+    opened = services.exports_store.open(result.manifest_path)
+    return await _send(request, response, opened, None)
+
+
+def _fetchable(export: Export, now: datetime) -> ExportResult:
+    """What is to be fetched. Raises Conflict where there is nothing yet, or never will be, and Refusal."""
+    if export.expired(now):
+        raise Refusal(problems.GONE, f"export {export.id} has expired: ask for another one")
+    if export.result is None or export.status is not ExportStatus.COMPLETED:
+        why = f" ({export.error})" if export.error else ""
+        raise Conflict(f"export {export.id} is {export.status}{why}: there is a file once it is COMPLETED")
+    return export.result
+
+
+def _requested(request: web.Request, result: ExportResult) -> Part | None:
+    """If-Range holds the part back unless the client's earlier part is of this file (RFC 9110, 13.1.5)."""
+    condition = request.headers.get("If-Range")
+    if request.method != "GET" or (condition is not None and condition.strip() != f'"{result.sha256}"'):
+        return None
+    return requested_part(request.headers.get("Range"), result.size_bytes)
+
+
+async def _send(
+    request: web.Request,
+    response: web.StreamResponse,
+    opened: AbstractAsyncContextManager[AsyncIterator[bytes]],
+    length: int | None,
+) -> web.StreamResponse:
+    """The bytes; the status goes out once there are some, and a body that is not whole breaks off."""
+    sent = 0
+    async with opened as blocks:
+        async for block in blocks:
+            if not response.prepared:
+                await response.prepare(request)
+            async with asyncio.timeout(STALL_S):
+                await response.write(block)
+            sent += len(block)
+    if length is not None and sent != length:
+        raise ObjectMismatch(f"the store gave {sent} bytes of an export and not {length}")
+    await response.write_eof()
+    return response
+
+
+# Cancel, delete
+
+
+async def delete(request: web.Request, services: Services) -> web.StreamResponse:
+    await services.exporting.delete(path_id(request, "export_id"))
+    return web.Response(status=204)
+
+
+_FILE_HEADERS = ("ETag", "Accept-Ranges", "Content-Disposition")
+_FILE_PROBLEMS = (problems.CONFLICT, problems.GONE, problems.BAD_COPY, problems.BACKEND_AWAY)
+_CONDITIONS = ("If-Match", "If-None-Match")
+ANY_TYPE = "*/*"
+"""That of the format, or a ZIP's."""
+_SAME = Answer(status=304, means="As the client has it", media_type=None, headers=("ETag",))
+
+ROUTES: Sequence[Route] = (
+    Route(
+        method="POST",
+        path=EXPORTS,
+        handler=create,
+        name="createExport",
+        summary="Ask for an export; it is made when its turn comes",
+        scope=Scope.EXPORT,
+        body=NewExportBody,
+        headers=(IDEMPOTENCY_HEADER,),
+        answers=(
+            Answer(status=202, means="It waits for its turn", model=ExportAnswer, headers=("Location",)),
+            Answer(status=200, means="Asked for before", model=ExportAnswer, headers=("Location",)),
+        ),
+        problems=(problems.CONFLICT, problems.NO_ROOM),
+    ),
+    Route(
+        method="GET",
+        path=EXPORTS,
+        handler=list_exports,
+        name="listExports",
+        summary="Exports, newest first",
+        scope=Scope.EXPORT,
+        query=ExportsQuery,
+        answers=(Answer(status=200, means="One page", model=ExportsAnswer),),
+    ),
+    Route(
+        method="GET",
+        path=EXPORT,
+        handler=show,
+        name="showExport",
+        summary="One export and how far it is",
+        scope=Scope.EXPORT,
+        answers=(Answer(status=200, means="The export", model=ExportAnswer),),
+    ),
+    Route(
+        method="GET",
+        path=f"{EXPORT}/download",
+        handler=download,
+        name="downloadExport",
+        summary="The export's file, once it is COMPLETED",
+        scope=Scope.EXPORT,
+        lane=Lane.CONTENT,
+        headers=(*_CONDITIONS, "Range", "If-Range"),
+        answers=(
+            Answer(status=200, means="All of the file", media_type=ANY_TYPE, headers=_FILE_HEADERS),
+            Answer(
+                status=206,
+                means="The range asked for",
+                media_type=ANY_TYPE,
+                headers=(*_FILE_HEADERS, "Content-Range"),
+            ),
+            _SAME,
+        ),
+        problems=(*_FILE_PROBLEMS, problems.PRECONDITION_FAILED, problems.RANGE_NOT_SATISFIABLE),
+    ),
+    Route(
+        method="HEAD",
+        path=f"{EXPORT}/download",
+        handler=download,
+        name="downloadExportHeaders",
+        summary="What GET would say of the file",
+        scope=Scope.EXPORT,
+        headers=_CONDITIONS,
+        answers=(
+            Answer(status=200, means="All of the file", media_type=ANY_TYPE, headers=_FILE_HEADERS),
+            _SAME,
+        ),
+        problems=(problems.CONFLICT, problems.GONE, problems.PRECONDITION_FAILED),
+    ),
+    Route(
+        method="GET",
+        path=f"{EXPORT}/manifest",
+        handler=manifest,
+        name="exportManifest",
+        summary="Everything that is known of an export, once it is COMPLETED",
+        scope=Scope.EXPORT,
+        lane=Lane.CONTENT,
+        answers=(Answer(status=200, means="The manifest", model=ExportManifestAnswer),),
+        problems=_FILE_PROBLEMS,
+    ),
+    Route(
+        method="DELETE",
+        path=EXPORT,
+        handler=delete,
+        name="deleteExport",
+        summary="Cancel an export that is not over, or delete one that is, with its file",
+        scope=Scope.EXPORT,
+        answers=(Answer(status=204, means="Cancelled or gone", media_type=None),),
+    ),
+)
