@@ -12,9 +12,11 @@ from dataclasses import replace
 from uuid import UUID
 
 from cctv_storaged.catalog.base import Catalog, CatalogCopy, CatalogRow, whole_seconds
+from cctv_storaged.catalog.exports import CatalogExport
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import CatalogUnavailable, JournalError, JournalFull
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.journal.exportrows import Export
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Copy, CopyState, Segment
@@ -58,6 +60,7 @@ class Cataloguing:
             self._wake.clear()  # before looking: what comes from here on is not missed
             try:
                 await self._ask_who_listens()
+                await self._tell_exports()
                 more = await self._tell_once()
                 self._is_back()
                 failures = 0
@@ -110,6 +113,18 @@ class Cataloguing:
                 self._refused(refused.id, refused.reason)
         await self._journal.outbox.told(news)
         return len(news.changed) >= BATCH
+
+    async def _tell_exports(self) -> None:
+        """Those that changed: a few at a time, before the segments, of which a day may be waiting."""
+        news = await self._journal.exports.news(BATCH)
+        if news.forgotten:
+            await self._catalog.remove_exports(news.forgotten)
+        for refused in await self._catalog.upsert_exports(list(map(catalog_export, news.changed))):
+            self._metrics.errors.labels("catalog", "POSTGRES").inc()
+            fields = {"export_id": str(refused.id)}
+            log.error("catalog refused export %s: %s", refused.id, refused.reason, extra=fields)
+        if news.changed or news.forgotten:
+            await self._journal.exports.told(news)
 
     def _refused(self, segment_id: UUID, reason: str) -> None:
         self._metrics.errors.labels("catalog", "POSTGRES").inc()
@@ -166,6 +181,26 @@ def catalog_row(segment: Segment, host_id: str) -> CatalogRow | None:
             )
             for copy in segment.copies
         ),
+    )
+
+
+def catalog_export(export: Export) -> CatalogExport:
+    """The catalog's row of an export; without a path once its file is gone."""
+    request, result = export.request, export.result
+    return CatalogExport(
+        id=export.id,
+        camera_ids=request.camera_ids,
+        start_time=request.span.start,
+        end_time=request.span.end,
+        format=request.format,
+        reason=request.reason,
+        status=export.status,
+        file_path=None if result is None or export.removal is not None else result.path,
+        file_size=None if result is None else result.size_bytes,
+        expires_at=export.expires_at,
+        created_by=request.created_by,
+        created_at=export.created_at,
+        completed_at=export.completed_at,
     )
 
 

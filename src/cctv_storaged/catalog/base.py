@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from cctv_storaged.catalog.exports import CatalogExport
 from cctv_storaged.clock import MICROSECOND
 from cctv_storaged.model import TimeSpan
 
@@ -112,6 +113,12 @@ class Catalog(Protocol):
 
     async def remove(self, ids: Iterable[UUID]) -> int:
         """Remove this host's rows of these ids, with their copies; how many there were."""
+
+    async def upsert_exports(self, rows: Sequence[CatalogExport]) -> tuple[RefusedRow, ...]:
+        """Make the catalog say what `rows` say, of this host's exports; those that it will not take."""
+
+    async def remove_exports(self, ids: Iterable[UUID]) -> None:
+        """Remove the rows of these exports of this host."""
 
     async def find(self, query: CatalogQuery) -> CatalogPage:
         """One page of what all hosts have."""

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from cctv_storaged.catalog import migration
+from cctv_storaged.catalog import exports, migration
 from cctv_storaged.catalog.base import (
     CatalogCopy,
     CatalogPage,
@@ -24,6 +24,7 @@ from cctv_storaged.catalog.base import (
 )
 from cctv_storaged.catalog.connections import Connection, Connections, PostgresTarget
 from cctv_storaged.catalog.escaping import escaped, unescaped
+from cctv_storaged.catalog.exports import CatalogExport
 from cctv_storaged.catalog.failures import RowsRefused
 from cctv_storaged.errors import CatalogUnavailable
 
@@ -215,6 +216,24 @@ class PostgresCatalog:
         while batch := list(islice(remaining, BATCH_ROWS)):
             removed += await self._remove(batch)
         return removed
+
+    async def upsert_exports(self, rows: Sequence[CatalogExport]) -> tuple[RefusedRow, ...]:
+        """Make the catalog say what `rows` say, of this host's exports; those that it will not take."""
+        if not rows:
+            return ()
+        try:
+            await self._ask(f"store {len(rows)} exports", lambda connection: exports.upsert(connection, rows))
+        except RowsRefused as exc:
+            if len(rows) == 1:
+                return (RefusedRow(id=rows[0].id, reason=exc.reason),)
+            middle = len(rows) // 2
+            return (*await self.upsert_exports(rows[:middle]), *await self.upsert_exports(rows[middle:]))
+        return ()
+
+    async def remove_exports(self, ids: Iterable[UUID]) -> None:
+        """Remove the rows of these exports of this host."""
+        gone = list(ids)
+        await self._ask(f"remove {len(gone)} exports", lambda connection: exports.remove(connection, gone))
 
     async def find(self, query: CatalogQuery) -> CatalogPage:
         """One page of what all hosts have."""

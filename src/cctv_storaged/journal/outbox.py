@@ -40,6 +40,7 @@ class Outbox:
         no: int | None = 0
         while no is not None:  # in slices: ten million rows in one commit would hold up everything else
             no = await self._store.write(partial(_untell, after=no))
+        await self._store.write(lambda db: db.execute("UPDATE export SET catalogued = 0"))
         await self._store.write(
             lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOLD, target))
         )
