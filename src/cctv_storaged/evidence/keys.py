@@ -118,12 +118,14 @@ def _read(path: Path) -> SigningKey | None:
         return None
     except OSError as exc:
         raise _unusable(path, f"cannot be read: {exc.strerror}") from exc
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _unusable(path, "is no regular file")
         _keep_to_owner(descriptor, status, path)
-        return SigningKey(_private_key(file.read(MOST_KEY_BYTES), path))
+        return SigningKey(_private_key(os.read(descriptor, MOST_KEY_BYTES), path))
+    finally:
+        os.close(descriptor)
 
 
 def _private_key(pem: bytes, path: Path) -> Ed25519PrivateKey:

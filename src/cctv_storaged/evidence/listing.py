@@ -44,7 +44,7 @@ class Bounds:
 
 def bounds(tail: bytes, file_bytes: int) -> Bounds:
     """Where the directory of a file of this size lies, by its last bytes. Raises NotAZip."""
-    at = tail.rfind(_END_SIGN, 0, len(tail) - _END.size + len(_END_SIGN))
+    at = tail.rfind(_END_SIGN, 0, max(0, len(tail) - _END.size + len(_END_SIGN)))
     if at < 0:
         raise NotAZip("it does not end as a ZIP does: it is none, or it was cut off")
     found = _END.unpack_from(tail, at)

@@ -278,9 +278,10 @@ def _document(raw: bytes) -> object:
 def _require_known(document: object) -> None:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PackageError(f"{MANIFEST} is not of the format {FORMAT}")
-    if document.get("version") != VERSION:
+    version = document.get("version")
+    if type(version) is not int or version != VERSION:  # True and 1.0 equal 1
         raise PackageError(
-            f"{MANIFEST} has version {document.get('version')!r}, and this program knows version {VERSION}:"
+            f"{MANIFEST} has version {version!r}, and this program knows version {VERSION}:"
             " check the package with a newer cctv-storaged"
         )
 

@@ -25,6 +25,7 @@ th, td { border: 1px solid #bbb; padding: .3rem .5rem; text-align: left; vertica
 thead { display: table-header-group; } tr { break-inside: avoid; } th { background: #f0f0f0; }
 table.facts th { width: 14rem; }
 code { font: .82em/1.35 ui-monospace, monospace; overflow-wrap: anywhere; }
+code.time { white-space: nowrap; }
 .warn { border: 2px solid #a00; padding: .6rem .9rem; margin: 1rem 0; } .warn strong { color: #a00; }
 .sub { color: #444; }
 @media print { body { margin: 0; padding: 0; max-width: none; font-size: 9.5pt; } h2 { break-after: avoid; } }
@@ -83,8 +84,8 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
     differing = manifest.of_role(FileRole.DIFFERING)
     if differing:
         yield (
-            f'<p class="warn"><strong>{len(differing)} of the files are not what was recorded.</strong> Their'
-            " bytes differ from those the host registered; they are marked below and are no masters.</p>"
+            f'<p class="warn"><strong>Not what was recorded: {len(differing)} of the files.</strong> Their'
+            " bytes differ from those the host registered. They are marked below, and are no masters.</p>"
         )
     if manifest.host.clock.synchronized is False:
         yield (
@@ -219,10 +220,12 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], count: int) ->
 
 
 def _both_times(span: ManifestSpan) -> str:
-    return (
-        f"<code>{rfc3339(span.start)} – {rfc3339(span.end)}</code><br/>"
-        f"<code>{_text(span.local_start)} – {_text(span.local_end)}</code>"
-    )
+    utc = _period(rfc3339(span.start), rfc3339(span.end))
+    return f"{utc}<br/>{_period(span.local_start, span.local_end)}"
+
+
+def _period(start: str, end: str) -> str:
+    return f'<code class="time">{escape(start)}</code> – <code class="time">{escape(end)}</code>'
 
 
 def _text(text: str | None) -> str:
