@@ -25,6 +25,8 @@ from cctv_storaged.errors import (
     MediaBroken,
     NotASegment,
     NotFound,
+    ObjectMissing,
+    ObjectRejected,
     SegmentError,
 )
 from cctv_storaged.media.pieces import Blocks, FailedPiece, Piece
@@ -49,7 +51,8 @@ TOLERANCE = timedelta(seconds=1)
 """Recorders name files by whole seconds: less than this is neither a gap nor an overlap."""
 _GOES_ON_TICKS = TICKS_PER_S // 2
 _AHEAD_BLOCKS = 16
-_UNUSABLE = (NotFound, SegmentError, BackendError)
+_UNUSABLE = (NotFound, NotASegment, ObjectMissing, ObjectRejected)
+"""Says of a piece that there is nothing to be had of it; anything else may be otherwise the next time."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,8 +164,8 @@ class Splicer:
                     break
         except BackendUnavailable:
             raise
-        except _UNUSABLE as exc:
-            raise MediaBroken(f"segment {entry.piece.name}: {exc}", piece=entry.piece.name) from exc
+        except (NotFound, SegmentError, BackendError) as exc:
+            raise _broken(entry.piece, exc) from exc
         self._note(part, entry, retimed)
 
     def _cut(self, part: Splice, entry: _Entry) -> Cut:
@@ -218,10 +221,12 @@ class Splicer:
                 break
             try:
                 self._entry = await self._entered(piece, part)
-            except BackendUnavailable:
-                raise
             except _UNUSABLE as exc:
                 self._fail(piece, str(exc))
+            except BackendUnavailable:
+                raise
+            except (SegmentError, BackendError) as exc:
+                raise _broken(piece, exc) from exc
             else:
                 self._begun = self._begun or self._entry is not None
         return self._entry
@@ -257,8 +262,6 @@ class Splicer:
                 assert stream.start is not None
                 ticks = (stream.start.ticks + as_ticks(self._span.start - piece.span.start)) % WRAP
                 return await key_frame_before(piece.read, stream, ticks) is not None
-            except BackendUnavailable:
-                raise
             except _UNUSABLE:
                 continue
         return False
@@ -304,6 +307,10 @@ class Splicer:
 
     def _fail(self, piece: Piece, reason: str) -> None:
         self.failed.append(FailedPiece(name=piece.name, span=piece.span, reason=reason))
+
+
+def _broken(piece: Piece, error: Exception) -> MediaBroken:
+    return MediaBroken(f"segment {piece.name}: {error}", piece=piece.name)
 
 
 def _add(spans: list[TimeSpan], start: datetime, end: datetime) -> None:

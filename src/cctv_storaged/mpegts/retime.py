@@ -23,6 +23,7 @@ _ADAPTATIONS = re.compile(rb"[\x20-\x3f\x60-\x7f\xa0-\xbf\xe0-\xff]")  # fourth 
 _RAN_BACK_TICKS = TICKS_PER_S // 2
 _JUMPED_TICKS = 60 * TICKS_PER_S  # from one picture to the next: more is a clock that jumped, not time
 _AWAITED_TICKS = 2 * TICKS_PER_S  # how far sounds may lag behind the picture in a file
+_ANNOUNCED_WITHIN_BYTES = 4 * 2**20
 _RESYNC_BYTES = 8 * 204
 
 
@@ -43,14 +44,15 @@ class Retimed:
         self._framing = stream.framing
         self._main = stream.main.pid
         self._pcr = stream.program.pcr_pid
-        self._pids = frozenset(each.pid for each in stream.streams) | {self._pcr}
+        self._pids = frozenset(each.pid for each in stream.streams)
         self._shift = cut.shift % WRAP
         self._cut = cut
         self._shut = {each.pid for each in stream.streams} - {self._main}
         self._over: set[int] = set()
         self._turns: list[tuple[int, int]] = []  # offset and PID: from there on it is let through, or not
         self._rest = b""
-        self._bridged = False
+        self._unannounced = set(self._pids)
+        self._look_bytes = _ANNOUNCED_WITHIN_BYTES
         self._latest: int | None = None  # when the last unit of the main stream was decoded
         self.frame = 0
         """The time from one unit to the next."""
@@ -88,14 +90,15 @@ class Retimed:
         if self.done:
             return b""
         packets = self._whole_packets(data)
+        if self._unannounced:
+            packets = self._bridged(packets)
         shut_before = frozenset(self._shut | self._over)
         self._turns.clear()
         for at in _marks(packets):
             self._look_at(packets, at)
-        bridge = self._bridge(packets)
         if shut_before or self._turns:
-            return bridge + b"".join(self._let_through(packets, set(shut_before)))
-        return bridge + packets if bridge else packets
+            return b"".join(self._let_through(packets, set(shut_before)))
+        return packets
 
     # Packets
 
@@ -118,9 +121,9 @@ class Retimed:
         """Packets between garbage."""
         runs = closing_window(data, self._framing, self._framing.lead).runs
         offsets = [at for run in runs for at in run]
-        behind = offsets[-1] + PACKET_BYTES if offsets else max(0, len(data) - _RESYNC_BYTES)
-        behind = max(behind, len(data) - _RESYNC_BYTES)
-        self.lost_bytes += behind - len(offsets) * PACKET_BYTES
+        behind = offsets[-1] - self._framing.lead + self._framing.stride if offsets else 0
+        behind = min(max(behind, len(data) - _RESYNC_BYTES), len(data))
+        self.lost_bytes += max(0, behind - len(offsets) * self._framing.stride)
         self._rest = data[behind:]
         return bytearray(b"".join(data[at : at + PACKET_BYTES] for at in offsets))
 
@@ -135,25 +138,29 @@ class Retimed:
             if (packets[at + 1] & 0x1F) << 8 | packets[at + 2] not in shut:
                 yield bytes(packets[at : at + PACKET_BYTES])
 
-    def _bridge(self, packets: bytearray) -> bytes:
-        """In front of the first packets: an announcement that counters begin anew (2.4.3.4)."""
-        if self._bridged or not packets:
-            return b""
-        self._bridged = True
-        first: dict[int, int] = {}
-        for at in range(0, min(len(packets), 4096 * PACKET_BYTES), PACKET_BYTES):
+    def _bridged(self, packets: bytearray) -> bytearray:
+        """In front of each stream's first packet: an announcement that its counter begins anew (2.4.3.4)."""
+        pieces: list[bytes | bytearray] = []
+        last = 0
+        for at in range(0, len(packets), PACKET_BYTES):
             pid = (packets[at + 1] & 0x1F) << 8 | packets[at + 2]
-            if pid in self._pids and pid not in first and packets[at + 3] & 0x10:
-                first[pid] = packets[at + 3] & 0x0F
-                if len(first) == len(self._pids):
+            if pid in self._unannounced and packets[at + 3] & 0x10:
+                counter = (packets[at + 3] - 1) & 0x0F
+                pieces += [packets[last:at], _announcement(pid, counter)]
+                last = at
+                self._unannounced.discard(pid)
+                if not self._unannounced:
                     break
-        return b"".join(_announcement(pid, (counter - 1) & 0x0F) for pid, counter in sorted(first.items()))
+        self._look_bytes -= len(packets)
+        if self._look_bytes < 0:
+            self._unannounced.clear()  # a stream that the tables name and that is not there
+        return bytearray().join((*pieces, packets[last:])) if pieces else packets
 
     # Times
 
     def _look_at(self, packets: bytearray, at: int) -> None:
         pid = (packets[at + 1] & 0x1F) << 8 | packets[at + 2]
-        if pid not in self._pids:
+        if pid not in self._pids and pid != self._pcr:
             return
         control, header = packets[at + 3], at + 4
         if control & 0x20:
@@ -233,7 +240,7 @@ class Retimed:
             self._shut.discard(pid)  # it was not let through, and is not from now on
         else:
             self._turns.append((at, pid))
-        self.done = self._over >= self._pids - ({self._pcr} - {self._main})
+        self.done = self._over >= self._pids
 
 
 def _marks(packets: bytearray) -> list[int]:

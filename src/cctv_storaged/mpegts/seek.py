@@ -117,7 +117,12 @@ async def key_frame_before(read: Read, stream: StreamMap, ticks: int) -> KeyFram
     while end > 0:
         begin = max(0, stream.aligned(max(0, end - SCAN_BYTES)))
         frames = await _key_frames(read, stream, video, begin, end)
-        shown = [frame for frame in frames if ticks_between(frame.ticks, ticks) >= 0]
+        # One that is shown before the stream's start lies behind a jump of the clock.
+        shown = [
+            frame
+            for frame in frames
+            if ticks_between(frame.ticks, ticks) >= 0 and ticks_between(stream.start.ticks, frame.ticks) >= 0
+        ]
         if shown:
             return shown[-1]
         if begin == 0:

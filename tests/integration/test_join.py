@@ -1,0 +1,312 @@
+"""Segments into files: what a position of the result shows is what was recorded then."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cctv_storaged.errors import BackendUnavailable, MediaBroken, MediaUnusable, ObjectMismatch
+from cctv_storaged.media.join import Container, Joined, JoinPlan, Part, join
+from cctv_storaged.media.pieces import Piece
+from cctv_storaged.model import TimeSpan
+from tests.numbered import RATE, cut_up, numbered_ts, pictures_in
+
+T0 = datetime(2026, 11, 26, 12, tzinfo=UTC)
+LENGTH_S = 4
+
+
+def moment(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def piece_of(
+    path: Path, start_s: float, length_s: float = LENGTH_S, *, fails: Exception | None = None
+) -> Piece:
+    """A file as a segment that begins so many seconds after T0; `fails` after the first half of its bytes."""
+
+    @asynccontextmanager
+    async def opened(start: int, length: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        data = path.read_bytes()
+        wanted = data[start:] if length is None else data[start : start + length]
+
+        async def blocks() -> AsyncIterator[bytes]:
+            half = len(wanted) // 2
+            yield wanted[:half]
+            if fails is not None and length is None:
+                raise fails
+            yield wanted[half:]
+
+        yield blocks()
+
+    span = TimeSpan(moment(start_s), moment(start_s + length_s))
+    return Piece(name=path.name, span=span, size_bytes=path.stat().st_size, open=opened)
+
+
+def recorded(paths: Sequence[Path], *, without: Sequence[int] = ()) -> list[Piece]:
+    return [piece_of(path, number * LENGTH_S) for number, path in enumerate(paths) if number not in without]
+
+
+async def joined(
+    pieces: Sequence[Piece],
+    folder: Path,
+    start_s: float,
+    end_s: float,
+    *,
+    to: Container = Container.MP4,
+    precise: bool = False,
+) -> Joined:
+    folder.mkdir(exist_ok=True)
+    span = TimeSpan(moment(start_s), moment(end_s))
+    return await join(pieces, span, JoinPlan(container=to, folder=folder, stem="gate", precise=precise))
+
+
+def seconds_shown(part: Part) -> list[tuple[float, float]]:
+    """The spans of a part in seconds after T0."""
+    return [((span.start - T0).total_seconds(), (span.end - T0).total_seconds()) for span in part.spans]
+
+
+def require_true_times(part: Part) -> list[int]:
+    """Every picture was recorded when its position says; their numbers."""
+    pictures = pictures_in(part.path)
+    first_s = 0.0 if part.path.suffix != ".ts" else pictures[0].at_s  # a transport stream has no time 0
+    begin_s = (part.span.start - T0).total_seconds()
+    for picture in pictures:
+        assert picture.number == pytest.approx((begin_s + picture.at_s - first_s) * RATE, abs=0.01)
+    return [picture.number for picture in pictures]
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize("to", list(Container))
+@pytest.mark.parametrize("reset", [False, True], ids=["one clock", "a clock anew in each segment"])
+async def test_a_position_shows_what_was_recorded_then(
+    tmp_path: Path, work: Path, to: Container, reset: bool
+) -> None:
+    paths = cut_up(numbered_ts(seconds=12, audio=True), tmp_path / "cut", seconds=LENGTH_S, reset=reset)
+    done = await joined(recorded(paths), work, 2.5, 10.5, to=to)
+    (part,) = done.parts
+    assert require_true_times(part) == list(range(20, 105))
+    assert (part.span.start, done.failed) == (moment(2), ())
+    ((first_s, last_s),) = seconds_shown(part)
+    assert first_s == 2
+    assert last_s == pytest.approx(10.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("codec", "bframes"), [("h264", 2), ("hevc", 0), ("hevc", 2)])
+async def test_pictures_that_are_not_decoded_in_order_are_shown_in_time(
+    tmp_path: Path, work: Path, codec: str, bframes: int
+) -> None:
+    source = numbered_ts(seconds=12, codec=codec, bframes=bframes)
+    paths = cut_up(source, tmp_path / "cut", seconds=LENGTH_S, reset=True)
+    (part,) = (await joined(recorded(paths), work, 3, 9)).parts
+    numbers = require_true_times(part)
+    assert numbers[:60] == list(range(30, 90))
+    assert len(numbers) <= 60 + bframes + 1  # what is decoded before the end may be shown behind it
+
+
+async def test_a_gap_stays_a_gap(tmp_path: Path, work: Path) -> None:
+    paths = cut_up(numbered_ts(seconds=20), tmp_path / "cut", seconds=LENGTH_S, reset=True)
+    (part,) = (await joined(recorded(paths, without=[1, 3]), work, 0, 20)).parts
+    assert require_true_times(part) == [*range(40), *range(80, 120), *range(160, 200)]
+    assert seconds_shown(part) == [(0, 4), (8, 12), (16, 20)]
+
+
+async def test_names_by_whole_seconds_tear_no_recording_apart(tmp_path: Path, work: Path) -> None:
+    """The recorder cuts at 4.0 s, its names say 0, 4, 7 (rounded down from 7.9…), 12."""
+    paths = cut_up(numbered_ts(seconds=16), tmp_path / "cut", seconds=LENGTH_S, reset=True)
+    pieces = [piece_of(path, start) for path, start in zip(paths, (0, 4, 7.2, 12.9), strict=True)]
+    (part,) = (await joined(pieces, work, 0, 17)).parts
+    pictures = pictures_in(part.path)
+    assert [picture.number for picture in pictures] == list(range(160))
+    assert [round(picture.at_s * RATE) for picture in pictures] == list(range(160))
+
+
+async def test_what_two_segments_hold_is_shown_once_and_in_its_time(tmp_path: Path, work: Path) -> None:
+    early = numbered_ts(seconds=6)
+    late = numbered_ts(seconds=6, first=30, ts_offset_s=5000)
+    pieces = [piece_of(early, 0, 6), piece_of(late, 3, 6)]
+    (part,) = (await joined(pieces, work, 0, 9)).parts
+    assert require_true_times(part) == list(range(90))
+
+
+async def test_a_precise_cut_encodes_the_edges_and_copies_the_rest(tmp_path: Path, work: Path) -> None:
+    source = numbered_ts(seconds=12, bframes=2, audio=True)
+    paths = cut_up(source, tmp_path / "cut", seconds=LENGTH_S, reset=True)
+    (part,) = (await joined(recorded(paths), work, 2.5, 10.3, precise=True)).parts
+    assert require_true_times(part) == list(range(25, 103))
+    assert part.span == TimeSpan(moment(2.5), moment(10.3))
+    copied = slices_of(source)
+    kept = [each in copied for each in slices_of(part.path)]
+    assert kept == [False] * 5 + [True] * 70 + [False] * 3  # key frames lie at 3 s and at 10 s
+
+
+def slices_of(path: Path) -> list[bytes]:
+    """Every coded picture in decoding order, without what stands around it (H.264 Annex B)."""
+    argv = ["ffmpeg", "-nostdin", "-v", "quiet", "-i", str(path), "-map", "0:v:0", "-c", "copy"]
+    argv += ["-bsf:v", "h264_mp4toannexb", "-f", "h264", "pipe:1"]
+    done = subprocess.run(argv, capture_output=True, check=True, timeout=60)
+    units = [unit.rstrip(b"\0") for unit in done.stdout.split(b"\0\0\1")]
+    return [unit for unit in units if unit and unit[0] & 0x1F in (1, 5)]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+async def test_a_precise_cut_within_one_group_of_pictures(tmp_path: Path, work: Path, codec: str) -> None:
+    source = numbered_ts(seconds=12, codec=codec, gop=120)
+    (part,) = (await joined([piece_of(source, 0, 12)], work, 4.2, 7.7, precise=True)).parts
+    assert require_true_times(part) == list(range(42, 77))
+
+
+async def test_another_codec_begins_another_file(tmp_path: Path, work: Path) -> None:
+    sources = [
+        numbered_ts(seconds=4),
+        numbered_ts(seconds=4, first=40, codec="hevc"),
+        numbered_ts(seconds=4, first=80),
+    ]
+    done = await joined(recorded(sources), work, 0, 12)
+    assert [part.codec for part in done.parts] == ["h264", "hevc", "h264"]
+    assert [part.path.name for part in done.parts] == ["gate.mp4", "gate-2.mp4", "gate-3.mp4"]
+    assert [number for part in done.parts for number in require_true_times(part)] == list(range(120))
+
+
+async def test_another_size_begins_another_file(tmp_path: Path, work: Path) -> None:
+    sources = [numbered_ts(seconds=4), numbered_ts(seconds=4, first=40, height=64)]
+    done = await joined(recorded(sources), work, 0, 8)
+    assert [require_true_times(part) for part in done.parts] == [[*range(40)], [*range(40, 80)]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        random.Random(1).randbytes(300_000),
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n/etc/hostname\n#EXT-X-ENDLIST\n",
+        b"ffconcat version 1.0\nfile '/etc/hostname'\n",
+        b"\x47" * 188 * 100,
+    ],
+    ids=["nothing", "noise", "a playlist", "a concat list", "packets of nothing"],
+)
+async def test_what_is_no_footage_is_left_out_and_told(tmp_path: Path, work: Path, content: bytes) -> None:
+    paths = cut_up(numbered_ts(seconds=12), tmp_path / "cut", seconds=LENGTH_S, reset=True)
+    paths[1].write_bytes(content)
+    done = await joined(recorded(paths), work, 0, 12)
+    assert [failed.name for failed in done.failed] == ["001.ts"]
+    (part,) = done.parts
+    assert require_true_times(part) == [*range(40), *range(80, 120)]
+    assert seconds_shown(part) == [(0, 4), (8, 12)]
+
+
+async def test_garbage_inside_a_segment_is_a_gap_that_is_told(tmp_path: Path, work: Path) -> None:
+    data = bytearray(numbered_ts(seconds=12).read_bytes())
+    data[len(data) // 4 : len(data) // 2] = random.Random(2).randbytes(len(data) // 2 - len(data) // 4)
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(data)
+    (part,) = (await joined([piece_of(damaged, 0, 12)], work, 0, 12)).parts
+    assert part.lost_bytes > 0
+    (before, after) = seconds_shown(part)
+    assert 2 < before[1] < 4 < after[0] < 8
+    assert (before[0], after[1]) == (0, 12)
+
+
+async def test_a_clock_that_jumps_inside_a_segment_tears_nothing_apart(tmp_path: Path, work: Path) -> None:
+    halves = [numbered_ts(seconds=4, ts_offset_s=9000), numbered_ts(seconds=4, first=40, ts_offset_s=20)]
+    whole = tmp_path / "whole.ts"
+    whole.write_bytes(b"".join(path.read_bytes() for path in halves))
+    (part,) = (await joined([piece_of(whole, 0, 8)], work, 0, 8)).parts
+    assert require_true_times(part) == list(range(80))
+
+
+async def test_a_clock_that_wraps_tears_nothing_apart(tmp_path: Path, work: Path) -> None:
+    source = numbered_ts(seconds=12, ts_offset_s=2**33 / 90_000 - 6)
+    paths = cut_up(source, tmp_path / "cut", seconds=LENGTH_S)
+    (part,) = (await joined(recorded(paths), work, 0, 12)).parts
+    assert require_true_times(part) == list(range(120))
+
+
+async def test_without_any_footage_nothing_is_made(tmp_path: Path, work: Path) -> None:
+    noise = tmp_path / "noise.ts"
+    noise.write_bytes(random.Random(3).randbytes(100_000))
+    with pytest.raises(MediaUnusable, match=r"noise\.ts"):
+        await joined([piece_of(noise, 0)], work, 0, 4)
+    assert list(work.iterdir()) == []
+
+
+async def test_a_segment_that_breaks_in_the_middle_breaks_the_whole(tmp_path: Path, work: Path) -> None:
+    """Half of it has been handed over: what was made must not count."""
+    paths = cut_up(numbered_ts(seconds=12), tmp_path / "cut", seconds=LENGTH_S, reset=True)
+    pieces = recorded(paths)
+    pieces[1] = piece_of(paths[1], LENGTH_S, fails=ObjectMismatch("other bytes"))
+    with pytest.raises(MediaBroken, match=r"001\.ts: other bytes") as caught:
+        await joined(pieces, work, 0, 12)
+    assert caught.value.piece == "001.ts"
+    assert list(work.iterdir()) == []
+
+
+async def test_a_store_that_is_away_is_no_gap(tmp_path: Path, work: Path) -> None:
+    paths = cut_up(numbered_ts(seconds=12), tmp_path / "cut", seconds=LENGTH_S, reset=True)
+    pieces = recorded(paths)
+    pieces[2] = piece_of(paths[2], 2 * LENGTH_S, fails=BackendUnavailable("away"))
+    with pytest.raises(BackendUnavailable, match="away"):
+        await joined(pieces, work, 0, 12)
+    assert list(work.iterdir()) == []
+
+
+async def test_a_child_that_is_killed_leaves_nothing(tmp_path: Path, work: Path) -> None:
+    paths = cut_up(numbered_ts(seconds=12), tmp_path / "cut", seconds=LENGTH_S, reset=True)
+
+    @asynccontextmanager
+    async def killing(start: int, length: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def blocks() -> AsyncIterator[bytes]:
+            yield paths[2].read_bytes()
+            for child in psutil.Process().children(recursive=True):
+                if child.name() == "ffmpeg" and str(work) in child.cwd():
+                    os.kill(child.pid, signal.SIGKILL)
+
+        yield blocks()
+
+    pieces = recorded(paths)
+    pieces[2] = Piece(name="last", span=pieces[2].span, size_bytes=pieces[2].size_bytes, open=killing)
+    with pytest.raises(MediaBroken, match="SIGKILL"):
+        await joined(pieces, work, 0, 12)
+    assert list(work.iterdir()) == []
+
+
+async def test_whoever_is_cancelled_leaves_neither_child_nor_file(tmp_path: Path, work: Path) -> None:
+    paths = cut_up(numbered_ts(seconds=8), tmp_path / "cut", seconds=LENGTH_S, reset=True)
+    waiting = asyncio.Event()
+
+    @asynccontextmanager
+    async def hanging(start: int, length: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def blocks() -> AsyncIterator[bytes]:
+            yield paths[1].read_bytes()[:188]
+            waiting.set()
+            await asyncio.Event().wait()
+
+        yield blocks()
+
+    pieces = recorded(paths)
+    pieces[1] = Piece(name="hangs", span=pieces[1].span, size_bytes=10**6, open=hanging)
+    making = asyncio.create_task(joined(pieces, work, 0, 8))
+    await waiting.wait()
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert list(work.iterdir()) == []
+    assert not [each for each in psutil.Process().children() if each.name() == "ffmpeg"]
+
+
+async def test_a_file_that_does_not_fit_is_a_clear_failure(tmp_path: Path, work: Path) -> None:
+    """Its index has no room in front where pictures are tiny and many: a second pass makes it."""
+    source = numbered_ts(seconds=4)
+    (part,) = (await joined([piece_of(source, 0, 0.001)], work, 0, 4)).parts
+    assert require_true_times(part) == list(range(40))
