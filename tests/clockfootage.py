@@ -6,19 +6,36 @@ tile can be asked which second it shows.
 
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
-from tests.footage import _ENCODERS, _encoded
+from cctv_storaged.media.picture import size_of
+from tests.footage import _ENCODERS, Codec, _encoded
 
 DARKEST, STEP = 24, 8
 MOST_SECONDS = 26
+
+
+class Clock(TypedDict, total=False):
+    """What `clock_ts` takes."""
+
+    first: int
+    seconds: float
+    codec: Codec
+    gop: int
+    bframes: int
+    size: str
+    rate: int
+    ts_offset_s: float
+    options: Sequence[str]
 
 
 def clock_ts(
     *,
     first: int = 0,
     seconds: float = 10,
-    codec: str = "h264",
+    codec: Codec = "h264",
     gop: int = 10,
     bframes: int = 0,
     size: str = "160x90",
@@ -40,14 +57,20 @@ def clock_ts(
     return _encoded([*argv, *options, "-f", "mpegts"])
 
 
-def samples_of(jpeg: bytes, crop: tuple[int, int, int, int] | None = None) -> bytes:
-    """The brightness of every pixel, of a part (x, y, width, height) or all of it."""
+@cache
+def samples_of(jpeg: bytes) -> bytes:
+    """The brightness of every pixel, row by row."""
     argv = ["ffmpeg", "-nostdin", "-v", "error", "-f", "mjpeg", "-i", "pipe:0"]
-    if crop is not None:
-        x, y, width, height = crop
-        argv += ["-vf", f"crop={width}:{height}:{x}:{y}"]
     argv += ["-f", "rawvideo", "-pix_fmt", "gray", "pipe:1"]
     return subprocess.run(argv, input=jpeg, capture_output=True, check=True, timeout=60).stdout
+
+
+def part_of(jpeg: bytes, box: tuple[int, int, int, int]) -> bytes:
+    """The brightness of the pixels in a box: x, y, width, height."""
+    (across, _), samples = size_of(jpeg), samples_of(jpeg)
+    x, y, width, height = box
+    rows = (samples[across * row + x : across * row + x + width] for row in range(y, y + height))
+    return b"".join(rows)
 
 
 def second_in(samples: bytes) -> int:

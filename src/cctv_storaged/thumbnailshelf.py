@@ -16,7 +16,7 @@ from cctv_storaged.shelving import shelve_bytes
 
 log = logging.getLogger(__name__)
 
-FETCH_TIMEOUT_S = 2.0
+FETCH_TIMEOUT_S = 1.0
 """What takes longer is made sooner."""
 REST_S = 30.0
 MOST_BYTES = 4 * 2**20
@@ -36,18 +36,25 @@ class ThumbnailShelf:
         self._clock = clock
         self._metrics = metrics
         self._rests_until_s = clock.monotonic()
+        self._reading: set[asyncio.Task[bytes]] = set()
 
     async def fetch(self, segment: Segment) -> bytes | None:
         """None where there is none, or none to be had soon."""
         if self._rests:
             return None
+        reading = asyncio.create_task(self._read(thumbnail_key(segment)))
+        self._reading.add(reading)
+        reading.add_done_callback(self._read_is_over)
+        await asyncio.wait({reading}, timeout=FETCH_TIMEOUT_S)
+        if not reading.done():  # left to itself: even a cancelled read waits for its thread
+            self._rest("does not answer")
+            return None
         try:
-            async with asyncio.timeout(FETCH_TIMEOUT_S):
-                return await self._read(thumbnail_key(segment))
+            return reading.result()
         except ObjectMissing:
             return None
-        except (BackendError, TimeoutError) as exc:
-            self._rest(f"cannot be read: {exc or 'it takes too long'}")
+        except BackendError as exc:
+            self._rest(f"cannot be read: {exc}")
             return None
 
     async def put(self, segment: Segment, jpeg: bytes) -> bool:
@@ -77,6 +84,11 @@ class ThumbnailShelf:
     async def _read(self, key: str) -> bytes:
         async with self._shelf.open(key, 0, MOST_BYTES) as blocks:
             return b"".join([block async for block in blocks])
+
+    def _read_is_over(self, reading: asyncio.Task[bytes]) -> None:
+        self._reading.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # told by `fetch`, if that still waits
 
     def _rest(self, trouble: str) -> None:
         if not self._rests:

@@ -21,6 +21,6 @@ class StoryboardQuery(Incoming):
     start: Moment
     """Begin of the span."""
     end: Moment
-    """End of the span, exclusive; at most 31 days after its begin."""
+    """End of the span, exclusive; a second to 31 days after its begin."""
     tiles: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=MOST_TILES)] = MOST_TILES
     """Parts of the span, each with a picture; fewer where they would be shorter than a second."""

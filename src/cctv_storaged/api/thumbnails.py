@@ -16,7 +16,7 @@ from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import Fault, NotFound, Unprocessable
 from cctv_storaged.model import TimeSpan
 from cctv_storaged.nearest import nearest_footage
-from cctv_storaged.storyboards import LONGEST_SPAN, Tile, vtt_of
+from cctv_storaged.storyboards import LEAST_TILE, LONGEST_SPAN, Tile, vtt_of
 from cctv_storaged.thumbnails import Thumbnail
 
 JPEG = "image/jpeg"
@@ -65,8 +65,8 @@ async def storyboard_sheet(request: web.Request, services: Services) -> web.Stre
 
 async def _planned(request: web.Request, services: Services) -> tuple[TimeSpan, tuple[Tile, ...]]:
     query = query_of(request, StoryboardQuery)
-    if query.end <= query.start:
-        raise Unprocessable([Fault("end", "must be later than start")])
+    if query.end - query.start < LEAST_TILE:
+        raise Unprocessable([Fault("end", "must be a second later than start, or more")])
     if query.end - query.start > LONGEST_SPAN:
         raise Unprocessable([Fault("end", f"is more than {LONGEST_SPAN.days} days after start")])
     span, camera_id = TimeSpan(query.start, query.end), path_id(request, "camera_id")
