@@ -196,8 +196,9 @@ def test_every_error_of_ours_has_a_status_of_its_own() -> None:
         "ConfigError",
         "SegmentError",
         "NotASegment",
+        "PackageError",
         "StoragedError",
-    }  # translated before
+    }  # translated before, or met by jobs and commands only
     found: list[type[Exception]] = [StoragedError]
     for kind in found:
         found += kind.__subclasses__()
