@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cctv_storaged.backends.base import Presigning
 from cctv_storaged.clock import rfc3339, to_us
-from cctv_storaged.errors import BackendError, NotFound
+from cctv_storaged.errors import BackendError
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.playback import PlaybackRow
 from cctv_storaged.media.playlist import of_tuple, shown, written
@@ -55,17 +55,27 @@ class Playlists:
         self._store = store
         self._places = asyncio.Semaphore(AT_ONCE)
 
-    async def of(self, camera_id: UUID, span: TimeSpan) -> Playlist:
+    async def of(self, camera_id: UUID, span: TimeSpan) -> Playlist | None:
         """The playlist of a camera's footage in a span; segments of the API by addresses relative to it.
 
-        Raises NotFound where there is no footage, and says where the nearest is.
+        None where there is none.
         """
         async with self._places:
             rows = await self._journal.playback.rows(camera_id, span)
             if not rows:
-                raise NotFound(await self._nothing(camera_id, span))
+                return None
             signed = await self._signed(camera_id, span)
             return await asyncio.to_thread(_made, rows, signed, to_us(span.start))
+
+    async def nearest(self, camera_id: UUID, span: TimeSpan) -> str:
+        """Where footage is, said of a span that has none."""
+        nearby = await self._journal.playback.nearby(camera_id, span)
+        told = [f"camera {camera_id} has no footage in {span}"]
+        if nearby.before is not None:
+            told.append(f"the last before it ends at {rfc3339(nearby.before)}")
+        if nearby.after is not None:
+            told.append(f"the first after it begins at {rfc3339(nearby.after)}")
+        return "; ".join(told)
 
     async def _signed(self, camera_id: UUID, span: TimeSpan) -> dict[bytes, str]:
         """URLs of the segments that have a copy at the store, by id."""
@@ -84,15 +94,6 @@ class Playlists:
             return {}
         return urls
 
-    async def _nothing(self, camera_id: UUID, span: TimeSpan) -> str:
-        nearby = await self._journal.playback.nearby(camera_id, span)
-        told = [f"camera {camera_id} has no footage in {span}"]
-        if nearby.before is not None:
-            told.append(f"the last before it ends at {rfc3339(nearby.before)}")
-        if nearby.after is not None:
-            told.append(f"the first after it begins at {rfc3339(nearby.after)}")
-        return "; ".join(told)
-
 
 def lifetime(span: TimeSpan) -> timedelta:
     """How long a playlist's signed URLs work: as long as it plays, and a while to look round in it."""
@@ -101,12 +102,16 @@ def lifetime(span: TimeSpan) -> timedelta:
 
 def _made(rows: Sequence[PlaybackRow], signed: Mapping[bytes, str], from_us: int) -> Playlist:
     pieces = list(shown(rows, of_tuple))
-    uri = (lambda id_: signed.get(id_) or _address(id_)) if signed else _address
-    text = written(pieces, uri, from_us).encode()
+    uris = _addresses(pieces)
+    if signed:
+        uris = [signed.get(piece[-1], uri) for piece, uri in zip(pieces, uris, strict=True)]
+    text = written(pieces, uris, from_us).encode()
     return Playlist(text, hashlib.sha256(text).hexdigest(), any(piece[-1] in signed for piece in pieces))
 
 
-def _address(id_: bytes) -> str:
-    """Of a segment's bytes, from where the playlist is."""
-    digits = id_.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}/content.ts"
+def _addresses(rows: Sequence[PlaybackRow]) -> list[str]:
+    """Of segments' bytes, from where the playlist is."""
+    return [
+        f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}/content.ts"
+        for digits in [row[-1].hex() for row in rows]
+    ]

@@ -48,7 +48,15 @@ def chosen(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def playlist(pieces: Sequence[Piece], from_s: float = 0) -> ReadPlaylist:
-    return read_playlist(written(pieces, bytes.decode, T0_US + round(from_s * S)).encode())
+    return read_playlist(text_of(pieces, from_s).encode())
+
+
+def text_of(pieces: Sequence[Piece], from_s: float) -> str:
+    return written(pieces, names(pieces), T0_US + round(from_s * S))
+
+
+def names(pieces: Sequence[Piece]) -> list[str]:
+    return [each[5].decode() for each in pieces]
 
 
 def breaks(*pieces: Piece) -> list[int]:
@@ -60,7 +68,7 @@ def breaks(*pieces: Piece) -> list[int]:
 
 def test_a_playlist_to_the_letter() -> None:
     pieces = [*stream(0, 10, 19.96), piece(30, 40.04, 126_000, flags="no_keyframe")]
-    assert written(pieces, bytes.decode, T0_US + 2_500_000) == (
+    assert text_of(pieces, 2.5) == (
         "#EXTM3U\n"
         "#EXT-X-VERSION:3\n"
         "#EXT-X-TARGETDURATION:11\n"
@@ -116,7 +124,7 @@ def test_a_player_begins_at_the_moment_asked_for() -> None:
     ],
 )
 def test_the_strict_reader_is_strict(spoiled: tuple[str, str]) -> None:
-    text = written(stream(0, 10, 20.5)[:1] + stream(0, 10, 19.5)[1:], bytes.decode, T0_US + 2_500_000)
+    text = text_of(stream(0, 10, 20)[:1] + stream(0, 10, 19.5)[1:], 2.5)
     read_playlist(text.encode())
     changed = text.replace(*spoiled)
     assert changed != text
@@ -170,10 +178,6 @@ def test_a_last_frame_of_unknown_length_is_no_break(late_s: float, breaks_at: li
 
 
 # What is shown
-
-
-def names(pieces: Sequence[Piece]) -> list[str]:
-    return [each[5].decode() for each in pieces]
 
 
 def test_the_same_file_twice_is_shown_once() -> None:

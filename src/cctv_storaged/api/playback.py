@@ -14,7 +14,7 @@ from cctv_storaged.api.segments import require_camera
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.spans import asked_span
 from cctv_storaged.config.units import format_duration
-from cctv_storaged.errors import Fault, Unprocessable
+from cctv_storaged.errors import Fault, NotFound, Unprocessable
 from cctv_storaged.model import TimeSpan
 
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
@@ -25,8 +25,10 @@ async def playlist(request: web.Request, services: Services) -> web.StreamRespon
     longest = services.settings.playback.max_span
     span = playable_span(query.start, query.end, services.clock.now(), longest)
     camera_id = path_id(request, "camera_id")
-    await require_camera(services, camera_id)
     made = await services.playlists.of(camera_id, span)
+    if made is None:
+        await require_camera(services, camera_id)
+        raise NotFound(await services.playlists.nearest(camera_id, span))
     if made.signed:  # to be had anew each time: the URLs in it open footage, and run out
         headers = {"Cache-Control": "no-store"}
     else:  # footage comes and goes, so it is asked about each time, and seldom sent again

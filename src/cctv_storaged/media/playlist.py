@@ -38,8 +38,6 @@ _LENGTHS_OF_NEWS = 50
 """What adds less than a fiftieth of itself adds nothing: one span measured in two ways."""
 _BEFORE_ALL_US = -(2**62)
 _SECOND_US = 1_000_000
-_SECOND = tuple(f":{second:02d}." for second in range(60))
-_FRACTION = tuple(f"{millisecond:03d}Z" for millisecond in range(1000))
 
 
 def shown(
@@ -74,15 +72,13 @@ def shown(
 of_tuple: Callable[[Piece], Parts] = itemgetter(0, 1, 3, 4)
 
 
-def written(pieces: Sequence[Piece], uri: Callable[[bytes], str], from_us: int) -> str:
-    """The playlist of these pieces, at least one, to be played from a moment on (or from its begin).
-
-    `uri` gives the address of the segment of an id.
-    """
-    lengths: dict[int, str] = {}  # few differ
+def written(pieces: Sequence[Piece], uris: Iterable[str], from_us: int) -> str:
+    """The playlist of these pieces, at least one, to be played from a moment on (or from its begin)."""
+    lengths: dict[int, str] = {}  # few differ, of these and of the next
+    moments: dict[int, str] = {}
     lines: list[str] = []
     due_us, due_ticks, due_print = pieces[0][0], pieces[0][3], pieces[0][4]
-    for start_us, end_us, _, ticks, fingerprint, id_ in pieces:
+    for (start_us, end_us, _, ticks, fingerprint, _), uri in zip(pieces, uris, strict=True):
         plays_on = (
             ticks is not None
             and due_ticks is not None
@@ -95,10 +91,10 @@ def written(pieces: Sequence[Piece], uri: Callable[[bytes], str], from_us: int) 
         length_us = end_us - start_us
         length = lengths.get(length_us) or lengths.setdefault(length_us, _seconds(length_us))
         minute, rest_us = divmod(start_us, 60_000_000)
-        moment = f"{_minute(minute)}{_SECOND[rest_us // _SECOND_US]}{_FRACTION[rest_us // 1000 % 1000]}"
-        lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{moment}\n#EXTINF:{length},\n{uri(id_)}\n")
+        moment = moments.get(rest_us) or moments.setdefault(rest_us, _within_minute(rest_us))
+        lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute)}{moment}\n#EXTINF:{length},\n{uri}\n")
         due_us, due_print = end_us, fingerprint
-        due_ticks = None if ticks is None else ticks + length_us * 9 // 100
+        due_ticks = None if ticks is None else ticks + length_us * 9 // 100  # 90 kHz
     return "".join((*_head(pieces, max(lengths), from_us), *lines, "#EXT-X-ENDLIST\n"))
 
 
@@ -130,6 +126,11 @@ def _head(pieces: Sequence[Piece], longest_us: int, from_us: int) -> list[str]:
 def _seconds(microseconds: int) -> str:
     whole, rest = divmod(microseconds, _SECOND_US)
     return f"{whole}.{rest:06d}"
+
+
+def _within_minute(microseconds: int) -> str:
+    second, fraction_us = divmod(microseconds, _SECOND_US)
+    return f":{second:02d}.{fraction_us // 1000:03d}Z"
 
 
 @lru_cache(maxsize=4096)
