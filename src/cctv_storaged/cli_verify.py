@@ -41,7 +41,7 @@ def verify(options: argparse.Namespace) -> int:
         return WRONG
     except OSError as exc:
         meter.clear()
-        _complain(f"{path} cannot be read: {exc.strerror or exc}")
+        _complain(f"{exc.filename or path} cannot be read: {exc.strerror or exc}")
         return UNREADABLE
     meter.clear()
     _print(_lines(path, report))

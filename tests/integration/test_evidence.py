@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pty
 import re
 import stat
 import subprocess
@@ -108,6 +109,34 @@ def test_bad_usage_and_what_cannot_be_read_have_codes_of_their_own(
     done = verify(*arguments, cwd=made.path.parent)
     assert (done.returncode, done.stdout) == (code, "")
     assert told in done.stderr
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(made: Made, tmp_path: Path) -> None:
+    folder = unpacked(made.path, tmp_path / "unpacked")
+    (folder / "clips").rename(folder / ("x" * 255))
+    deep = os.open(folder / ("x" * 255), os.O_RDONLY)
+    for _ in range(20):  # beyond PATH_MAX: even root cannot name what lies there
+        os.mkdir("x" * 255, dir_fd=deep)
+        inner = os.open("x" * 255, os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = inner
+    os.close(deep)
+    done = verify(folder, cwd=tmp_path)
+    subprocess.run(["rm", "-r", folder], check=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "xxx cannot be read: File name too long" in done.stderr
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(made: Made, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "cctv_storaged", "verify", str(made.path)]
+    done = subprocess.run(argv, cwd=PROJECT / "src", stderr=theirs, stdout=subprocess.PIPE, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "checking: 100 %" in shown
+    assert shown.endswith("\r\x1b[K")
+    assert b"checking" not in done.stdout
 
 
 # By hand, as the page tells it

@@ -17,6 +17,7 @@ from cctv_storaged.evidence.manifest import (
     ManifestHost,
     ManifestRequest,
     ManifestSpan,
+    local_time,
     plain_text,
 )
 from cctv_storaged.model import Camera, SegmentFlag, TimeSpan
@@ -30,6 +31,7 @@ class Missing:
 
     span: TimeSpan
     cause: str
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ def manifest_of(
         kind=kind,
         export_id=export.id,
         created_at=export.created_at,
-        created_at_local=export.created_at.astimezone(zone).isoformat(),
+        created_at_local=local_time(export.created_at, zone),
         key=key,
         request=ManifestRequest(
             created_by=_plain(export.created_by),
@@ -120,7 +122,9 @@ def manifest_of(
                 id=camera.id,
                 name=plain_text(camera.name),
                 gaps=tuple(
-                    ManifestGap(span=ManifestSpan.of(gap.span, zone), cause=gap.cause)
+                    ManifestGap(
+                        span=ManifestSpan.of(gap.span, zone), cause=gap.cause, detail=_plain(gap.detail)
+                    )
                     for gap in missing.get(camera.id, ())
                 ),
             )

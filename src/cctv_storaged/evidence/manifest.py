@@ -99,8 +99,8 @@ class ManifestSpan(Part):
         return cls(
             start=span.start,
             end=span.end,
-            local_start=span.start.astimezone(zone).isoformat(),
-            local_end=span.end.astimezone(zone).isoformat(),
+            local_start=local_time(span.start, zone),
+            local_end=local_time(span.end, zone),
         )
 
     @model_validator(mode="after")
@@ -113,12 +113,21 @@ class ManifestSpan(Part):
         return self
 
 
+def local_time(moment: datetime, zone: tzinfo) -> str:
+    """The moment in the zone, with its offset; in UTC where the calendar ends in between."""
+    try:
+        return moment.astimezone(zone).isoformat()
+    except OverflowError:
+        return moment.isoformat()
+
+
 class ManifestGap(Part):
     """A part of the requested span without footage."""
 
     span: ManifestSpan
     cause: str
-    """`lost`, `deleted`, `unknown`, or what kept a registered segment out of this export."""
+    """A word: `lost`, `deleted` and `unknown` as of coverage, others of what befell the export."""
+    detail: str | None = None
 
 
 class ManifestCamera(Part):

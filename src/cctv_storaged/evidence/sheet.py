@@ -144,8 +144,8 @@ def _camera(manifest: Manifest, camera: ManifestCamera) -> Iterator[str]:
     yield "<h3>Missing of the time asked for</h3>"
     if camera.gaps:
         yield from _table(
-            ("From – to", "Cause"),
-            ((_both_times(gap.span), _text(gap.cause)) for gap in camera.gaps),
+            ("From – to", "Cause", "Detail"),
+            ((_both_times(gap.span), _text(gap.cause), _text(gap.detail)) for gap in camera.gaps),
             len(camera.gaps),
         )
     else:

@@ -78,9 +78,11 @@ class StoredZip:
     def finish(self) -> int:
         """Directory and fsync(2); the size of it all."""
         listed = directory(self._entries)
+        size_bytes = self._end + len(listed)
         _write_all(self._descriptor, listed, self._end)
+        os.ftruncate(self._descriptor, size_bytes)  # a header that could not be written may reach beyond
         os.fsync(self._descriptor)
-        return self._end + len(listed)
+        return size_bytes
 
     def close(self) -> None:
         os.close(self._descriptor)

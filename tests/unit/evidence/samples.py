@@ -137,7 +137,9 @@ async def make_package(
                 made_by="stream_copy",
             )
         )
-        gap = Missing(span=TimeSpan(START + 2 * STEP, START + 3 * STEP), cause="lost")
+        gap = Missing(
+            span=TimeSpan(START + 2 * STEP, START + 3 * STEP), cause="lost", detail="segment 7 was gone"
+        )
         done = await package.finish({export.cameras[0].id: [gap]})
     clip.unlink()
     return Made(out, done)

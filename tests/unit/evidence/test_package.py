@@ -77,7 +77,9 @@ async def test_what_the_manifest_says_of_an_original(tmp_path: Path) -> None:
     assert second.span is not None
     assert second.span.local_start == "2026-03-29T03:00:00+02:00"
     gate, yard = made.facts.manifest.cameras
-    assert [(gap.cause, gap.span.start) for gap in gate.gaps] == [("lost", START + 2 * STEP)]
+    assert [(gap.cause, gap.detail, gap.span.start) for gap in gate.gaps] == [
+        ("lost", "segment 7 was gone", START + 2 * STEP)
+    ]
     assert yard.gaps == ()
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cctv_storaged.evidence import verify
+from cctv_storaged.evidence.container import Entry, directory, local_header
 from cctv_storaged.evidence.keys import PublicKey
 from cctv_storaged.evidence.opened import NotAPackage, opened_package
 from tests.unit.evidence.samples import (
@@ -331,6 +333,22 @@ def test_files_that_lie_in_each_other_are_told(made: Made) -> None:
     raw[second + 42 : second + 46] = raw[first + 42 : first + 46]
     made.path.write_bytes(raw)
     assert "place of its own" in reasons(made.path)
+
+
+def test_bytes_hidden_between_two_files_are_told(made: Made) -> None:
+    """With headers and a directory that agree with each other, as any other program reads them."""
+    manifest, contents = made.facts.manifest, contents_of(made)
+    entries, raw = [], bytearray()
+    for name, each in contents.items():
+        span = next((file.span for file in manifest.files if file.path == name), None)
+        moment = manifest.created_at if span is None else span.start
+        size_bytes, crc32 = len(each), zlib.crc32(each)
+        entry = Entry(name=name, moment=moment, size_bytes=size_bytes, crc32=crc32, offset=len(raw))
+        entries.append(entry)
+        raw += local_header(entry) + each + (b"hidden" if len(entries) == 1 else b"")
+    made.path.write_bytes(raw + directory(entries))
+    assert contents_of(made) == contents
+    assert wrong(made.path) >= {("changed", name) for name in list(contents)[1:]}
 
 
 @pytest.mark.parametrize("more", [b"x", b"PK\x05\x06", bytes(100), b"\n" * 70_000])
