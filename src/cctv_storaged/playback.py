@@ -102,16 +102,5 @@ def lifetime(span: TimeSpan) -> timedelta:
 
 def _made(rows: Sequence[PlaybackRow], signed: Mapping[bytes, str], from_us: int) -> Playlist:
     pieces = list(shown(rows, of_tuple))
-    uris = _addresses(pieces)
-    if signed:
-        uris = [signed.get(piece[-1], uri) for piece, uri in zip(pieces, uris, strict=True)]
-    text = written(pieces, uris, from_us).encode()
+    text = written(pieces, signed, from_us).encode()
     return Playlist(text, hashlib.sha256(text).hexdigest(), any(piece[-1] in signed for piece in pieces))
-
-
-def _addresses(rows: Sequence[PlaybackRow]) -> list[str]:
-    """Of segments' bytes, from where the playlist is."""
-    return [
-        f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}/content.ts"
-        for digits in [row[-1].hex() for row in rows]
-    ]

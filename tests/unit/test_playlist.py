@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import accumulate, pairwise
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -52,7 +53,7 @@ def playlist(pieces: Sequence[Piece], from_s: float = 0) -> ReadPlaylist:
 
 
 def text_of(pieces: Sequence[Piece], from_s: float) -> str:
-    return written(pieces, names(pieces), T0_US + round(from_s * S))
+    return written(pieces, {each[5]: each[5].decode() for each in pieces}, T0_US + round(from_s * S))
 
 
 def names(pieces: Sequence[Piece]) -> list[str]:
@@ -87,6 +88,13 @@ def test_a_playlist_to_the_letter() -> None:
         "30-40.04\n"
         "#EXT-X-ENDLIST\n"
     )
+
+
+def test_a_segment_is_at_the_api_unless_it_is_elsewhere() -> None:
+    here, there = uuid4(), uuid4()
+    pieces = [piece(0, 10, name=here.bytes), piece(10, 20, name=there.bytes)]
+    read = read_playlist(written(pieces, {there.bytes: "https://store/key.ts?signed"}, T0_US).encode())
+    assert read.uris == [f"{here}/content.ts", "https://store/key.ts?signed"]
 
 
 def test_segments_are_independent_only_if_all_begin_with_a_key_frame() -> None:
