@@ -38,7 +38,7 @@ def layer_of(module: str) -> str:
         return "api"
     if top in COMPOSITION:
         return "daemon"
-    return "cli" if top.startswith("cli") or top == "__main__" else "service"
+    return "cli" if top in {"cli", "__main__"} or top.startswith("cli_") else "service"
 
 
 def room_of(module: str) -> str:

@@ -322,7 +322,7 @@ def _add(spans: list[TimeSpan], start: datetime, end: datetime) -> None:
 
 def _with_time(stream: StreamMap | None) -> StreamMap:
     if stream is None or stream.main is None or stream.start is None:
-        raise NotASegment("no_stream", "no picture or sound with a time is in it")
+        raise NotASegment("no_program", "no picture or sound with a time is in it")
     return stream
 
 
