@@ -50,7 +50,8 @@ CREATE TABLE segment (
     stream_print BLOB,                         -- of what a decoder must be told when it changes
     UNIQUE (folder_no, name, size_bytes, mtime_ns)
 ) STRICT;
-CREATE INDEX segment_by_time ON segment (camera_no, start_us, no, end_us);
+CREATE INDEX segment_by_time ON segment (camera_no, start_us, no, end_us,
+    source_state, flags, stream_ticks, stream_print, id); -- all of a playlist: rows of many cameras lie far apart
 CREATE INDEX segment_at_source ON segment (folder_no, name, size_bytes, mtime_ns, device, inode)
     WHERE source_state IN ('present', 'pruning'); -- what a scan finds, though ten times as many were there once
 CREATE INDEX segment_to_catalogue ON segment (no) WHERE catalogued = 0 AND sha256 IS NOT NULL;

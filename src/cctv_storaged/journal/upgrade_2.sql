@@ -1,6 +1,9 @@
 -- Playback needs to know whether one segment's stream goes on in the next.
 ALTER TABLE segment ADD COLUMN stream_ticks INTEGER;
 ALTER TABLE segment ADD COLUMN stream_print BLOB;
+DROP INDEX segment_by_time;
+CREATE INDEX segment_by_time ON segment (camera_no, start_us, no, end_us,
+    source_state, flags, stream_ticks, stream_print, id); -- all of a playlist: rows of many cameras lie far apart
 
 -- Exports are jobs that outlive the process.
 CREATE TABLE export (                          -- clips and packages made on request

@@ -63,3 +63,16 @@ async def test_the_nearest_footage_is_known_on_both_sides(journal: Journal) -> N
     assert (nearby.before, nearby.after) == (span(8).end, None)
     nearby = await journal.playback.nearby(uuid4(), span(5))
     assert (nearby.before, nearby.after) == (None, None)
+
+
+async def test_a_playlist_is_read_from_the_index_alone(journal: Journal) -> None:
+    """The rows of one camera lie apart as the segments of many come in turn: a day would be 8640 reads."""
+    await record(journal, new(0))
+    seen: list[str] = []
+    await journal._store.read(lambda db: db.set_trace_callback(seen.append))
+    await journal.playback.rows(GATE.id, HOUR)
+    await journal._store.read(lambda db: db.set_trace_callback(None))
+    (query,) = [statement for statement in seen if "stream_ticks" in statement]
+    plan = await journal._store.read(lambda db: db.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
+    assert any("USING COVERING INDEX segment_by_time" in row[3] for row in plan)
+    assert not any("TEMP B-TREE" in row[3] for row in plan)
