@@ -30,7 +30,9 @@ def rights(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_first_start_makes_a_key_that_only_its_owner_reads(tmp_path: Path) -> None:
+def test_the_first_start_makes_a_key_that_only_its_owner_reads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     previous = os.umask(0)
     try:
         key = HostKey(tmp_path).current()
@@ -38,6 +40,7 @@ def test_the_first_start_makes_a_key_that_only_its_owner_reads(tmp_path: Path) -
         os.umask(previous)
     assert os.listdir(tmp_path) == [KEY_FILE]
     assert rights(tmp_path / KEY_FILE) == 0o600
+    assert caplog.text == ""  # it was never anything else
     assert key.public.has_signed(key.sign(b"said"), b"said")
     assert not key.public.has_signed(key.sign(b"said"), b"never said")
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from cctv_storaged.evidence.facts import OpenOriginal, WorkingCopy
 from cctv_storaged.evidence.listing import TAIL_BYTES, bounds, listed
 from cctv_storaged.evidence.manifest import FileRole
 from cctv_storaged.evidence.package import package_at
+from cctv_storaged.evidence.stored import StoredZip
 from cctv_storaged.model import TimeSpan
 from tests.unit.evidence.samples import (
     GATE,
@@ -116,6 +118,7 @@ async def test_an_original_that_fails_leaves_no_trace(
     async with package_at(tmp_path / "again.zip", facts(), KEY) as package:
         with pytest.raises((PackageError, ObjectMissing, OSError), match=told):
             await package.add_original(failing)
+        assert (tmp_path / "again.zip.unfinished").stat().st_size == 0
         await package.add_original(original(GATE, 0, b"first"))
         with pytest.raises((PackageError, ObjectMissing, OSError), match=told):
             await package.add_original(failing)
@@ -172,6 +175,34 @@ async def test_a_cancelled_package_leaves_nothing(tmp_path: Path) -> None:
     making = asyncio.create_task(make())
     await reading.wait()
     making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_cancelled_package_waits_for_the_thread_that_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the thread would write into a file that is closed, or into whatever is open under its number."""
+    writing, go_on = threading.Event(), threading.Event()
+    write = StoredZip.write
+
+    def slowly(self: StoredZip, block: bytes) -> None:
+        writing.set()
+        assert go_on.wait(30)
+        write(self, block)
+
+    async def make() -> None:
+        async with package_at(tmp_path / "package.zip", facts(), KEY) as package:
+            await package.add_original(original(GATE, 0, b"first"))
+
+    monkeypatch.setattr(StoredZip, "write", slowly)
+    making = asyncio.create_task(make())
+    assert await asyncio.to_thread(writing.wait, 30)
+    making.cancel()
+    done, _ = await asyncio.wait([making], timeout=0.1)
+    assert not done
+    go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await making
     assert os.listdir(tmp_path) == []

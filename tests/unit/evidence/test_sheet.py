@@ -53,7 +53,8 @@ async def test_it_tells_who_why_what_and_when(tmp_path: Path) -> None:
     told = shown(sheet_in(made))
     for fact in (
         "2026-0815", "break-in at the gate", "j.doe", "nvr-01", "cctv-storaged test, ffmpeg 7.1",
-        "Europe/Berlin", KEY.public.fingerprint, "Camera Gate", "Camera Yard", "lost", "segment 7 was gone", "partial",
+        "Europe/Berlin", KEY.public.fingerprint, "Camera Gate", "Camera Yard", "lost", "segment 7 was gone",
+        "partial",
         "2026-03-29T00:59:50Z", "2026-03-29T01:59:50+01:00", "2026-03-29T03:00:20+02:00", "synchronized",
         "its SHA-256 was first taken for this package", "gate/2026-03-29/0.ts", "cctv-storaged verify",
     ):  # fmt: skip
