@@ -107,7 +107,7 @@ class Parts:
     cataloguing: Cataloguing | None
     pruner: Pruner
     remover: Remover
-    thumbnailing: Thumbnailing | None
+    thumbnailing: Thumbnailing
     exporting: Exporting
     health: Health
     gauges: Gauges
@@ -193,8 +193,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     pruner = Pruner(journal, backends, clock, metrics, rules, foundation.hub)
     reader = Reader(backends, metrics, pruner.pins, _doubt(foundation, deliveries))
     thumbnails = await _thumbnails(stack, foundation, reader)
-    if settings.thumbnails.on_ingest:
-        drawing.append(Thumbnailing(thumbnails, clock, metrics))
+    drawing.append(Thumbnailing(thumbnails, clock, metrics, on_ingest=settings.thumbnails.on_ingest))
     remover = Remover(
         journal, backends, clock, metrics, foundation.hub, deliveries, pruner.pins, thumbnails.forget
     )
@@ -234,7 +233,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         cataloguing=cataloguing,
         pruner=pruner,
         remover=remover,
-        thumbnailing=drawing[0] if drawing else None,
+        thumbnailing=drawing[0],
         exporting=exporting,
         health=health,
         gauges=Gauges(
@@ -248,9 +247,7 @@ async def _clips(stack: AsyncExitStack, foundation: Foundation, reader: Reader) 
     settings = foundation.settings
     cache = ClipCache(settings.data_dir / "cache" / "clips", settings.playback.cache)
     await cache.open()
-    clips = Clips(
-        Gathering(foundation.journal, reader), cache, foundation.metrics, settings.capacity.reserve
-    )
+    clips = Clips(Gathering(foundation.journal, reader), cache, foundation.metrics, settings.capacity.reserve)
     stack.push_async_callback(clips.close)
     return clips
 
@@ -286,6 +283,10 @@ def _ingest(foundation: Foundation, deliveries: list[Delivery], drawing: list[Th
         for each in drawing:
             each.offer(segment)
 
+    def overwritten(segment: Segment) -> None:
+        for each in drawing:
+            each.overwritten(segment)
+
     context = IngestContext(
         journal=foundation.journal,
         backends=foundation.backend_names,
@@ -293,7 +294,7 @@ def _ingest(foundation: Foundation, deliveries: list[Delivery], drawing: list[Th
         metrics=foundation.metrics,
         hub=foundation.hub,
     )
-    return Ingest(context, registered)
+    return Ingest(context, registered, on_overwritten=overwritten)
 
 
 def _watches(foundation: Foundation, ingest: Ingest, cameras: CameraBook) -> tuple[RootWatch, ...]:

@@ -85,8 +85,7 @@ class Daemon:
             yield watch.run()
         for delivery in parts.deliveries:
             yield delivery.run()
-        if parts.thumbnailing is not None:
-            yield parts.thumbnailing.run()
+        yield parts.thumbnailing.run()
         yield parts.exporting.run()
         if parts.cataloguing is not None:
             yield parts.cataloguing.run()

@@ -80,10 +80,16 @@ class Ingest:
     """
 
     def __init__(
-        self, context: IngestContext, on_registered: Callable[[Segment], None], threads: int = 2
+        self,
+        context: IngestContext,
+        on_registered: Callable[[Segment], None],
+        threads: int = 2,
+        on_overwritten: Callable[[Segment], None] | None = None,
     ) -> None:
+        """`on_overwritten` is called for a version that other bytes took the place of."""
         self._context = context
         self._on_registered = on_registered
+        self._on_overwritten = on_overwritten
         self._told: set[tuple[str, str]] = set()
         self._ahead_told: dict[UUID, float] = {}  # when it was told of a camera, monotonic
         self._threads_a_root = threads
@@ -157,6 +163,8 @@ class Ingest:
         recorded = await context.journal.segments.record(new, context.backends, context.clock.now())
         if recorded.lost is not None and recorded.replaced is not None:
             self._tell_loss(recorded.replaced, recorded.lost)
+        if recorded.replaced is not None and self._on_overwritten is not None:
+            self._on_overwritten(recorded.replaced)
         if recorded.created:
             self._tell_registered(recorded.segment)
         return recorded
@@ -209,6 +217,8 @@ class Ingest:
         done = await context.journal.segments.set_aside(source, reason, detail, self._now())
         if done.lost is not None:
             self._tell_loss(done.lost, done.lost.span)
+            if self._on_overwritten is not None:
+                self._on_overwritten(done.lost)
         if not done.news:
             return  # told already
         log.warning("file set aside (%s): %s: %s", reason, source.path, done.detail)

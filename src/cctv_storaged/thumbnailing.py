@@ -24,20 +24,30 @@ SHARE = 0.1
 class Thumbnailing:
     """`offer` what was registered; `run` makes the pictures."""
 
-    def __init__(self, thumbnails: Thumbnails, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, thumbnails: Thumbnails, clock: Clock, metrics: Metrics, *, on_ingest: bool = True
+    ) -> None:
+        """Without `on_ingest` nothing is drawn unasked."""
         self._thumbnails = thumbnails
         self._clock = clock
         self._metrics = metrics
+        self._on_ingest = on_ingest
         self._waiting: deque[Segment] = deque()
         self._wake = asyncio.Event()
 
     def offer(self, segment: Segment) -> None:
         """Takes its turn before those that wait; the one that waits longest may fall out."""
+        if not self._on_ingest:
+            return
         self._waiting.append(segment)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
             self._metrics.thumbnails_skipped.inc()
         self._wake.set()
+
+    def overwritten(self, segment: Segment) -> None:
+        """The recorder wrote other bytes in the segment's place."""
+        self._thumbnails.overwritten(segment)
 
     async def run(self) -> None:
         """Until cancelled."""

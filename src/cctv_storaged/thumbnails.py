@@ -85,7 +85,7 @@ class Thumbnails:
         self._places = asyncio.Semaphore(AT_ONCE)
         self._locks = ObjectLocks()  # by segment: a put and a deletion must not cross
         self._making: dict[object, asyncio.Task[Any]] = {}
-        self._shelving: set[asyncio.Task[bool]] = set()
+        self._working: set[asyncio.Task[object]] = set()  # on the shelf, while nobody waits for it
         self._refused = Memory[UUID | Name, tuple[str, float]](MOST_REMEMBERED)  # why, and until when
         self._frames = Memory[tuple[UUID, int], int](
             MOST_REMEMBERED
@@ -93,7 +93,7 @@ class Thumbnails:
 
     async def close(self) -> None:
         """Ends what is under way."""
-        tasks = (*self._making.values(), *self._shelving)
+        tasks = (*self._making.values(), *self._working)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -134,6 +134,10 @@ class Thumbnails:
         await self._cache.drop(segment.id)
         async with self._locks.hold(str(segment.id)):
             await self._shelf.delete(segment)
+
+    def overwritten(self, segment: Segment) -> None:
+        """Other bytes took its place: if that was the end of the segment, its pictures go, if they can."""
+        self._soon(self._forget_if_gone(segment))
 
     # -- finding ------------------------------------------------------------------------------------
 
@@ -223,15 +227,22 @@ class Thumbnails:
 
     def _shelve_soon(self, segment: Segment, jpeg: bytes) -> None:
         """Nobody who asked waits for it; where many do, some are made again another time."""
-        if len(self._shelving) < MOST_SHELVING:
-            task = asyncio.create_task(self._shelve(segment, jpeg))
-            self._shelving.add(task)
-            task.add_done_callback(self._shelved)
+        if len(self._working) < MOST_SHELVING:
+            self._soon(self._shelve(segment, jpeg))
 
-    def _shelved(self, task: asyncio.Task[bool]) -> None:
-        self._shelving.discard(task)
+    async def _forget_if_gone(self, segment: Segment) -> None:
+        if await self._journal.segments.by_id(segment.id) is None:
+            await self.forget(segment)
+
+    def _soon(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._working.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("thumbnail not shelved: %s: %s", type(error).__name__, error)
+            log.warning("shelving a thumbnail: %s: %s", type(error).__name__, error)
 
     async def _shelve(self, segment: Segment, jpeg: bytes) -> bool:
         async with self._locks.hold(str(segment.id)):

@@ -336,6 +336,16 @@ async def test_a_deletion_takes_every_picture_along(host: Host) -> None:
     assert (await board(host, "jpg", 0, 10, tiles="4")).status == 404
 
 
+async def test_a_version_that_was_overwritten_before_its_delivery_takes_its_picture_along(host: Host) -> None:
+    segment = await added(host, clock_ts())
+    await own(host, segment)
+    await until(lambda: _any(shelved(host)))
+    again = await added(host, clock_ts(first=5))
+    assert again["id"] != segment["id"]
+    await until(lambda: _none(shelved(host) | kept(host)))
+    assert second_shown((await own(host, again)).body) == 5
+
+
 async def test_a_shelf_that_is_away_keeps_no_footage_and_no_thumbnail_for_ever(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,7 +394,6 @@ async def test_a_picture_under_way_while_its_segment_is_deleted_stays_nowhere(
 
 
 async def test_a_new_segment_has_its_picture_before_anybody_asks(host: Host) -> None:
-    assert host.parts.thumbnailing is not None
     host.tasks.append(asyncio.create_task(host.parts.thumbnailing.run()))
     segment = await added(host, clock_ts(first=8))
     await until(lambda: _any(shelved(host)))
@@ -396,8 +405,9 @@ async def test_a_new_segment_has_its_picture_before_anybody_asks(host: Host) -> 
 
 async def test_where_it_is_switched_off_none_is_made_unasked(tmp_path: Path) -> None:
     async with running(tmp_path, {"thumbnails": {"on_ingest": False}}) as host:
-        assert host.parts.thumbnailing is None
-        assert second_shown((await own(host, await added(host, clock_ts()))).body) == 0
+        segment = await added(host, clock_ts())
+        assert not host.parts.thumbnailing._waiting
+        assert second_shown((await own(host, segment)).body) == 0
 
 
 # -- storyboards ----------------------------------------------------------------------------------------
@@ -494,3 +504,7 @@ async def test_a_span_without_footage_has_no_storyboard_and_says_where_some_is(h
 
 async def _any(found: set[Any]) -> bool:
     return bool(found)
+
+
+async def _none(found: set[Any]) -> bool:
+    return not found
