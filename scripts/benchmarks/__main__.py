@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from scripts.benchmarks import api, idle, ingest, scan, upload
+from scripts.benchmarks import api, idle, ingest, media, scan, upload
 from scripts.benchmarks.machine import load, machine_facts
 from scripts.benchmarks.report import as_text, write_page
 from scripts.benchmarks.results import Result, Sample, Table, keep, kept
@@ -61,6 +61,16 @@ def _api(options: Options) -> Outcome:
     return Outcome(about=api.ABOUT, tables=api.tables(measured), samples=api.samples(measured))
 
 
+def _media(options: Options) -> Outcome:
+    measured = media.measure(media.QUICK if options.quick else media.WHOLE, options.repetitions, _say)
+    return Outcome(
+        about=media.ABOUT,
+        tables=media.tables(measured),
+        samples=media.samples(measured),
+        versions=media.versions(),
+    )
+
+
 def _idle(options: Options) -> Outcome:
     measured = idle.measure(20 if options.quick else 60, options.repetitions, _say)
     return Outcome(about=idle.ABOUT, tables=idle.tables(measured), samples=idle.samples(measured))
@@ -71,6 +81,7 @@ BENCHMARKS: dict[str, Callable[[Options], Outcome]] = {
     "ingest": _ingest,
     "scan": _scan,
     "api": _api,
+    "media": _media,
     "idle": _idle,
 }
 

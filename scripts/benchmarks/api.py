@@ -1,6 +1,5 @@
 """How soon the API answers: registering a segment, and a page of a hundred out of very many."""
 
-import contextlib
 import http.client
 import json
 import random
@@ -11,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from uuid import UUID
 
 from cctv_storaged.clock import rfc3339, to_us
 from cctv_storaged.model import camera_id_for
 from scripts.benchmarks import fakerecorder
+from scripts.benchmarks.asking import Client, client
 from scripts.benchmarks.filling import filling
 from scripts.benchmarks.footage import FIRST, SMALL, signed, small_film
 from scripts.benchmarks.host import Host, Settings, recorder, started
@@ -28,7 +28,6 @@ SEGMENT = timedelta(seconds=10)
 PAGE = 100
 WARM_UP = 50
 RATE = 50.0
-PREFIX = "/api/v1/storage"
 ABOUT = (
     "One client with one kept connection, one request after the other; the clock runs from before the"
     " request is sent until the answer is read. The journal is filled by SQL (see"
@@ -106,10 +105,10 @@ def samples(measured: Sequence[Measured]) -> tuple[Sample, ...]:
 
 
 def _quiet(bench: Bench) -> Iterator[Measured]:
-    with _client(bench.host.daemon.url) as ask:
+    with client(bench.host.daemon.url) as asking:
         posted = list(_bodies(bench, "quiet"))
-        yield _measured(bench, "list", _lists(bench, ask))
-        yield _measured(bench, "register", _posts(ask, posted))
+        yield _measured(bench, "list", _lists(bench, asking))
+        yield _measured(bench, "register", _posts(asking, posted))
 
 
 def _busy(bench: Bench) -> Iterator[Measured]:
@@ -120,14 +119,14 @@ def _busy(bench: Bench) -> Iterator[Measured]:
     seconds = max(10.0, bench.requests * 0.02)
     recordings = bench.folder / "recordings"
     with (
-        _client(bench.host.daemon.url) as ask,
+        client(bench.host.daemon.url) as asking,
         fakerecorder.recording(recordings, film, RATE, seconds, ledger),
     ):
         time.sleep(1)
         ends = time.monotonic() + seconds - 2
-        lists = _until(_lists(bench, ask), time.monotonic() + (seconds - 2) / 2)
+        lists = _until(_lists(bench, asking), time.monotonic() + (seconds - 2) / 2)
         yield _measured(bench, "list", lists, busy=True)
-        yield _measured(bench, "register", _until(_posts(ask, posted), ends), busy=True)
+        yield _measured(bench, "register", _until(_posts(asking, posted), ends), busy=True)
 
 
 def _until(latencies: Iterator[float], end: float) -> Iterator[float]:
@@ -149,28 +148,8 @@ def _measured(bench: Bench, what: str, latencies: Iterator[float], *, busy: bool
 
 # Requests
 
-Ask = Callable[[str, str, bytes | None], tuple[int, bytes, float]]
 
-
-@contextlib.contextmanager
-def _client(url: str) -> Iterator[Ask]:
-    """A function that sends a request and gives back status, body and the seconds it took."""
-    where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
-    headers = {"Content-Type": "application/json"}
-
-    def ask(method: str, path: str, body: bytes | None) -> tuple[int, bytes, float]:
-        begun = time.perf_counter()
-        connection.request(method, PREFIX + path, body=body, headers=headers if body else {})
-        answer = connection.getresponse()
-        data = answer.read()
-        return answer.status, data, time.perf_counter() - begun
-
-    with contextlib.closing(connection):
-        yield ask
-
-
-def _lists(bench: Bench, ask: Ask) -> Iterator[float]:
+def _lists(bench: Bench, asking: Client) -> Iterator[float]:
     chance = random.Random(bench.rows)
     length_s = bench.rows // CAMERAS * int(SEGMENT.total_seconds())
     for _ in range(bench.requests + WARM_UP):
@@ -178,15 +157,15 @@ def _lists(bench: Bench, ask: Ask) -> Iterator[float]:
         span = {"start": rfc3339(start), "end": rfc3339(start + timedelta(hours=1))}
         camera = camera_id_for(HOST, f"many{chance.randrange(CAMERAS)}")
         query = urlencode({**span, "limit": PAGE})
-        status, data, took_s = ask("GET", f"/segments/{camera}?{query}", None)
+        status, data, took_s = asking.ask("GET", f"/segments/{camera}?{query}", None)
         if status != http.client.OK or not json.loads(data)["segments"]:
             raise RuntimeError(f"a list answered {status}: {data[:500]!r}")
         yield took_s
 
 
-def _posts(ask: Ask, bodies: Sequence[bytes]) -> Iterator[float]:
+def _posts(asking: Client, bodies: Sequence[bytes]) -> Iterator[float]:
     for body in bodies:
-        status, data, took_s = ask("POST", "/segments", body)
+        status, data, took_s = asking.ask("POST", "/segments", body)
         if status != http.client.CREATED:
             raise RuntimeError(f"a registration answered {status}: {data[:500]!r}")
         yield took_s

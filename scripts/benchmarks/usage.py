@@ -1,5 +1,6 @@
 """What a process takes: CPU seconds and resident memory, as the kernel counts them."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -42,8 +43,17 @@ def run_measured(argv: Sequence[str], environ: Mapping[str, str], scratch: Path)
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a running process so far, with its reaped children (proc(5))."""
+    return sum(_cpu_fields(pid)) / _TICKS_PER_S
+
+
+def children_cpu_seconds(pid: int) -> float:
+    """Of its reaped children alone."""
+    return sum(_cpu_fields(pid)[2:]) / _TICKS_PER_S
+
+
+def _cpu_fields(pid: int) -> list[int]:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15]) / _TICKS_PER_S
+    return [int(field) for field in fields[11:15]]
 
 
 def peak_bytes(pid: int) -> int:
@@ -51,8 +61,22 @@ def peak_bytes(pid: int) -> int:
     return _status_bytes(pid, "VmHWM")
 
 
+def forget_peak(pid: int) -> None:
+    """`peak_bytes` counts from now on (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def resident_bytes(pid: int) -> int:
     return _status_bytes(pid, "VmRSS")
+
+
+def child_pids(pid: int) -> list[int]:
+    """The children it has now, whichever of its threads made them."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def _status_bytes(pid: int, name: str) -> int:
