@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cctv_storaged.clock import MICROSECOND
+from cctv_storaged.errors import MediaUnusable
 from cctv_storaged.model import Segment
 from cctv_storaged.mpegts.seek import (
     KeyFrame,
@@ -19,6 +20,8 @@ from cctv_storaged.reading import Reader
 STRETCH_BYTES = 512 * 1024
 """Least that is fetched: what is asked for next mostly lies beside it, and each request has its price."""
 MOST_KEPT = 16 * 2**20
+MOST_READ = 96 * 2**20
+"""Of one segment for one picture. An hour without a key frame would be read through twice."""
 _TICKS_IN, _US_IN = 9, 100  # 100 µs are 9 ticks of 90 kHz
 
 
@@ -37,10 +40,14 @@ class Footage:
         self._reader = reader
         self._segment = segment
         self._stretches: list[tuple[int, bytes]] = []
+        self._fetched_bytes = 0
         self._map: StreamMap | None = None
 
     async def first(self) -> Shown | None:
-        """Its first key frame; None where it has none. Raises NotASegment, and what `Reader` raises."""
+        """Its first key frame; None where it has none.
+
+        Raises NotASegment, MediaUnusable, and what `Reader` raises.
+        """
         stream = await self._stream()
         return self._shown(stream, await key_frame_after(self._read, stream))
 
@@ -83,6 +90,9 @@ class Footage:
         wanted = min(max(length, STRETCH_BYTES), self._segment.size_bytes - offset)
         if wanted <= 0:
             return b""
+        self._fetched_bytes += wanted
+        if self._fetched_bytes > MOST_READ:
+            raise MediaUnusable(f"no key frame within {MOST_READ // 2**20} MiB")
         async with self._reader.open(self._segment, offset, wanted) as blocks:
             data = b"".join([block async for block in blocks])
         if sum(len(held) for _, held in self._stretches) + len(data) > MOST_KEPT:

@@ -197,7 +197,7 @@ class Thumbnails:
     async def _found(self, segment: Segment, looking: Coroutine[Any, Any, Shown | None]) -> Shown | None:
         try:
             return await looking
-        except NotASegment as exc:
+        except (NotASegment, MediaUnusable) as exc:
             raise self._refusal(segment.id, segment.id, str(exc)) from exc
 
     def _required(self, segment: Segment, shown: Shown | None) -> Shown:

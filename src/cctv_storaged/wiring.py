@@ -129,7 +129,9 @@ def _shelf(settings: Settings, word: str) -> Shelf:
             return PresigningShelf(place, partial(_s3, settings, _shelf_store(place)))
         case _:
             folder = str(settings.filesystem.path / word)
-            place = ShelfPlace(name=settings.backend, location=folder, prefix=f"{word}/", own_bucket=False)
+            place = ShelfPlace(
+                name=settings.backend, location=folder, prefix=f"{word}/", own_bucket=False, swept=False
+            )
             return Shelf(place, partial(_filesystem, settings, SHELF_THREADS))
 
 
@@ -139,7 +141,7 @@ def _bucket_place(kind: BackendKind, block: Minio | S3, word: str) -> ShelfPlace
     bucket = buckets.pop(word) or block.bucket_recordings
     own = bucket not in (block.bucket_recordings, *buckets.values())
     prefix = block.prefix if own else f"{block.prefix}{word}/"
-    return ShelfPlace(name=kind, location=bucket, prefix=prefix, own_bucket=own)
+    return ShelfPlace(name=kind, location=bucket, prefix=prefix, own_bucket=own, swept=True)
 
 
 def _shelf_store(place: ShelfPlace) -> StoreSettings:

@@ -181,6 +181,27 @@ async def test_without_a_bucket_of_its_own_a_shelf_is_a_folder(
         assert await fetched(url) == (200, DATA)
 
 
+@pytest.mark.parametrize("own_bucket", [True, False])
+async def test_what_an_interrupted_export_left_is_swept_and_nothing_else(
+    own_bucket: bool, tmp_path: Path, seaweed_bucket: Bucket, file: Path
+) -> None:
+    name = seaweed_bucket.name
+    buckets = {"bucket_recordings": name, **({"bucket_exports": f"{name}-own"} if own_bucket else {})}
+    settings = settings_for("s3", tmp_path, seaweed_bucket.server, **buckets)
+    async with shelves_of(tmp_path, settings) as shelves:
+        await shelve(shelves.exports, file, KEY, {})
+        client: Any = shelves.exports._backend._client  # type: ignore[union-attr]
+        prefix = "" if own_bucket else "exports/"
+        client.begin_upload(f"{prefix}7/clip.mp4", {})
+        recordings = store("s3", seaweed_bucket.server.endpoint, name)
+        recordings._client.begin_upload("3f0c/recorded.ts", {})
+        assert await shelves.exports.sweep(3600) == 0
+        assert await shelves.exports.sweep(-60) == 1
+        left = {upload.key for upload in recordings._client.uploads("")}
+        await recordings.close()
+    assert left == {"3f0c/recorded.ts"}
+
+
 async def test_a_file_written_to_is_not_shelved(
     shelves: Shelves, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

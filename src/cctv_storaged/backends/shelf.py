@@ -37,7 +37,8 @@ class ShelfPlace:
     name: str  # of the backend: MINIO, S3, FILESYSTEM
     location: str  # bucket or folder, for people and metric labels
     prefix: str  # put before every path: "" or ending in "/"
-    own_bucket: bool  # made where it is missing, and swept by the shelf itself
+    own_bucket: bool  # made where it is missing
+    swept: bool  # by the shelf; else with the recordings, whose folder it is in
 
 
 class Shelf:
@@ -98,11 +99,8 @@ class Shelf:
             await backend.delete(self._key(path))
 
     async def sweep(self, older_than_s: float) -> int:
-        """Only what this process uses: an export that was interrupted goes on and opens the shelf again.
-
-        What lies in the recordings' folder is swept with it.
-        """
-        if self._backend is None or not self._place.own_bucket:
+        """Only what this process uses: an export that was interrupted goes on and opens the shelf again."""
+        if self._backend is None or not self._place.swept:
             return 0
         with suppress(ObjectMissing), self._nothing_without_bucket(""):
             return await self._backend.sweep(older_than_s)

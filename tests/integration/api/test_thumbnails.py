@@ -212,6 +212,17 @@ async def test_what_no_picture_can_be_made_of_is_told_and_not_tried_again(host: 
     assert not shelved(host)
 
 
+async def test_footage_without_a_key_frame_is_not_read_through_for_ever(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cctv_storaged.keyframes.MOST_READ", 2**20)
+    head = cached_ts(seconds=2, gop=100, bitrate="8M").read_bytes()
+    start = len(head) // 2 // 188 * 188
+    address = await added_unseen(host, head[start:] * 3)
+    reply = await host.get(f"{address}/thumbnail.jpg")
+    assert (reply.status, "no key frame within 1 MiB" in reply.json["detail"]) == (404, True)
+
+
 async def test_without_ffmpeg_every_picture_is_refused_with_the_remedy(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
