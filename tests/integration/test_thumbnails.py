@@ -15,6 +15,9 @@ from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import FileIdentity, Segment, SourceFile, SourceState, TimeSpan
 from cctv_storaged.picturecache import Name, PictureCache
 from cctv_storaged.thumbnailing import MOST_WAITING, SHARE, Thumbnailing
+from tests.clockfootage import clock_ts, second_shown
+from tests.daemon import Daemon, wait_until
+from tests.fakes.fakecam import FakeCam, write_direct
 
 T0 = datetime(2026, 3, 5, 12, tzinfo=UTC)
 IDENTITY = FileIdentity(device=1, inode=1, size_bytes=1, mtime_ns=1)
@@ -226,3 +229,29 @@ async def test_one_odd_segment_does_not_end_it(rests: list[float]) -> None:
     drawing = Drawing(failures)
     await drained(waiting(drawing, Metrics(), 6), drawing, 6)
     assert sorted(drawing.drawn) == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_daemon_draws_as_segments_come_and_a_kill_costs_no_picture(daemon: Daemon) -> None:
+    cam = FakeCam(
+        daemon.recordings, "gate", clock_ts(first=3, seconds=2).read_bytes(), daemon.folder / "aside"
+    )
+    daemon.start()
+    for _ in range(3):
+        cam.write(write_direct)
+    segments = daemon.wait_delivered(3)
+    shelf = daemon.store / "thumbnails"
+    wait_until(lambda: len(list(shelf.rglob("*.jpg"))) == 3, "every segment has its thumbnail")
+    paths = [f"/segments/{each['camera_id']}/{each['id']}/thumbnail.jpg" for each in segments]
+    before = [daemon.request("GET", path)[1] for path in paths[:2]]
+    assert [second_shown(jpeg) for jpeg in before] == [3, 3]
+    daemon.kill()
+    daemon.start()
+    assert [daemon.request("GET", path)[1] for path in paths[:2]] == before
+    assert second_shown(daemon.request("GET", paths[2])[1]) == 3
+    assert daemon.metric("storage_thumbnails_served_total", origin="cache") == 2
+    assert daemon.metric("storage_thumbnails_served_total", origin="shelf") == 1
+    assert daemon.metric("storage_thumbnails_made_total", occasion="request") == 0
+    for segment in segments:
+        daemon.request("DELETE", f"/segments/{segment['camera_id']}/{segment['id']}")
+    wait_until(lambda: not list(shelf.rglob("*.jpg")), "the thumbnails go with their segments")
+    assert not list((daemon.data_dir / "cache" / "thumbnails").rglob("*.jpg"))
