@@ -19,9 +19,7 @@ BLACK = b"\0" * (TILE_WIDTH * TILE_HEIGHT) + b"\x80" * (TILE_WIDTH * TILE_HEIGHT
 _ONE_THREAD = ("-threads", "1", "-filter_threads", "1")
 _AS_JPEG = ("-frames:v", "1", "-c:v", "mjpeg", "-flags:v", "+bitexact", *_ONE_THREAD, "-f", "mjpeg", "pipe:1")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_SIZED = frozenset(
-    {0xC0, 0xC1, 0xC2}
-)  # start of frame: baseline, extended, progressive (ITU-T T.81)
+_SIZED = frozenset({0xC0, 0xC1, 0xC2})  # start of frame: baseline, extended, progressive (ITU-T T.81)
 
 
 async def jpeg_of(stream: bytes, width: int) -> bytes:
