@@ -35,7 +35,8 @@ class Gathering:
         @asynccontextmanager
         async def opened(start: int, length: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
             segment = await self.present(row.segment_id)
-            async with self._reader.open(segment, start, length) as blocks:
+            whole = length is None  # else a look for a key frame
+            async with self._reader.open(segment, start, length, counted=whole) as blocks:
                 yield blocks
 
         return Piece(name=str(row.segment_id), span=row.span, size_bytes=row.size_bytes, open=opened)

@@ -93,7 +93,7 @@ class Footage:
         self._fetched_bytes += wanted
         if self._fetched_bytes > MOST_READ:
             raise MediaUnusable(f"no key frame within {MOST_READ // 2**20} MiB")
-        async with self._reader.open(self._segment, offset, wanted) as blocks:
+        async with self._reader.open(self._segment, offset, wanted, counted=False) as blocks:
             data = b"".join([block async for block in blocks])
         if sum(len(held) for _, held in self._stretches) + len(data) > MOST_KEPT:
             self._stretches.clear()

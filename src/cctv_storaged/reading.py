@@ -57,28 +57,31 @@ class Reader:
 
     @asynccontextmanager
     async def open(
-        self, segment: Segment, start: int = 0, length: int | None = None
+        self, segment: Segment, start: int = 0, length: int | None = None, *, counted: bool = True
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes from `start`, `length` of them or to the end.
 
         Raises NotFound with nothing to read from, and the last backend's error if all of them failed.
         """
-        async with self.opened(segment, start, length) as opened:
+        async with self.opened(segment, start, length, counted=counted) as opened:
             yield opened.blocks
 
     @asynccontextmanager
     async def opened(
-        self, segment: Segment, start: int = 0, length: int | None = None
+        self, segment: Segment, start: int = 0, length: int | None = None, *, counted: bool = True
     ) -> AsyncIterator[Opened]:
-        """As `open`, and from where the bytes come."""
+        """As `open`, and from where the bytes come. Not `counted`: one look of several into a segment."""
         with self._pins.reading(segment.id):
             async with AsyncExitStack() as stack:
                 end = segment.size_bytes if length is None else start + length
                 blocks = await self._source(stack, segment, start, end)
                 if blocks is not None:
-                    yield Opened(SOURCE, blocks)
+                    opened = Opened(SOURCE, blocks)
                 else:
-                    yield await self._copy(stack, segment, start, end)
+                    opened = await self._copy(stack, segment, start, end)
+                if counted:
+                    self._metrics.segments_retrieved.labels(opened.read_from).inc()
+                yield opened
 
     async def _source(
         self, stack: AsyncExitStack, segment: Segment, start: int, end: int
@@ -94,7 +97,6 @@ class Reader:
             return None
         if not same_version(segment.source.identity, source.identity):
             return None
-        self._metrics.segments_retrieved.labels(SOURCE).inc()
         return _blocks(source, start, end)
 
     async def _copy(self, stack: AsyncExitStack, segment: Segment, start: int, end: int) -> Opened:
@@ -108,7 +110,6 @@ class Reader:
                 if isinstance(exc, ObjectMissing | ObjectMismatch):
                     await self._doubt(segment, backend.name, str(exc))
             else:
-                self._metrics.segments_retrieved.labels(backend.name).inc()
                 whole = start == 0 and end == segment.size_bytes
                 proven = self._proven(blocks, segment, backend.name) if whole else blocks
                 return Opened(backend.name, proven)

@@ -73,7 +73,7 @@ def clock_state(store_offset_ms: int | None = None) -> ManifestClock:
 
 
 def kernel_clock() -> KernelClock | None:
-    """adjtimex(2) with no mode, which only reads; None where that is not allowed (ProtectClock=)."""
+    """adjtimex(2) with no mode, which only reads; None where that is not allowed (the unit allows it)."""
     state = _Timex()
     try:
         answer = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state))

@@ -226,9 +226,10 @@ def _restrain(pid: int, limits: Limits) -> None:
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_CORE: 0,
     }
-    with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # a sandbox may refuse it
         os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
-        for what, value in most.items():
+    for what, value in most.items():
+        with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
             resource.prlimit(pid, what, (value, value))
 
 
