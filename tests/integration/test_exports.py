@@ -1,6 +1,7 @@
 """What is in an export: the pictures of the span, from whatever is left of them, and word of the rest."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -323,6 +325,35 @@ async def test_the_next_process_uses_whole_takes_again_and_no_others(
             packed.extractall(tmp_path / "out")
         assert numbers_in(tmp_path / "out" / first.name) == segments_of(0, 1, 2)
         assert work_folders(host) == []
+
+
+async def test_an_ffmpeg_that_somebody_kills_is_tried_again(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel, for want of memory, for one."""
+    environ, hold = held_ffmpeg(tmp_path)
+    monkeypatch.setenv("PATH", environ["PATH"])
+    hold.write_text("Gate")
+    await recorded(host)
+    export = await asked(host)
+    work(host)
+
+    async def begun() -> psutil.Process | None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process().children()
+            return next((each for each in children if "Gate" in " ".join(each.cmdline())), None)
+        return None
+
+    first = await until(begun)
+    first.kill()
+
+    async def begun_anew() -> bool:
+        now = await begun()
+        return now is not None and now.pid != first.pid
+
+    await until(begun_anew)
+    hold.unlink()
+    assert (await ended(host, export))["gaps"] == []
 
 
 async def test_what_ends_the_daemon_again_and_again_is_given_up(host: Host) -> None:

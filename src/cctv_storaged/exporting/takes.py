@@ -12,7 +12,13 @@ from uuid import UUID
 from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.coverage import coverage_of
 from cctv_storaged.errors import MediaBroken, MediaUnusable, SourceChanged
-from cctv_storaged.exporting.work import read_sidecar, remove_tree, synced_sha256, write_sidecar
+from cctv_storaged.exporting.work import (
+    NO_ROOM_WORDS,
+    read_sidecar,
+    remove_tree,
+    synced_sha256,
+    write_sidecar,
+)
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.exportrows import (
     ExportFile,
@@ -37,8 +43,9 @@ MISSING = "missing"
 """Cause of a gap: a segment was there, and its bytes cannot be had any more."""
 MOST_BROKEN = 20
 """So many segments that break in the middle are left out one after the other; then it is given up."""
-CHANGED_TRIES = 3
-"""A source that is pruned while it is read is read from its copy the next time."""
+TRIES = 3
+"""So often nobody's fault in particular is met with another try: a source that is pruned while it is read is
+read from its copy then, and an ffmpeg that the kernel killed for its memory may have more."""
 
 Advance = Callable[[float], None]
 
@@ -121,7 +128,8 @@ class Takes:
         """What could be joined (None: nothing), and every segment of which nothing could be used."""
         pieces = {piece.name: piece for piece in map(self._gathering.piece, rows)}
         broken: list[FailedPiece] = []
-        for attempt in range(MOST_BROKEN + CHANGED_TRIES):
+        tries = 0
+        while True:
             try:
                 joined = await join(list(pieces.values()), plan.request.span, _join_plan(plan), advance)
                 return joined, (*broken, *joined.failed)
@@ -129,14 +137,16 @@ class Takes:
                 log.warning("nothing of camera %s can be exported: %s", plan.camera.id, exc)
                 return None, (*broken, *(_failed(each, str(exc)) for each in pieces.values()))
             except MediaBroken as exc:
-                if exc.piece not in pieces or attempt >= MOST_BROKEN:
+                changed = isinstance(exc.__cause__, SourceChanged)
+                blamed = None if changed else pieces.pop(exc.piece or "", None)
+                tries += blamed is None
+                if tries >= TRIES or len(broken) >= MOST_BROKEN or NO_ROOM_WORDS in str(exc):
                     raise
-                if not (isinstance(exc.__cause__, SourceChanged) and attempt < CHANGED_TRIES):
-                    broken.append(_failed(pieces.pop(exc.piece), str(exc)))
+                broken += [] if blamed is None else [_failed(blamed, str(exc))]
+                log.warning("camera %s is joined once more: %s", plan.camera.id, exc)
                 await asyncio.to_thread(_begin_anew, plan)
                 if not pieces:
                     return None, tuple(broken)
-        raise MediaBroken(f"camera {plan.camera.id}: one segment after the other breaks while it is read")
 
 
 def take_folder(folder: Path, number: int) -> Path:

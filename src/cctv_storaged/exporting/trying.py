@@ -20,7 +20,7 @@ from cctv_storaged.errors import BackendUnavailable, JournalError, JournalFull, 
 from cctv_storaged.exporting.admission import Admission
 from cctv_storaged.exporting.making import Making
 from cctv_storaged.exporting.telling import Telling
-from cctv_storaged.exporting.work import NO_ROOM, WorkFolders
+from cctv_storaged.exporting.work import NO_ROOM, NO_ROOM_WORDS, WorkFolders
 from cctv_storaged.journal.exportrows import Export, ExportResult, ExportStatus
 from cctv_storaged.journal.exports import Exports
 
@@ -36,7 +36,6 @@ FULL_S = 5.0
 """How long a full journal is waited for before the next try."""
 SPACE = "space"
 """The reason of a store that is full: waiting would keep the work folder's disk full as well."""
-_FULL_WORDS = "No space left on device"  # strerror(3) of ENOSPC, as ffmpeg says it
 
 
 class _Waiting(Exception):
@@ -111,7 +110,7 @@ class Trying:
             full = exc.errno in NO_ROOM
             raise _Failed(self._no_room() if full else f"{self._parts.work.base}: {exc}") from exc
         except StoragedError as exc:
-            raise _Failed(self._no_room() if _FULL_WORDS in str(exc) else str(exc)) from exc
+            raise _Failed(self._no_room() if NO_ROOM_WORDS in str(exc) else str(exc)) from exc
         except Exception as exc:  # the item boundary: behind one odd export no other would ever be made
             log.exception("making export %s", export.id, extra={"export_id": str(export.id)})
             raise _Failed(f"{type(exc).__name__}: {exc}") from exc

@@ -18,6 +18,8 @@ from cctv_storaged.exporting.request import Room
 
 FOLDER_MODE = 0o700
 BLOCK_BYTES = 1024 * 1024
+NO_ROOM_WORDS = "No space left on device"
+"""strerror(3) of ENOSPC, as ffmpeg says it."""
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
