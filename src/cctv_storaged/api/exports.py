@@ -158,6 +158,8 @@ async def manifest(request: web.Request, services: Services) -> web.StreamRespon
     result = _fetchable(export, services.clock.now())
     response = web.StreamResponse(headers={"Cache-Control": "private, no-cache"})
     response.content_type = "application/json"
+    if request.method == "HEAD":
+        return response
     opened = services.exports_store.open(result.manifest_path)
     return await _send(request, response, opened, None)
 

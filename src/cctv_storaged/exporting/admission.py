@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -61,10 +61,14 @@ class Admission:
         await self.require_room(request, weights)
         return request
 
-    async def require_room(self, request: ExportRequest, weights: Sequence[Weight] | None = None) -> None:
-        """Raises NoRoom where the disks have too little."""
+    async def require_room(
+        self, request: ExportRequest, weights: Sequence[Weight] | None = None, *, made_bytes: int = 0
+    ) -> None:
+        """Raises NoRoom where the disks have too little; `made_bytes` of it are there already."""
         weights = await self._weights(request) if weights is None else weights
-        told = await asyncio.to_thread(self._disks.lacking, needs_of(weights, request.package))
+        needs = needs_of(weights, request.package)
+        left = replace(needs, work_bytes=max(0, needs.work_bytes - made_bytes))
+        told = await asyncio.to_thread(self._disks.lacking, left)
         if told is not None:
             raise NoRoom(told)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.clock import Clock
-from cctv_storaged.config import Settings
+from cctv_storaged.config import Settings, secrets_of
 from cctv_storaged.errors import MediaError
 from cctv_storaged.events import EventHub
 from cctv_storaged.evidence.keys import HostKey
@@ -19,6 +19,7 @@ from cctv_storaged.exporting.trying import Trying, TryingParts
 from cctv_storaged.exporting.work import WorkFolders
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.logs.redaction import Redactor
 from cctv_storaged.media.ffmpeg import version
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind
@@ -77,6 +78,7 @@ def open_exporting(needs: ExportingNeeds) -> Exporting:
             clock=clock,
             telling=telling,
             expire=settings.exports.expire,
+            star=Redactor(secrets_of(settings)),
         )
     )
     parts = ExportingParts(

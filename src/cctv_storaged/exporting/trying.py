@@ -57,6 +57,7 @@ class TryingParts:
     clock: Clock
     telling: Telling
     expire: timedelta
+    star: Callable[[str], str]  # hides secrets in what is told
 
 
 class Trying:
@@ -80,9 +81,9 @@ class Trying:
         try:
             await self._complete(export, await self._made(export))
         except _Waiting as exc:
-            await self._wait(export, str(exc))
+            await self._wait(export, self._parts.star(str(exc)))
         except _Failed as exc:
-            await self._end(export, str(exc))
+            await self._end(export, self._parts.star(str(exc)))
 
     def over(self, export: Export, status: ExportStatus) -> None:
         """The export has ended: how long it took is told."""
@@ -97,7 +98,8 @@ class Trying:
         if export.starts == 1 and export.waiting_since is None:
             self._parts.telling.reached(export, ExportStatus.PROCESSING)
         try:
-            await self._parts.admission.require_room(export.request)
+            made_bytes = await asyncio.to_thread(self._parts.work.size, export.id)
+            await self._parts.admission.require_room(export.request, made_bytes=made_bytes)
             async with self._progress(export) as progress:
                 return await self._parts.making.make(export, progress.advance, progress.step_done)
         except (BackendUnavailable, NoRoom, JournalFull) as exc:

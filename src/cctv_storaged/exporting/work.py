@@ -43,6 +43,11 @@ class WorkFolders:
         """The export's folder with all that is in it; one that is not there is success."""
         remove_tree(self.of(export_id))
 
+    def size(self, export_id: UUID) -> int:
+        """Bytes that the export's folder holds already."""
+        files = (Path(top, name) for top, _, names in os.walk(self.of(export_id)) for name in names)
+        return sum(path.stat().st_size for path in files)
+
     def sweep(self, kept: Collection[UUID]) -> int:
         """Removes what belongs to none of these exports; the number removed. Other names are left alone."""
         swept = 0
@@ -52,10 +57,6 @@ class WorkFolders:
                     remove_tree(entry)
                     swept += 1
         return swept
-
-    def room(self, reserve_bytes: int) -> Room:
-        """What is free on their disk."""
-        return room_at(self.base, reserve_bytes)
 
     def _entries(self) -> list[Path]:
         try:
