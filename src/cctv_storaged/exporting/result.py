@@ -1,7 +1,7 @@
 """An export's result: where it lies, what it is called, and what is told of it. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -131,7 +131,9 @@ def manifest_document(packed: Packed, size_bytes: int, sha256: str) -> dict[str,
 
 def result_of(export: Export, packed: Packed, size_bytes: int, sha256: str) -> ExportResult:
     """The result as the journal keeps it."""
-    files = [file for take in packed.takes for file in take.files]
+    named = packed.manifest.of_role(FileRole.WORKING_COPY)  # as they are called where they are packed
+    made = (file for take in packed.takes for file in take.files)
+    files = [replace(file, name=each.path) for file, each in zip(made, named, strict=True)]
     return ExportResult(
         path=file_key(export.id, packed.extension),
         manifest_path=manifest_key(export.id),
