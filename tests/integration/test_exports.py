@@ -138,9 +138,8 @@ async def test_an_evidence_package_holds_the_very_originals(host: Host, tmp_path
         assert packed.testzip() is None
         names = packed.namelist()
         assert {packed.read(name) for name in names if name.startswith("originals/")} == originals
-        assert {"manifest.json", "manifest.json.sig", *(file["name"] for file in export["files"])} < set(
-            names
-        )
+        clips = {file["name"] for file in export["files"]}
+        assert {"manifest.json", "manifest.json.sig", *clips} < set(names)
     told = (await host.get(f"/exports/{export['id']}/manifest")).json
     assert told["manifest"]["kind"] == "evidence"
     assert told["manifest"]["key"] == (await host.get("/signing-key")).json["fingerprint"]
