@@ -195,6 +195,26 @@ async def test_what_became_of_a_segment_on_the_disk_is_a_gap_that_is_told(
     assert [each["used"] for each in sources] == [True, False, True]
 
 
+async def test_garbage_in_the_middle_of_a_segment_is_a_gap_that_is_told(host: Host, tmp_path: Path) -> None:
+    path = host.recordings / "gate" / "long.ts"
+    path.parent.mkdir(parents=True)
+    data = bytearray(numbered_ts(seconds=12).read_bytes())
+    path.write_bytes(data)
+    body = description(path, camera=GATE, start=moment(0), seconds=12)
+    assert (await host.post("/segments", body)).status == 201
+    times = path.stat()
+    data[len(data) // 4 : len(data) // 2] = os.urandom(len(data) // 2 - len(data) // 4)
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    work(host)
+    export = await ended(host, await asked(host, end_s=12))
+    (gap,) = export["gaps"]
+    assert gap["cause"] == "unreadable"
+    assert "2026-01-01T10:00:01Z" < gap["start"] < gap["end"] < "2026-01-01T10:00:09Z"
+    manifest = (await host.get(f"/exports/{export['id']}/manifest")).json["manifest"]
+    assert [each["detail"] for each in manifest["cameras"][0]["gaps"]] == [gap["detail"]]
+
+
 async def test_a_copy_that_the_store_spoiled_is_a_gap_and_its_twin_is_not(
     tmp_path: Path, seaweed: SeaweedServer, seaweed_bucket: Bucket
 ) -> None:

@@ -64,7 +64,7 @@ class Packing:
                 except (NotFound, SegmentError, BackendError, PackageError) as exc:
                     gaps += _lost(source, export, str(exc))
             for part, path, file in _with_paths(folder, takes):
-                await package.add_working_copy(_working_copy(facts, part, path, file))
+                await package.add_working_copy(_working_copy(part, path, file))
             made = await package.finish(missing(gaps))
         return Packed(
             path=folder / ZIP,
@@ -104,13 +104,13 @@ def _with_paths(folder: Path, takes: Sequence[Take]) -> Iterator[tuple[int | Non
             yield (None if len(take.files) == 1 else part), path, file
 
 
-def _working_copy(facts: ExportFacts, part: int | None, path: Path, file: ExportFile) -> WorkingCopy:
+def _working_copy(part: int | None, path: Path, file: ExportFile) -> WorkingCopy:
     return WorkingCopy(
         camera_id=file.camera_id,
         file=path,
         span=file.span,
         codec=file.codec,
-        made_by="edges_reencoded" if facts.precise else "stream_copy",
+        made_by="edges_reencoded" if file.encoded else "stream_copy",
         part=part,
     )
 

@@ -95,7 +95,7 @@ def listed(facts: ExportFacts, files: Sequence[ExportFile]) -> list[ManifestFile
             camera_id=file.camera_id,
             span=ManifestSpan.of(file.span, facts.zone),
             codec=file.codec,
-            made_by="edges_reencoded" if facts.precise else "stream_copy",
+            made_by="edges_reencoded" if file.encoded else "stream_copy",
         )
         for file in files
     ]
@@ -105,7 +105,7 @@ def missing(gaps: Sequence[ExportGap]) -> Mapping[UUID, Sequence[Missing]]:
     """The gaps by camera."""
     found: dict[UUID, list[Missing]] = {}
     for gap in gaps:
-        found.setdefault(gap.camera_id, []).append(Missing(span=gap.span, cause=gap.cause))
+        found.setdefault(gap.camera_id, []).append(Missing(span=gap.span, cause=gap.cause, detail=gap.detail))
     return found
 
 

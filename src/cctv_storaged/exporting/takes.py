@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.coverage import coverage_of
-from cctv_storaged.errors import MediaBroken, MediaUnusable, SourceChanged
+from cctv_storaged.coverage import TOLERANCE, coverage_of, covered, merge_into
+from cctv_storaged.errors import MediaBroken, MediaUnusable, ObjectMismatch, SourceChanged
 from cctv_storaged.exporting.work import (
     NO_ROOM_WORDS,
     read_sidecar,
@@ -44,8 +44,10 @@ MISSING = "missing"
 MOST_BROKEN = 20
 """So many segments that break in the middle are left out one after the other; then it is given up."""
 TRIES = 3
-"""So often nobody's fault in particular is met with another try: a source that is pruned while it is read is
-read from its copy then, and an ffmpeg that the kernel killed for its memory may have more."""
+"""So often nobody's fault in particular is met with another try: an ffmpeg that the kernel killed for its
+memory may have more then."""
+OTHERWISE_NEXT_TIME = (SourceChanged, ObjectMismatch)
+"""A source that is pruned while it is read, or a copy with other bytes: the next try reads another copy."""
 
 Advance = Callable[[float], None]
 
@@ -114,6 +116,7 @@ class Takes:
         joined, failed = await self._joined(plan, rows, advance) if rows else (None, ())
         gaps += [_gap(camera.id, each, span) for each in failed if each.span.overlaps(span)]
         parts = () if joined is None else joined.parts
+        gaps += _untold(camera.id, parts, gaps, span)
         used = frozenset(name for part in parts for name in part.pieces)
         return Take(
             camera=camera,
@@ -128,6 +131,7 @@ class Takes:
         """What could be joined (None: nothing), and every segment of which nothing could be used."""
         pieces = {piece.name: piece for piece in map(self._gathering.piece, rows)}
         broken: list[FailedPiece] = []
+        met: set[str] = set()  # that broke once, and may be read from another copy
         tries = 0
         while True:
             try:
@@ -137,12 +141,14 @@ class Takes:
                 log.warning("nothing of camera %s can be exported: %s", plan.camera.id, exc)
                 return None, (*broken, *(_failed(each, str(exc)) for each in pieces.values()))
             except MediaBroken as exc:
-                changed = isinstance(exc.__cause__, SourceChanged)
-                blamed = None if changed else pieces.pop(exc.piece or "", None)
+                blamed = pieces.get(exc.piece or "")
                 tries += blamed is None
                 if tries >= TRIES or len(broken) >= MOST_BROKEN or NO_ROOM_WORDS in str(exc):
                     raise
-                broken += [] if blamed is None else [_failed(blamed, str(exc))]
+                if blamed is not None:
+                    if blamed.name in met or not isinstance(exc.__cause__, OTHERWISE_NEXT_TIME):
+                        broken.append(_failed(pieces.pop(blamed.name), str(exc)))
+                    met.add(blamed.name)
                 log.warning("camera %s is joined once more: %s", plan.camera.id, exc)
                 await asyncio.to_thread(_begin_anew, plan)
                 if not pieces:
@@ -198,6 +204,7 @@ def _file(camera_id: UUID, part: Part) -> ExportFile:
         size_bytes=part.size_bytes,
         sha256=synced_sha256(part.path),
         codec=part.codec,
+        encoded=part.encoded,
     )
 
 
@@ -206,6 +213,17 @@ def _gap(camera_id: UUID, failed: FailedPiece, span: TimeSpan) -> ExportGap:
     assert clipped is not None
     detail = f"segment {failed.name}: {failed.reason}"
     return ExportGap(camera_id=camera_id, span=clipped, cause=UNREADABLE, detail=detail)
+
+
+def _untold(
+    camera_id: UUID, parts: Sequence[Part], gaps: Sequence[ExportGap], span: TimeSpan
+) -> list[ExportGap]:
+    """What is neither shown nor told as a gap: time that a segment's bytes turned out not to hold."""
+    known: list[TimeSpan] = []
+    merge_into(known, sorted([each for part in parts for each in part.spans] + [gap.span for gap in gaps]))
+    holes = [gap.span for gap in covered(known, (), span).gaps if gap.span.duration > TOLERANCE]
+    detail = "segments are there, and their bytes hold no picture of this time"
+    return [ExportGap(camera_id=camera_id, span=hole, cause=UNREADABLE, detail=detail) for hole in holes]
 
 
 def _failed(piece: Piece, reason: str) -> FailedPiece:

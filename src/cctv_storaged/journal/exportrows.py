@@ -55,6 +55,7 @@ class ExportFile:
     size_bytes: int
     sha256: str  # hex
     codec: str | None
+    encoded: bool = False  # at its edges; else it is copied throughout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +152,7 @@ def file_document(file: ExportFile) -> dict[str, object]:
         "size_bytes": file.size_bytes,
         "sha256": file.sha256,
         "codec": _text(file.codec),
+        "encoded": file.encoded,
     }
 
 
@@ -172,6 +174,7 @@ def file_from(document: Mapping[str, Any]) -> ExportFile:
         size_bytes=int(document["size_bytes"]),
         sha256=str(document["sha256"]),
         codec=document["codec"],
+        encoded=bool(document["encoded"]),
     )
 
 

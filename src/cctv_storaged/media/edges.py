@@ -62,6 +62,8 @@ class Edged:
         self._until = BASE_TICKS + as_ticks(span.end - splice.origin)
         self.units_less = 0
         """Pictures that were dropped at the edges."""
+        self.encoded = False
+        """Whether any picture was."""
 
     @property
     def end_ticks(self) -> int:
@@ -88,6 +90,7 @@ class Edged:
         packets = bytes(group.packets)
         yield b"".join(_with_pid(packets, 0, *self._tables_pids(packets)))
         encoded = await self._encoded(packets)
+        self.encoded = True
         pictures = b"".join(_with_pid(encoded, self._video.pid))
         before, after = self._counted(packets), self._counted(encoded)
         self.units_less += before - after

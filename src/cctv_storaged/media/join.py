@@ -59,6 +59,7 @@ class Part:
     span: TimeSpan  # of what is shown; position 0 is its start
     spans: tuple[TimeSpan, ...]  # of it, where there are pictures
     codec: str | None
+    encoded: bool  # at its edges; else it is copied throughout
     pieces: tuple[str, ...]
     joins: int
     lost_bytes: int  # between packets: garbage inside a segment
@@ -170,6 +171,7 @@ class _Job:
             span=shown,
             spans=tuple(clip for each in splice.spans if (clip := each.clipped_to(shown)) is not None),
             codec=splice.program.video.codec if splice.program.video else None,
+            encoded=edged is not None and edged.encoded,
             pieces=tuple(splice.pieces),
             joins=splice.joins,
             lost_bytes=splice.lost_bytes,
