@@ -1,38 +1,30 @@
 """Opening the daemon's parts in order, each with what it needs, and closing them in the reverse order."""
 
 import asyncio
-import errno
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from cctv_storaged.access import Access
 from cctv_storaged.api.server import ApiServer
 from cctv_storaged.api.services import Services
-from cctv_storaged.backends.base import Backend
-from cctv_storaged.backends.shelf import Shelf
-from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clipcache import ClipCache
 from cctv_storaged.clips import Clips
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings, is_loopback, secrets_of
 from cctv_storaged.delivery import Delivery, DeliveryContext
-from cctv_storaged.errors import ConfigError, Fault, JournalFull
-from cctv_storaged.events import EventHub
+from cctv_storaged.errors import JournalFull
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.jobs import Exporting
 from cctv_storaged.exporting.opening import ExportingNeeds, open_exporting
+from cctv_storaged.foundation import Foundation, make_embedded_folders, open_foundation
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.gauges import Gauges
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest, IngestContext
-from cctv_storaged.journal.journal import Journal
 from cctv_storaged.logs.redaction import Redactor
-from cctv_storaged.losses import count_past_losses
-from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Segment
 from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.picturecache import PictureCache
@@ -49,11 +41,8 @@ from cctv_storaged.thumbnails import CACHE_BYTES, Thumbnails
 from cctv_storaged.thumbnailshelf import ThumbnailShelf
 from cctv_storaged.watching import RootWatch, WatchContext
 from cctv_storaged.wiring import (
-    catalog_target,
     configured_cameras,
     delivery_settings,
-    open_backend,
-    open_shelves,
     players_store,
     prune_rules,
     recorder_root,
@@ -62,37 +51,8 @@ from cctv_storaged.wiring import (
 
 log = logging.getLogger(__name__)
 
-_MAY_NOT = "create it and give it to this service's user, or name another folder"
-_FOLDER_HINTS = {
-    errno.EACCES: _MAY_NOT,
-    errno.EPERM: _MAY_NOT,
-    errno.EROFS: "it is mounted read-only; in a systemd unit, ReadWritePaths= opens it",
-    errno.EEXIST: "a file has this name: move it away, or name another folder",
-    errno.ENOTDIR: "a file is on the way: move it away, or name another folder",
-    errno.ENOSPC: "free some room there",
-}
-
 RECONSIDERED = ("unmatched_name", "impossible_time")
 """Files set aside for these reasons are looked at again: the settings may be others today."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foundation:
-    """What everything else stands on."""
-
-    settings: Settings
-    clock: Clock
-    metrics: Metrics
-    hub: EventHub
-    journal: Journal
-    backends: tuple[Backend, ...]
-    catalog: PostgresCatalog | None
-    exports_store: Shelf
-    thumbnails_store: Shelf
-
-    @property
-    def backend_names(self) -> tuple[str, ...]:
-        return tuple(backend.name for backend in self.backends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,48 +77,11 @@ class Parts:
 @asynccontextmanager
 async def assembled(settings: Settings, clock: Clock) -> AsyncIterator[Parts]:
     """A whole daemon, open and not yet running. Raises StoragedError where it cannot be."""
-    _make_embedded_folders(settings)
+    make_embedded_folders(settings)
     async with AsyncExitStack() as stack:
-        foundation = await _foundation(stack, settings, clock)
+        foundation = await open_foundation(stack, settings, clock)
         await _catch_up(foundation)
         yield await _parts(stack, foundation)
-
-
-async def _foundation(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Foundation:
-    metrics = Metrics()
-    reserve_bytes = settings.capacity.reserve
-    journal = await Journal.open(
-        settings.data_dir, settings.host_id, clock.now(), reserve_bytes=reserve_bytes
-    )
-    stack.push_async_callback(journal.close)
-    settings = _with_pinned_host(settings, journal.host_id)
-    if journal.opening.recovered_from is not None:
-        metrics.journal_recovered.inc()
-    await count_past_losses(metrics, journal)
-    backend = open_backend(settings)
-    stack.push_async_callback(backend.close)
-    shelves = open_shelves(settings)
-    for shelf in (shelves.exports, shelves.thumbnails):
-        stack.push_async_callback(shelf.close)
-    target = catalog_target(settings)
-    catalog = None if target is None else PostgresCatalog(target, settings.host_id)
-    if catalog is None:
-        for metric in (metrics.catalog_up, metrics.catalog_lag):
-            metrics.registry.unregister(metric)  # a catalog nobody wants is not one that is down
-    else:
-        await catalog.open()
-        stack.push_async_callback(catalog.close)
-    return Foundation(
-        settings=settings,
-        clock=clock,
-        metrics=metrics,
-        hub=EventHub(),
-        journal=journal,
-        backends=(backend,),
-        catalog=catalog,
-        exports_store=shelves.exports,
-        thumbnails_store=shelves.thumbnails,
-    )
 
 
 async def _catch_up(foundation: Foundation) -> None:
@@ -415,20 +338,6 @@ async def _signing(settings: Settings) -> HostKey:
     return signing
 
 
-def _with_pinned_host(settings: Settings, pinned: str) -> Settings:
-    """A changed host name must not stop a recording host, nor give its footage a second identity."""
-    if settings.host_id == pinned:
-        return settings
-    log.error(
-        "host_id is %r now, but this data_dir was begun as %r, which stays in force; set host_id: %r, "
-        "or give the new host a data_dir of its own",
-        settings.host_id,
-        pinned,
-        pinned,
-    )
-    return settings.model_copy(update={"host_id": pinned})
-
-
 def _doubt(
     foundation: Foundation, deliveries: list[Delivery]
 ) -> Callable[[Segment, str, str], Awaitable[None]]:
@@ -441,30 +350,3 @@ def _doubt(
             delivery.reopen()
 
     return doubt
-
-
-def _make_embedded_folders(settings: Settings) -> None:
-    """data_dir and the default folders below it are ours to make; another may be a disk not mounted yet.
-
-    Raises ConfigError where something else has the name, OSError for what may be another time.
-    """
-    folders = [("data_dir", settings.data_dir), ("filesystem.path", settings.filesystem.path)]
-    folders += [(f"recorders[{at}].path", recorder.path) for at, recorder in enumerate(settings.recorders)]
-    for key, path in folders:
-        if path.is_relative_to(settings.data_dir):
-            _make_folder(key, path, "data_dir" if path.parent == settings.data_dir else key)
-
-
-def _make_folder(key: str, path: Path, blamed: str) -> None:
-    """`blamed` is the setting to mend where no folder may be made at all."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as exc:
-        raise ConfigError([_folder_fault(key, path, exc)]) from exc
-    except OSError as exc:
-        raise OSError(str(_folder_fault(blamed, path, exc))) from exc
-
-
-def _folder_fault(key: str, path: Path, error: OSError) -> Fault:
-    hint = _FOLDER_HINTS.get(error.errno or 0, "create it for this user, or name another folder")
-    return Fault(key, f"the folder {path} cannot be made: {error.strerror}", hint)

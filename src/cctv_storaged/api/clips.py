@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,10 +11,10 @@ from aiohttp import web
 from cctv_storaged.access import Scope
 from cctv_storaged.api import problems
 from cctv_storaged.api.clip_models import ClipQuery
-from cctv_storaged.api.content import STALL_S, Part, matches, named, requested_part
 from cctv_storaged.api.parsing import path_id, query_of
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
 from cctv_storaged.api.segments import require_camera
+from cctv_storaged.api.sending import asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
 from cctv_storaged.clips import Begun, Clip
 from cctv_storaged.clock import rfc3339
@@ -50,7 +50,7 @@ async def clip(request: web.Request, services: Services) -> web.StreamResponse:
 
 
 async def _answer(request: web.Request, made: Clip, headers: dict[str, str], tag: str) -> web.StreamResponse:
-    asked = _asked_range(request, tag)
+    asked = asked_range(request, tag)
     begun = await made.begin()
     headers = headers | _told(begun)
     if asked is not None and await _is_whole_soon(made, asked):
@@ -59,11 +59,12 @@ async def _answer(request: web.Request, made: Clip, headers: dict[str, str], tag
         if part is not None:
             last = part.start + part.length - 1
             headers["Content-Range"] = f"bytes {part.start}-{last}/{size_bytes}"
-            return await _send(request, _response(206, headers, part.length), made, part)
+            blocks = made.blocks(part.start, part.length)
+            return await send(request, _response(206, headers, part.length), blocks)
     response = _response(200, headers, made.size_bytes if made.finished else None)
     if request.method == "HEAD":
         return response
-    return await _send(request, response, made, None)
+    return await send(request, response, made.blocks())
 
 
 async def _is_whole_soon(made: Clip, asked: str) -> bool:
@@ -76,41 +77,12 @@ async def _is_whole_soon(made: Clip, asked: str) -> bool:
     return made.finished
 
 
-async def _send(
-    request: web.Request, response: web.StreamResponse, made: Clip, part: Part | None
-) -> web.StreamResponse:
-    blocks = made.blocks() if part is None else made.blocks(part.start, part.length)
-    async for block in _from_the_first(blocks, response, request):
-        async with asyncio.timeout(STALL_S):
-            await response.write(block)
-    await response.write_eof()
-    return response
-
-
-async def _from_the_first(
-    blocks: AsyncIterator[bytes], response: web.StreamResponse, request: web.Request
-) -> AsyncIterator[bytes]:
-    """The blocks; the status goes out once there is a first one."""
-    async for block in blocks:
-        if not response.prepared:
-            await response.prepare(request)
-        yield block
-
-
 def _response(status: int, headers: dict[str, str], length: int | None = None) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     response.content_type = MEDIA_TYPE
     if length is not None:
         response.content_length = length
     return response
-
-
-def _asked_range(request: web.Request, tag: str) -> str | None:
-    """The Range header, unless If-Range says that the client's earlier part is of another content."""
-    condition = request.headers.get("If-Range")
-    if request.method != "GET" or (condition is not None and condition.strip() != f'"{tag}"'):
-        return None
-    return request.headers.get("Range")
 
 
 def _told(begun: Begun) -> dict[str, str]:

@@ -1,10 +1,8 @@
 """Exports: ask for one, watch it, fetch it, cancel or delete it."""
 
-import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from aiohttp import web
@@ -12,7 +10,6 @@ from aiohttp import web
 from cctv_storaged.access import Scope
 from cctv_storaged.api import problems
 from cctv_storaged.api.auth import TOKEN_NAME
-from cctv_storaged.api.content import STALL_S, Part, matches, named, requested_part
 from cctv_storaged.api.export_models import (
     ExportAnswer,
     ExportManifestAnswer,
@@ -32,6 +29,7 @@ from cctv_storaged.api.parsing import (
 from cctv_storaged.api.problems import Refusal
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
+from cctv_storaged.api.sending import Part, asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
 from cctv_storaged.backends.base import Presigning
 from cctv_storaged.errors import BackendError, Conflict, NotFound, ObjectMismatch
@@ -140,7 +138,7 @@ async def download(request: web.Request, services: Services) -> web.StreamRespon
         raise Refusal(problems.PRECONDITION_FAILED, "the file's ETag is none of those in If-Match")
     if request.if_none_match is not None and matches(request.if_none_match, result.sha256, weak=True):
         return web.Response(status=304, headers=headers)
-    part = _requested(request, result)
+    part = requested_part(asked_range(request, result.sha256), result.size_bytes)
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.start + part.length - 1}/{result.size_bytes}"
     response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
@@ -149,8 +147,9 @@ async def download(request: web.Request, services: Services) -> web.StreamRespon
     response.content_length = wanted.length
     if request.method == "HEAD":
         return response
-    opened = services.exports_store.open(result.path, wanted.start, wanted.length)
-    return await _send(request, response, opened, wanted.length)
+    async with services.exports_store.open(result.path, wanted.start, wanted.length) as blocks:
+        wrong = ObjectMismatch(f"the store gave other than {wanted.length} bytes of export {export.id}")
+        return await send(request, response, blocks, wanted.length, wrong)
 
 
 async def manifest(request: web.Request, services: Services) -> web.StreamResponse:
@@ -160,8 +159,8 @@ async def manifest(request: web.Request, services: Services) -> web.StreamRespon
     response.content_type = "application/json"
     if request.method == "HEAD":
         return response
-    opened = services.exports_store.open(result.manifest_path)
-    return await _send(request, response, opened, None)
+    async with services.exports_store.open(result.manifest_path) as blocks:
+        return await send(request, response, blocks)
 
 
 def _fetchable(export: Export, now: datetime) -> ExportResult:
@@ -172,35 +171,6 @@ def _fetchable(export: Export, now: datetime) -> ExportResult:
         why = f" ({export.error})" if export.error else ""
         raise Conflict(f"export {export.id} is {export.status}{why}: there is a file once it is COMPLETED")
     return export.result
-
-
-def _requested(request: web.Request, result: ExportResult) -> Part | None:
-    """If-Range holds the part back unless the client's earlier part is of this file (RFC 9110, 13.1.5)."""
-    condition = request.headers.get("If-Range")
-    if request.method != "GET" or (condition is not None and condition.strip() != f'"{result.sha256}"'):
-        return None
-    return requested_part(request.headers.get("Range"), result.size_bytes)
-
-
-async def _send(
-    request: web.Request,
-    response: web.StreamResponse,
-    opened: AbstractAsyncContextManager[AsyncIterator[bytes]],
-    length: int | None,
-) -> web.StreamResponse:
-    """The bytes; the status goes out once there are some, and a body that is not whole breaks off."""
-    sent = 0
-    async with opened as blocks:
-        async for block in blocks:
-            if not response.prepared:
-                await response.prepare(request)
-            async with asyncio.timeout(STALL_S):
-                await response.write(block)
-            sent += len(block)
-    if length is not None and sent != length:
-        raise ObjectMismatch(f"the store gave {sent} bytes of an export and not {length}")
-    await response.write_eof()
-    return response
 
 
 # Cancel, delete

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from aiohttp import web
 
 from cctv_storaged.access import Scope
-from cctv_storaged.api.content import ANY
 from cctv_storaged.api.parsing import path_id, query_of
 from cctv_storaged.api.playback_models import PlaylistQuery
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
 from cctv_storaged.api.segments import require_camera
+from cctv_storaged.api.sending import matches
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.spans import asked_span
 from cctv_storaged.config.units import format_duration
@@ -33,7 +33,7 @@ async def playlist(request: web.Request, services: Services) -> web.StreamRespon
         headers = {"Cache-Control": "no-store"}
     else:  # footage comes and goes, so it is asked about each time, and seldom sent again
         headers = {"Cache-Control": "private, no-cache", "ETag": f'"{made.tag}"'}
-        if any(tag.value in (ANY, made.tag) for tag in request.if_none_match or ()):
+        if matches(request.if_none_match or (), made.tag, weak=True):
             return web.Response(status=304, headers=headers)
     return web.Response(body=made.text, content_type=MEDIA_TYPE, headers=headers)
 

@@ -6,10 +6,10 @@ from aiohttp import web
 
 from cctv_storaged.access import Scope
 from cctv_storaged.api import problems
-from cctv_storaged.api.content import ANY
 from cctv_storaged.api.parsing import path_id, query_of
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
 from cctv_storaged.api.segments import require_camera, segment_of
+from cctv_storaged.api.sending import matches
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.thumbnail_models import StoryboardQuery, ThumbnailQuery
 from cctv_storaged.clock import rfc3339
@@ -81,7 +81,7 @@ def _picture(request: web.Request, thumbnail: Thumbnail, caching: str) -> web.Re
 
 def _tagged(request: web.Request, jpeg: bytes, tag: str, headers: Mapping[str, str]) -> web.Response:
     told = {**headers, "ETag": f'"{tag}"'}
-    if any(each.value in (ANY, tag) for each in request.if_none_match or ()):
+    if matches(request.if_none_match or (), tag, weak=True):
         return web.Response(status=304, headers=told)
     return web.Response(body=jpeg, content_type=JPEG, headers=told)
 

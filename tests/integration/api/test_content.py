@@ -13,8 +13,8 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from cctv_storaged.api.content import Part, requested_part
 from cctv_storaged.api.problems import Refusal
+from cctv_storaged.api.sending import Part, requested_part
 from cctv_storaged.model import CopyState
 from tests.footage import cached_ts
 from tests.integration.api.harness import API, Host, description, path_of, running, until

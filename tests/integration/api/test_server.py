@@ -215,7 +215,7 @@ def _resident_bytes() -> int:
 
 
 async def test_a_client_that_takes_nothing_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cctv_storaged.api.content.STALL_S", 0.3)
+    monkeypatch.setattr("cctv_storaged.api.sending.STALL_S", 0.3)
     segment = await big_segment(host)
     response = await host.session.get(f"{host.url}{API}{path_of(segment)}/content")
     await response.content.readexactly(1)
