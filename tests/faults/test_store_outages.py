@@ -94,9 +94,10 @@ def small() -> bytes:
 
 def store_settings(kind: str, endpoint: str, bucket: str) -> dict[str, Any]:
     keys = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "bucket_recordings": bucket}
+    no_pictures = {"thumbnails": {"on_ingest": False}}  # every put is a segment's
     if kind == "MINIO":
-        return {"backend": kind, "minio": {"endpoint": endpoint, **keys}}
-    return {"backend": kind, "s3": {"endpoint_url": f"http://{endpoint}", **keys}}
+        return {"backend": kind, "minio": {"endpoint": endpoint, **keys}, **no_pictures}
+    return {"backend": kind, "s3": {"endpoint_url": f"http://{endpoint}", **keys}, **no_pictures}
 
 
 def host_of(daemon: Daemon, kind: str, footage: bytes) -> Host:
