@@ -186,8 +186,11 @@ async def test_an_export_is_followed_to_its_file_and_its_manifest(host: Host, ho
         assert (await host.get(f"/exports/{export['id']}/manifest")).status == 409
         hold.unlink()
         done = await ended(host, export)
-        told = [listener.queue.get_nowait() for _ in range(listener.queue.qsize())]
-    states = [event.state for event in told if event.kind is EventKind.EXPORT]
+        states: list[str | None] = []
+        async with asyncio.timeout(20):
+            while not states or states[-1] != "COMPLETED":  # told once it is so
+                event = await listener.queue.get()
+                states += [event.state] if event is not None and event.kind is EventKind.EXPORT else []
     assert [each for each in states if each != "PROGRESS"] == ["PROCESSING", "COMPLETED"]
     ExportAnswer.model_validate(done)
     assert (done["progress"], done["error"], done["gaps"], done["segments"]) == (1, None, [], 3)
