@@ -14,7 +14,7 @@ from cctv_storaged.clock import rfc3339, to_us
 from cctv_storaged.errors import BackendError
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.playback import PlaybackRow
-from cctv_storaged.media.playlist import of_tuple, shown, written
+from cctv_storaged.media.playlist import chosen, written
 from cctv_storaged.model import TimeSpan
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,6 @@ def lifetime(span: TimeSpan) -> timedelta:
 
 
 def _made(rows: Sequence[PlaybackRow], signed: Mapping[bytes, str], from_us: int) -> Playlist:
-    pieces = list(shown(rows, of_tuple))
+    pieces = chosen(rows)
     text = written(pieces, signed, from_us).encode()
     return Playlist(text, hashlib.sha256(text).hexdigest(), any(piece[-1] in signed for piece in pieces))

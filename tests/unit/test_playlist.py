@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cctv_storaged.clock import to_us
 from cctv_storaged.media.playlist import Piece, of_tuple, shown, written
+from cctv_storaged.media.playlist import chosen as chosen_of
 from cctv_storaged.model import TimeSpan
 from cctv_storaged.playback import LONGEST_LIFE, lifetime
 from tests.hls import BadPlaylist, ReadPlaylist, read_playlist
@@ -279,6 +280,12 @@ def test_no_rows_whatever_make_a_bad_playlist(pieces: list[Piece]) -> None:
         for at, (before, after) in enumerate(pairwise(picked), start=1):
             slack = abs(abs(after[0] - before[1]) - S) <= 1
             assert slack or (at in read.breaks) == (not goes_on(before, after))
+
+
+@given(anything)
+def test_the_short_way_to_choose_is_as_the_long_one(pieces: list[Piece]) -> None:
+    in_order = sorted(pieces, key=lambda each: each[0])
+    assert list(chosen_of(in_order)) == list(shown(in_order, of_tuple))
 
 
 @given(anything)

@@ -8,7 +8,8 @@ segment does not play on from the one before. docs/reference/playback.md tells b
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
-from operator import attrgetter, itemgetter
+from itertools import islice
+from operator import attrgetter, itemgetter, le, lt
 from typing import TypeVar
 
 from cctv_storaged.clock import EPOCH
@@ -67,6 +68,13 @@ def shown(
             last = facts
     if best is not None:
         yield best[0]
+
+
+def chosen(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    """As `shown`; a camera with one recorder mostly has one segment after the other, and then it is all."""
+    starts, ends = [piece[0] for piece in pieces], [piece[1] for piece in pieces]
+    in_line = all(map(lt, starts, ends)) and all(map(le, ends, islice(starts, 1, None)))
+    return pieces if in_line else list(shown(pieces, of_tuple))
 
 
 of_tuple: Callable[[Piece], Parts] = itemgetter(0, 1, 3, 4)
