@@ -11,6 +11,7 @@ from uuid import UUID
 import aiohttp
 import pytest
 
+from cctv_storaged.clips import MOST_BUILDS
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.model import Segment, SourceState
@@ -302,3 +303,31 @@ async def test_the_first_bytes_come_before_the_last_are_read(
             go_on.set()
             rest = await response.content.read()
         assert len(first) < len(first + rest)
+
+
+async def test_no_more_than_a_few_are_made_at_once_and_the_others_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-38: whoever asks for many has to wait, and nobody else does."""
+    async with running(tmp_path) as host:
+        await record(host, *segments_of(tmp_path))
+        present, go_on = Gathering.present, asyncio.Event()
+
+        async def waiting(self: Gathering, segment_id: UUID) -> Segment:
+            await go_on.wait()
+            return await present(self, segment_id)
+
+        monkeypatch.setattr(Gathering, "present", waiting)
+        asked = [asyncio.create_task(host.get(clip_path(0, 2 + number / 10))) for number in range(20)]
+
+        async def are_refused() -> bool:
+            return sum(each.done() for each in asked) == 20 - MOST_BUILDS
+
+        await until(are_refused)
+        refused = [each.result() for each in asked if each.done()]
+        assert {reply.status for reply in refused} == {429}
+        assert all(int(reply.headers["Retry-After"]) > 0 for reply in refused)
+        assert (await host.get("/health")).status == 200
+        assert (await host.get(f"/segments/{CAMERA}/playlist.m3u8")).status in (200, 404)
+        go_on.set()
+        assert sorted(reply.status for reply in await asyncio.gather(*asked)) == [200] * 4 + [429] * 16
