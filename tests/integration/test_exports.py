@@ -16,7 +16,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from cctv_storaged.exporting import trying
+from cctv_storaged.errors import BackendUnavailable
+from cctv_storaged.exporting import jobs, trying
 from tests.integration.api.exported import (
     DOCK,
     GATE,
@@ -304,6 +305,23 @@ async def test_an_export_waits_for_a_store_that_is_away(
         done = await ended(host, export)
         assert (done["error"], done["gaps"]) == (None, [])
         assert numbers_in(await fetched(host, done, tmp_path)) == segments_of(0, 1, 2)
+
+
+async def test_an_export_whose_store_stays_away_is_given_up(
+    host: Host, monkeypatch: pytest.MonkeyPatch, soon: None
+) -> None:
+    """Its takes are whole long since, and found so with every try: that is no progress."""
+    monkeypatch.setattr(trying, "LONGEST_WAIT", timedelta(seconds=1))
+    monkeypatch.setattr(jobs, "IDLE_S", 0.02)
+
+    async def away(*_: object) -> None:
+        raise BackendUnavailable("nobody is there")
+
+    await recorded(host)
+    monkeypatch.setattr(host.parts.foundation.exports_store, "put", away)
+    work(host)
+    failed = await ended(host, await asked(host), status="FAILED")
+    assert "given up" in failed["error"] and "nobody is there" in failed["error"]
 
 
 @pytest.mark.parametrize("spoiled", [False, True])

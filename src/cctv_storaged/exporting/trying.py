@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from cctv_storaged.breaker import retry_delay
@@ -25,6 +26,8 @@ from cctv_storaged.journal.exportrows import Export, ExportResult, ExportStatus
 from cctv_storaged.journal.exports import Exports
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MOST_STARTS = 3
 """Work that began so often and never came to an orderly end is what ends the process."""
@@ -163,11 +166,8 @@ class Trying:
             return
         self._waits[export.id] += 1
         delay = retry_delay(self._waits[export.id])
-        try:
-            await self._parts.exports.wait(export.id, f"waiting: {why}", now, now + delay)
-        except JournalFull:
-            await asyncio.sleep(FULL_S)
-            return
+        # Whatever the journal has no room for now: a start without its orderly end would count as a crash.
+        await _patiently(lambda: self._parts.exports.wait(export.id, f"waiting: {why}", now, now + delay))
         self._parts.telling.waits(export, why, delay.total_seconds())
 
     async def _end(self, export: Export, error: str) -> None:
@@ -189,7 +189,8 @@ class _Progress:
         self.share = max(self.share, min(share, 1.0))
 
     async def step_done(self) -> None:
-        await self.write(step_done=True)
+        """A step that an earlier try had done as well ends no wait: it would be given up never."""
+        await self.write(step_done=self.share > self.export.progress)
 
     async def write(self, *, step_done: bool = False) -> None:
         """A full journal does without: it is no more than a number for people."""
@@ -197,7 +198,7 @@ class _Progress:
             await self.exports.advance(self.export.id, self.share, step_done=step_done)
 
 
-async def _patiently(write: Callable[[], Awaitable[bool]]) -> bool:
+async def _patiently(write: Callable[[], Awaitable[T]]) -> T:
     """The write's answer, once the journal has room for it."""
     while True:
         try:

@@ -24,7 +24,7 @@ from cctv_storaged.journal.exportrows import (
     request_text,
     result_text,
 )
-from cctv_storaged.journal.idempotency import made_by, remember
+from cctv_storaged.journal.idempotency import forget, made_by, remember
 from cctv_storaged.journal.rows import text
 from cctv_storaged.journal.store import Store
 
@@ -124,8 +124,8 @@ class Exports:
         await self._store.write(lambda db: _wait(db, export_id, error, now, due))
 
     async def advance(self, export_id: UUID, progress: float, *, step_done: bool = False) -> None:
-        """How far it is, 0 to 1; with a step done it waits for nothing any more."""
-        change = f"""UPDATE export SET progress = ?, error = NULL,
+        """How far it is, 0 to 1, never less than before; with a step done it waits for nothing any more."""
+        change = f"""UPDATE export SET progress = max(progress, ?), error = NULL,
                        waiting_us = iif(?, NULL, waiting_us) WHERE id = ? AND {UNENDED}"""
         parameters = (float(progress), int(step_done), export_id.bytes)
         await self._store.write(lambda db: db.execute(change, parameters))
@@ -202,6 +202,7 @@ def _add(
         (export_id.bytes, request_text(request), to_us(now)),
     )
     if repeat is not None:
+        forget(db, repeat.route, repeat.key)  # an earlier one may have been deleted since
         remember(db, repeat.route, repeat.key, repeat.request, str(export_id), now)
     return _one(db, "id = ?", export_id.bytes)
 

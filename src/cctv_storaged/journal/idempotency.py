@@ -45,3 +45,8 @@ def remember(db: sqlite3.Connection, route: str, key: str, request: bytes, made:
         "INSERT OR IGNORE INTO idempotency VALUES (?, ?, ?, ?, ?)",
         (route, text(key), request, made, to_us(now)),
     )
+
+
+def forget(db: sqlite3.Connection, route: str, key: str) -> None:
+    """The key is free again."""
+    db.execute("DELETE FROM idempotency WHERE route = ? AND key = ?", (route, text(key)))

@@ -76,7 +76,9 @@ async def test_the_same_key_asks_for_one_export_also_at_the_same_moment(journal:
     await journal.exports.removed(first.id)
     await journal.exports.delete(first.id, NOW)
     assert await journal.exports.made_by(KEY) is None
-    assert (await asked(journal, KEY)).id != first.id, "one that is gone is not answered again"
+    second = await asked(journal, KEY)
+    assert second.id != first.id, "one that is gone is not answered again"
+    assert (await asked(journal, KEY)).id == second.id == (await seen(journal, second)).id
 
 
 async def test_only_so_many_may_wait(journal: Journal) -> None:
@@ -116,6 +118,8 @@ async def test_a_wait_is_counted_from_its_beginning_until_a_step_is_done(journal
     assert (await seen(journal, export)).waiting_since == NOW
     await journal.exports.advance(export.id, 0.5, step_done=True)
     assert (await seen(journal, export)).waiting_since is None
+    await journal.exports.advance(export.id, 0.2)
+    assert (await seen(journal, export)).progress == 0.5, "what was done stays done"
 
 
 async def test_what_was_cancelled_can_neither_complete_nor_fail(journal: Journal) -> None:
