@@ -15,11 +15,12 @@ from cctv_storaged.backends.base import Backend
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import BackendError, JournalError, JournalFull, QueueFull
 from cctv_storaged.exporting.admission import Admission
+from cctv_storaged.exporting.putting import Puts
 from cctv_storaged.exporting.request import Wish
 from cctv_storaged.exporting.result import possible_keys
 from cctv_storaged.exporting.telling import Telling
 from cctv_storaged.exporting.trying import Trying
-from cctv_storaged.exporting.work import WorkFolders
+from cctv_storaged.exporting.work import WorkFolders, in_thread
 from cctv_storaged.journal.exportrows import Export, ExportStatus
 from cctv_storaged.journal.exports import Ending, Exports, RepeatKey
 
@@ -42,6 +43,7 @@ class ExportingParts:
     telling: Telling
     work: WorkFolders
     shelf: Backend
+    puts: Puts
     clock: Clock
 
 
@@ -177,7 +179,9 @@ class Exporting:
         self._removing.add(export.id)
         parts = self._parts
         try:
-            await asyncio.to_thread(parts.work.remove, export.id)
+            if not await parts.puts.over(export.id, PATIENCE_S):
+                return  # what is being put would appear after its removal
+            await in_thread(parts.work.remove, export.id)
             for key in possible_keys(export):
                 await parts.shelf.delete(key)
             await parts.exports.removed(export.id)

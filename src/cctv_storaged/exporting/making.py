@@ -21,6 +21,7 @@ from cctv_storaged.clock import Clock
 from cctv_storaged.errors import MediaUnusable, ObjectMismatch
 from cctv_storaged.evidence.host import host_facts
 from cctv_storaged.exporting.packing import Packing
+from cctv_storaged.exporting.putting import Puts
 from cctv_storaged.exporting.result import (
     Packed,
     facts_of,
@@ -32,7 +33,7 @@ from cctv_storaged.exporting.result import (
     stems_of,
 )
 from cctv_storaged.exporting.takes import Advance, Take, TakePlan, Takes, take_folder
-from cctv_storaged.exporting.work import WorkFolders, write_sidecar
+from cctv_storaged.exporting.work import WorkFolders, in_thread, write_sidecar
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.exportrows import Export, ExportResult
 from cctv_storaged.model import Camera
@@ -55,6 +56,7 @@ class MakingParts:
     packing: Packing
     work: WorkFolders
     shelf: Backend
+    puts: Puts
     pins: Pins
     clock: Clock
     host_id: str
@@ -79,7 +81,7 @@ class Making:
         cameras = [await parts.camera(camera_id) for camera_id in export.request.camera_ids]
         sizes, pinned = await self._weighed(export)
         with parts.pins.exporting(export.id, pinned):
-            folder = await asyncio.to_thread(parts.work.make, export.id)
+            folder = await in_thread(parts.work.make, export.id)
             takes: list[Take] = []
             for number, plan in enumerate(_plans(export, cameras, folder)):
                 share = _share_of(advance, sum(sizes[:number]), sizes[number], max(1, sum(sizes)))
@@ -122,11 +124,14 @@ class Making:
         digest = stored.sha256.hex()
         told = folder / MANIFEST_FILE
         document = manifest_document(packed, stored.size_bytes, digest)
-        await asyncio.to_thread(write_sidecar, told, document)
+        await in_thread(write_sidecar, told, document)
         await self._put(export, told, manifest_key(export.id))
         return result_of(export, packed, stored.size_bytes, digest)
 
     async def _put(self, export: Export, path: Path, key: str) -> StoredObject:
+        return await self._parts.puts.through(export.id, self._put_anew(export, path, key))
+
+    async def _put_anew(self, export: Export, path: Path, key: str) -> StoredObject:
         metadata = {
             "export-id": str(export.id),
             "host": self._parts.host_id.encode("ascii", "replace").decode(),

@@ -13,6 +13,7 @@ from cctv_storaged.exporting.admission import Admission, Disks
 from cctv_storaged.exporting.jobs import Exporting, ExportingParts
 from cctv_storaged.exporting.making import Making, MakingParts
 from cctv_storaged.exporting.packing import Packing
+from cctv_storaged.exporting.putting import Puts
 from cctv_storaged.exporting.takes import Takes
 from cctv_storaged.exporting.telling import Telling
 from cctv_storaged.exporting.trying import Trying, TryingParts
@@ -54,7 +55,7 @@ def open_exporting(needs: ExportingNeeds) -> Exporting:
     telling = Telling(clock, needs.metrics, needs.hub)
     disks = _disks(settings, work)
     admission = Admission(journal, needs.cameras, disks, settings.exports.max_span, clock)
-    gathering = Gathering(journal, needs.reader)
+    gathering, puts = Gathering(journal, needs.reader), Puts()
     making = Making(
         MakingParts(
             gathering=gathering,
@@ -62,6 +63,7 @@ def open_exporting(needs: ExportingNeeds) -> Exporting:
             packing=Packing(gathering, needs.reader, needs.key),
             work=work,
             shelf=needs.shelf,
+            puts=puts,
             pins=needs.pins,
             clock=clock,
             host_id=settings.host_id,
@@ -88,6 +90,7 @@ def open_exporting(needs: ExportingNeeds) -> Exporting:
         telling=telling,
         work=work,
         shelf=needs.shelf,
+        puts=puts,
         clock=clock,
     )
     return Exporting(parts, settings.exports.workers, settings.exports.queue)

@@ -14,6 +14,7 @@ from cctv_storaged.coverage import TOLERANCE, coverage_of, covered, merge_into
 from cctv_storaged.errors import MediaBroken, MediaUnusable, ObjectMismatch, SourceChanged
 from cctv_storaged.exporting.work import (
     NO_ROOM_WORDS,
+    in_thread,
     read_sidecar,
     remove_tree,
     synced_sha256,
@@ -104,9 +105,9 @@ class Takes:
         if kept is not None:
             advance(1.0)
             return kept
-        await asyncio.to_thread(_begin_anew, plan)
+        await in_thread(_begin_anew, plan)
         take = await self._made(plan, rows, advance)
-        await asyncio.to_thread(write_sidecar, plan.sidecar, _document(take))
+        await in_thread(write_sidecar, plan.sidecar, _document(take))
         return take
 
     async def _made(self, plan: TakePlan, rows: Sequence[MaterialRow], advance: Advance) -> Take:
@@ -150,7 +151,7 @@ class Takes:
                         broken.append(_failed(pieces.pop(blamed.name), str(exc)))
                     met.add(blamed.name)
                 log.warning("camera %s is joined once more: %s", plan.camera.id, exc)
-                await asyncio.to_thread(_begin_anew, plan)
+                await in_thread(_begin_anew, plan)
                 if not pieces:
                     return None, tuple(broken)
 

@@ -21,7 +21,7 @@ from cctv_storaged.errors import BackendUnavailable, JournalError, JournalFull, 
 from cctv_storaged.exporting.admission import Admission
 from cctv_storaged.exporting.making import Making
 from cctv_storaged.exporting.telling import Telling
-from cctv_storaged.exporting.work import NO_ROOM, NO_ROOM_WORDS, WorkFolders
+from cctv_storaged.exporting.work import NO_ROOM, NO_ROOM_WORDS, WorkFolders, in_thread
 from cctv_storaged.journal.exportrows import Export, ExportResult, ExportStatus
 from cctv_storaged.journal.exports import Exports
 
@@ -152,7 +152,7 @@ class Trying:
 
         if await _patiently(complete):
             try:
-                await asyncio.to_thread(parts.work.remove, export.id)
+                await in_thread(parts.work.remove, export.id)
             except OSError as exc:
                 log.warning("the work folder of export %s stays until the next start: %s", export.id, exc)
             parts.telling.reached(export, ExportStatus.COMPLETED)

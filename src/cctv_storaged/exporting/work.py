@@ -3,18 +3,22 @@
 A step is whole once its sidecar is there: that is written, synchronised and named after everything else.
 """
 
+import asyncio
 import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from cctv_storaged.exporting.request import Room
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 FOLDER_MODE = 0o700
 BLOCK_BYTES = 1024 * 1024
@@ -82,9 +86,21 @@ def same_disk(one: Path, other: Path) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Raises OSError for what stays, but for what is gone already."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+    """Raises OSError for what stays, but for what is gone already: another may remove it at the same time."""
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+
+async def in_thread(action: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """A short action in a thread, over when this returns: who is cancelled makes nothing after a removal."""
+    working = asyncio.ensure_future(asyncio.to_thread(action, *arguments, **named))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        working.exception()  # seen: whoever cancelled does not ask for it any more
+        raise
 
 
 def write_sidecar(path: Path, document: object) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from cctv_storaged.api.export_models import ExportAnswer, ExportManifestAnswer, ExportsAnswer
+from cctv_storaged.backends.filesystem import FilesystemBackend
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.events import EventKind
 from cctv_storaged.exporting import jobs
@@ -288,22 +289,31 @@ async def test_what_an_export_needs_is_not_deleted_while_it_is_made(host: Host, 
     assert (await host.delete(path_of(first))).status == 204
 
 
-@pytest.mark.parametrize("phase", ["waiting", "joining", "packing", "shelving", "over"])
+@pytest.mark.parametrize("phase", ["waiting", "joining", "packing", "putting", "shelving", "over"])
 async def test_an_export_is_cancelled_in_any_phase_and_leaves_nothing(
     host: Host, hold: Path, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     await recorded(host)
     await recorded(host, "yard")
-    reached, go_on = asyncio.Event(), asyncio.Event()
+    reached, go_on, put_over = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     shelf = host.parts.foundation.exports_store
-    put = shelf.put
+    put, really_put = shelf.put, FilesystemBackend._put
 
     async def held_put(*arguments: Any) -> Any:
         done = await put(*arguments)
         reached.set()
         await go_on.wait()
         return done
+
+    def held_thread(self: FilesystemBackend, *arguments: Any) -> Any:
+        """Whoever is cancelled leaves, the thread goes on."""
+        loop.call_soon_threadsafe(reached.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(20)
+        try:
+            return really_put(self, *arguments)
+        finally:
+            loop.call_soon_threadsafe(put_over.set)
 
     def held_sync(folder: Path) -> None:
         loop.call_soon_threadsafe(reached.set)
@@ -313,12 +323,15 @@ async def test_an_export_is_cancelled_in_any_phase_and_leaves_nothing(
         hold.touch()
     elif phase == "packing":
         monkeypatch.setattr("cctv_storaged.exporting.packing.sync_folder", held_sync)
+    elif phase == "putting":
+        monkeypatch.setattr(jobs, "PATIENCE_S", 0.05)
+        monkeypatch.setattr(FilesystemBackend, "_put", held_thread)
     elif phase == "shelving":
         monkeypatch.setattr(shelf, "put", held_put)
     if phase != "waiting":
         working(host)
     export = await asked(host, GATE, YARD)
-    if phase in ("packing", "shelving"):
+    if phase in ("packing", "putting", "shelving"):
         await asyncio.wait_for(reached.wait(), 20)
     elif phase == "joining":
 
@@ -329,9 +342,13 @@ async def test_an_export_is_cancelled_in_any_phase_and_leaves_nothing(
     elif phase == "over":
         await ended(host, export)
     assert (await host.delete(f"/exports/{export['id']}")).status == 204
+    await host.parts.exporting.run_once()  # a removal that does not wait for the put removes nothing
     go_on.set()
+    if phase == "putting":
+        await asyncio.wait_for(put_over.wait(), 20)
 
     async def is_clean() -> bool:
+        await host.parts.exporting.run_once()
         return not work_folders(host) and not shelved(host)
 
     await until(is_clean)
