@@ -4,6 +4,7 @@ Every time stands there twice: in UTC, and in the host's zone with its offset, a
 """
 
 import json
+from collections import Counter
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import Annotated, Literal, NoReturn, Self
@@ -298,8 +299,7 @@ def _require_known(document: object) -> None:
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"the key {twice!r} stands twice in one object")
     return found
 

@@ -4,11 +4,13 @@ A row's bytes go in two phases: `removal` says that they must go, and is settled
 asks for a deletion sees the row no more from the first phase on.
 """
 
+import logging
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from uuid import UUID
 
 from cctv_storaged.clock import to_us
@@ -27,6 +29,8 @@ from cctv_storaged.journal.exportrows import (
 from cctv_storaged.journal.idempotency import forget, made_by, remember
 from cctv_storaged.journal.rows import text
 from cctv_storaged.journal.store import Store
+
+log = logging.getLogger(__name__)
 
 UNENDED = "status IN ('PENDING', 'PROCESSING')"
 _COLUMNS = """no, id, request, status, starts, progress, error, due_us, waiting_us, result, created_us,
@@ -169,14 +173,20 @@ class Exports:
 
 
 def _select(db: sqlite3.Connection, where: str, *parameters: object) -> list[Export]:
-    return [
-        export_from(row) for row in db.execute(f"SELECT {_COLUMNS} FROM export WHERE {where}", parameters)
-    ]
+    return list(_readable(db, where, *parameters))
 
 
 def _one(db: sqlite3.Connection, where: str, *parameters: object) -> Export | None:
-    found = _select(db, f"{where} LIMIT 1", *parameters)
-    return found[0] if found else None
+    return next(_readable(db, where, *parameters), None)
+
+
+def _readable(db: sqlite3.Connection, where: str, *parameters: object) -> Iterator[Export]:
+    """Rows as exports; one whose JSON a damaged disk or a salvage left unreadable holds up no other."""
+    for row in db.execute(f"SELECT {_COLUMNS} FROM export WHERE {where}", parameters):
+        try:
+            yield export_from(row)
+        except (ValueError, KeyError, TypeError, OverflowError) as exc:
+            log.error("export number %s in the journal cannot be read and is left alone: %s", row[0], exc)
 
 
 def _made_by(db: sqlite3.Connection, repeat: RepeatKey) -> Export | None:
@@ -211,7 +221,7 @@ def _page(db: sqlite3.Connection, limit: int, after: int | None, status: ExportS
     below = _NEWEST if after is None else after
     where = f"no < ? AND {_SEEN}" + ("" if status is None else " AND status = ?")
     parameters = (below,) if status is None else (below, str(status))
-    found = _select(db, f"{where} ORDER BY no DESC LIMIT ?", *parameters, limit + 1)
+    found = list(islice(_readable(db, f"{where} ORDER BY no DESC", *parameters), limit + 1))
     shown = tuple(found[:limit])
     return ExportPage(exports=shown, next=shown[-1].no if len(found) > limit else None)
 

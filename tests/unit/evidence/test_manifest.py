@@ -129,6 +129,7 @@ async def test_what_is_not_of_the_format_is_named(tmp_path: Path, change: Change
         (b"\xef\xbb\xbf{}", "no JSON"),
         (b'{"format": 1, "version": 1, "format": 2}', "'format' stands twice"),
         (b'{"a": {"b": 1, "b": 1}}', "'b' stands twice"),
+        (b"{" + b"".join(b'"%d":0,' % number for number in range(400_000)) + b'"7":0}', "'7' stands twice"),
         (b'{"version": NaN}', "NaN is no JSON"),
         (b"[" * 100_000, "no JSON"),
         (b'{"version": ' + b"9" * 10_000 + b"}", "no JSON"),

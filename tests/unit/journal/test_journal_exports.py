@@ -1,6 +1,8 @@
 """Exports in the journal: each is asked for once, worked on by one, and gone in two phases."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -204,3 +206,19 @@ async def test_exports_outlive_a_damaged_journal(tmp_path: Path) -> None:
         file.write(bytes(100))
     async with await Journal.open(tmp_path, "nvr", NOW) as journal:
         assert await seen(journal, export) == export
+
+
+async def test_a_row_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    """A salvage takes what bare pages say: half a text, for one. The daemon would end with every start."""
+    async with await Journal.open(tmp_path, "nvr", NOW) as journal:
+        first, spoiled, last = [await asked(journal) for _ in range(3)]
+    with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as db:
+        change = "UPDATE export SET request = substr(request, 1, 20) WHERE id = ?"
+        db.execute(change, (spoiled.id.bytes,))
+    async with await Journal.open(tmp_path, "nvr", NOW) as journal:
+        due = await journal.exports.due(NOW, {first.id})
+        assert due is not None and due.id == last.id
+        page = await journal.exports.page(1, None, None)
+        assert ([each.id for each in page.exports], page.next) == ([last.id], last.no)
+        page = await journal.exports.page(1, page.next, None)
+        assert ([each.id for each in page.exports], page.next) == ([first.id], None)
