@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.errors import (
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 BLOCK_BYTES = 256 * 1024
 SOURCE = "SOURCE"
 """Where bytes came from, when no backend was needed."""
+MOST_SPOILED = 10_000
+"""Sources known to be unreadable; with more of them a disk has died, and each is tried again."""
 READABLE = (CopyState.VERIFIED, CopyState.STORED)
 """Copies to read from, the proven ones first."""
 
@@ -54,6 +57,7 @@ class Reader:
         self._nearest_first = sorted(backends, key=lambda backend: backend.name != BackendKind.FILESYSTEM)
         self._metrics = metrics
         self._pins = pins
+        self._spoiled: set[UUID] = set()  # the disk could not read their source: a copy is better
 
     @asynccontextmanager
     async def open(
@@ -88,6 +92,8 @@ class Reader:
     ) -> AsyncIterator[bytes] | None:
         if segment.source_state is not SourceState.PRESENT:
             return None
+        if segment.id in self._spoiled and any(self._readable(segment)):
+            return None
         try:
             source = await asyncio.to_thread(
                 stack.enter_context, open_source(segment.source.root, segment.source.path)
@@ -97,7 +103,7 @@ class Reader:
             return None
         if not same_version(segment.source.identity, source.identity):
             return None
-        return _blocks(source, start, end)
+        return self._blocks(segment, source, start, end)
 
     async def _copy(self, stack: AsyncExitStack, segment: Segment, start: int, end: int) -> Opened:
         failure: BackendError | None = None
@@ -133,20 +139,31 @@ class Reader:
             raise ObjectMismatch(error)
         yield held_back
 
+    async def _blocks(
+        self, segment: Segment, source: OpenSource, start: int, end: int
+    ) -> AsyncIterator[bytes]:
+        """The bytes as they were registered: a file written to meanwhile, or that the disk cannot read, ends
+        in SourceChanged."""
+        for offset in range(start, end, BLOCK_BYTES):
+            try:
+                block = await asyncio.to_thread(source.read, offset, min(BLOCK_BYTES, end - offset))
+            except OSError as exc:
+                self._remember_spoiled(segment)
+                raise SourceChanged(f"the source cannot be read at byte {offset}: {exc.strerror}") from exc
+            if not block:
+                raise SourceChanged("the source became shorter while it was read")
+            if offset + BLOCK_BYTES >= end and not source.unchanged():
+                raise SourceChanged("the source was written to while it was read")
+            yield block
+
+    def _remember_spoiled(self, segment: Segment) -> None:
+        if len(self._spoiled) >= MOST_SPOILED:
+            self._spoiled.clear()
+        self._spoiled.add(segment.id)
+
     def _readable(self, segment: Segment) -> Iterator[tuple[Backend, str]]:
         for state in READABLE:
             for backend in self._nearest_first:
                 copy = segment.copy_at(backend.name)
                 if copy is not None and copy.state is state and copy.path is not None:
                     yield backend, copy.path
-
-
-async def _blocks(source: OpenSource, start: int, end: int) -> AsyncIterator[bytes]:
-    """The bytes as they were registered: a file written to meanwhile ends in SourceChanged."""
-    for offset in range(start, end, BLOCK_BYTES):
-        block = await asyncio.to_thread(source.read, offset, min(BLOCK_BYTES, end - offset))
-        if not block:
-            raise SourceChanged("the source became shorter while it was read")
-        if offset + BLOCK_BYTES >= end and not source.unchanged():
-            raise SourceChanged("the source was written to while it was read")
-        yield block

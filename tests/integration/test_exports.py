@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ import pytest_asyncio
 
 from cctv_storaged.errors import BackendUnavailable
 from cctv_storaged.exporting import jobs, trying
+from cctv_storaged.exporting.packing import Packing
+from cctv_storaged.recorder.source import OpenSource
 from tests.integration.api.exported import (
     DOCK,
     GATE,
@@ -233,6 +236,55 @@ async def test_a_copy_that_the_store_spoiled_is_a_gap_and_its_twin_is_not(
         export = await ended(host, await asked(host))
         assert [gap["cause"] for gap in export["gaps"]] == ["unreadable"]
         assert numbers_in(await fetched(host, export, tmp_path)) == segments_of(0, 2)
+
+
+@pytest.mark.parametrize("package", ["plain", "evidence"])
+async def test_a_source_that_the_disk_cannot_read_is_taken_from_a_copy(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    host.deliver()
+    segments = [await host.delivered(each) for each in await recorded(host)]
+    spoiled = (host.recordings / "gate" / "001.ts").stat()
+    read = OpenSource.read
+
+    def bad_sector(self: OpenSource, offset: int, size_bytes: int) -> bytes:
+        if self.identity.inode == spoiled.st_ino:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(self, offset, size_bytes)
+
+    monkeypatch.setattr(OpenSource, "read", bad_sector)
+    work(host)
+    export = await ended(host, await asked(host, package=package))
+    assert (export["gaps"], export["segments"]) == ([], len(segments))
+
+
+async def test_an_original_that_changes_while_it_is_packed_is_taken_from_a_copy(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.deliver()
+    for segment in await recorded(host):
+        await host.delivered(segment)
+    pack = Packing.pack
+
+    async def packed(self: Packing, *arguments: Any) -> Any:
+        path = host.recordings / "gate" / "001.ts"
+        other = path.with_suffix(".new")
+        other.write_bytes(bytes(path.stat().st_size))
+        opened = OpenSource.unchanged
+
+        def unchanged(source: OpenSource) -> bool:
+            if path.with_suffix(".new").exists() and source.identity.inode == path.stat().st_ino:
+                other.rename(path)
+                return False
+            return opened(source)
+
+        monkeypatch.setattr(OpenSource, "unchanged", unchanged)
+        return await pack(self, *arguments)
+
+    monkeypatch.setattr(Packing, "pack", packed)
+    work(host)
+    export = await ended(host, await asked(host, package="evidence"))
+    assert export["gaps"] == []
 
 
 async def test_a_segment_deleted_before_its_turn_is_told_as_deleted(host: Host, tmp_path: Path) -> None:

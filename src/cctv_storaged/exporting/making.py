@@ -96,7 +96,7 @@ class Making:
             return await self._shelved(export, packed, folder)
 
     async def _weighed(self, export: Export) -> tuple[list[int], frozenset[UUID]]:
-        """Bytes by camera, and every segment. The rows are not kept: a day of many cameras has 100,000."""
+        """Bytes by camera, and every segment. The rows are not kept: there may be MOST_SEGMENTS."""
         sizes: list[int] = []
         ids: set[UUID] = set()
         for camera_id in export.request.camera_ids:

@@ -1,6 +1,7 @@
 """Takes become an export's one file: itself where there is one, else a ZIP, or an evidence package."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,14 +12,16 @@ from cctv_storaged.errors import BackendError, BackendUnavailable, NotFound, Pac
 from cctv_storaged.evidence.facts import ExportFacts, OpenOriginal, Original, WorkingCopy, manifest_of
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.evidence.manifest import MANIFEST, Manifest, written
-from cctv_storaged.evidence.package import package_at
+from cctv_storaged.evidence.package import PackageWriter, package_at
 from cctv_storaged.evidence.stored import StoredZip
 from cctv_storaged.exporting.result import Packed, listed, missing, package_name
-from cctv_storaged.exporting.takes import MISSING, Advance, Source, Take, take_folder
+from cctv_storaged.exporting.takes import MISSING, OTHERWISE_NEXT_TIME, Advance, Source, Take, take_folder
 from cctv_storaged.exporting.work import BLOCK_BYTES, sync_folder
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.exportrows import Export, ExportFile, ExportGap
 from cctv_storaged.reading import Reader
+
+log = logging.getLogger(__name__)
 
 ZIP = "package.zip"
 
@@ -58,7 +61,7 @@ class Packing:
         async with package_at(folder / ZIP, facts, key, wrote) as package:
             for source in (source for take in takes for source in take.sources):
                 try:
-                    await package.add_original(await self._original(source))
+                    await self._add(package, source)
                 except BackendUnavailable:
                     raise
                 except (NotFound, SegmentError, BackendError, PackageError) as exc:
@@ -73,6 +76,13 @@ class Packing:
             takes=tuple(takes),
             gaps=tuple(gaps),
         )
+
+    async def _add(self, package: PackageWriter, source: Source) -> None:
+        try:
+            await package.add_original(await self._original(source))
+        except OTHERWISE_NEXT_TIME as exc:
+            log.warning("segment %s is read once more for a package: %s", source.segment_id, exc)
+            await package.add_original(await self._original(source))
 
     async def _original(self, source: Source) -> Original:
         segment = await self._gathering.present(source.segment_id)

@@ -11,8 +11,9 @@ from cctv_storaged.journal.material import Weight
 from cctv_storaged.model import TimeSpan
 
 MOST_CAMERAS = 64
-MOST_SEGMENTS = 100_000
-"""Of one export: each is known by a line of its manifest, and a day of ten-second ones has 8640 a camera."""
+MOST_SEGMENTS = 99_000
+"""Of one export: a day of ten-second ones has 8640 a camera. Working copies and what explains a package have
+to find room beside them (evidence/manifest.py: MOST_FILES)."""
 OVERHEAD = 1.1
 """What containers and indexes add, generously."""
 
