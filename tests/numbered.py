@@ -25,10 +25,15 @@ def numbered_ts(
     audio: bool = False,
     height: int = _HEIGHT,
     ts_offset_s: float = 0,
+    noise: bool = False,
 ) -> Path:
-    """A `.ts` whose pictures are numbered from `first` on; only to be read."""
+    """A `.ts` whose pictures are numbered from `first` on, with `noise` below that makes them large.
+
+    Only to be read.
+    """
     bit = f"mod(floor((N+{first})/pow(2,floor(X/{STRIPE}))),2)"
-    picture = f"nullsrc=size={_WIDTH}x{height}:rate={RATE},geq=lum='16+219*{bit}':cb=128:cr=128"
+    lum = f"if(lt(Y,{_HEIGHT}),16+219*{bit},random(1)*255)" if noise else f"16+219*{bit}"
+    picture = f"nullsrc=size={_WIDTH}x{height}:rate={RATE},geq=lum='{lum}':cb=128:cr=128"
     argv = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", picture]
     argv += ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"] if audio else []
     argv += ["-t", str(seconds), "-threads", "1", *_ENCODERS[codec], "-g", str(gop), "-bf", str(bframes)]

@@ -310,3 +310,95 @@ async def test_a_file_that_does_not_fit_is_a_clear_failure(tmp_path: Path, work:
     source = numbered_ts(seconds=4)
     (part,) = (await joined([piece_of(source, 0, 0.001)], work, 0, 4)).parts
     assert require_true_times(part) == list(range(40))
+
+
+def cut_anywhere(folder: Path) -> list[Path]:
+    """As a recorder cuts that does not wait for key frames: every 4 s, while they lie at 2.5 s.
+
+    Pictures are large, so that a segment's first bytes hold no parameter sets.
+    """
+    source = numbered_ts(seconds=16, gop=25, height=720, noise=True)
+    folder.mkdir()
+    argv = ["ffmpeg", "-nostdin", "-v", "error", "-f", "mpegts", "-i", str(source), "-c", "copy"]
+    argv += ["-f", "segment", "-segment_format", "mpegts", "-segment_time", "4", "-break_non_keyframes", "1"]
+    subprocess.run([*argv, str(folder / "%03d.ts")], check=True, capture_output=True, timeout=60)
+    return sorted(folder.glob("*.ts"))
+
+
+async def test_segments_that_begin_within_a_group_of_pictures_play_on(tmp_path: Path, work: Path) -> None:
+    paths = cut_anywhere(tmp_path / "cut")
+    (part,) = (await joined(recorded(paths), work, 0, 16)).parts
+    assert require_true_times(part) == list(range(160))
+
+
+async def test_behind_a_gap_what_refers_to_it_is_left_out_and_told(tmp_path: Path, work: Path) -> None:
+    paths = cut_anywhere(tmp_path / "cut")
+    (part,) = (await joined(recorded(paths, without=[1]), work, 0, 16)).parts
+    assert require_true_times(part) == [*range(40), *range(100, 160)]
+    assert seconds_shown(part) == [(0, 4), (10, 16)]
+
+
+async def test_a_stream_faster_than_the_wall_clock_loses_nothing(tmp_path: Path, work: Path) -> None:
+    """Camera and host disagree on how long a second is; after an hour that is more than any tolerance."""
+    paths = cut_up(numbered_ts(seconds=40, gop=20), tmp_path / "cut", seconds=LENGTH_S)
+    pieces = [piece_of(path, number * 3.7) for number, path in enumerate(paths)]
+    (part,) = (await joined(pieces, work, 0, 40)).parts
+    assert require_true_times(part) == list(range(400))
+
+
+async def test_segments_of_one_picture_stand_behind_each_other(tmp_path: Path, work: Path) -> None:
+    pieces = [piece_of(numbered_ts(seconds=0.1, first=20 * number), 2 * number, 0.1) for number in range(4)]
+    (part,) = (await joined(pieces, work, 0, 8)).parts
+    assert require_true_times(part) == [0, 20, 40, 60]
+
+
+async def test_a_clock_that_leaps_inside_a_segment_keeps_what_follows(tmp_path: Path, work: Path) -> None:
+    halves = [
+        numbered_ts(seconds=4, audio=True, ts_offset_s=100),
+        numbered_ts(seconds=4, audio=True, first=40, ts_offset_s=134),
+    ]
+    whole = tmp_path / "whole.ts"
+    whole.write_bytes(b"".join(path.read_bytes() for path in halves))
+    (part,) = (await joined([piece_of(whole, 0, 8)], work, 0, 8)).parts
+    assert require_true_times(part) == list(range(80))
+    assert seconds_shown(part) == [(0, 8)]
+
+
+async def test_a_span_before_the_first_key_frame_shows_nothing_and_says_so(
+    tmp_path: Path, work: Path
+) -> None:
+    paths = cut_anywhere(tmp_path / "cut")
+    with pytest.raises(MediaUnusable, match="no picture"):
+        await joined([piece_of(paths[1], 4)], work, 4.1, 4.5)
+    assert list(work.iterdir()) == []
+
+
+async def test_no_segment_is_read_any_more_when_it_is_closed(tmp_path: Path, work: Path) -> None:
+    """What was read ahead is of no use once the span ends: whoever reads has to hear of it first."""
+    data = numbered_ts(seconds=16, gop=25, height=720, noise=True).read_bytes()
+    reading = was_read_when_closed = False
+    block_bytes = len(data) // 32
+
+    @asynccontextmanager
+    async def opened(start: int, length: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def blocks() -> AsyncIterator[bytes]:
+            nonlocal reading
+            end = len(data) if length is None else start + length
+            for at in range(start, end, block_bytes):
+                if length is None and at > len(data) // 2:
+                    reading = True
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        reading = False
+                yield data[at : min(at + block_bytes, end)]
+
+        nonlocal was_read_when_closed
+        try:
+            yield blocks()
+        finally:
+            was_read_when_closed = was_read_when_closed or reading
+
+    piece = Piece(name="long", span=TimeSpan(moment(0), moment(16)), size_bytes=len(data), open=opened)
+    await joined([piece], work, 0, 2)
+    assert not was_read_when_closed

@@ -11,8 +11,8 @@ has been handed over.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -31,6 +31,7 @@ from cctv_storaged.errors import (
 )
 from cctv_storaged.media.pieces import Blocks, FailedPiece, Piece
 from cctv_storaged.model import TimeSpan
+from cctv_storaged.mpegts.probe import blank_fingerprint
 from cctv_storaged.mpegts.psi import Program
 from cctv_storaged.mpegts.retime import TICKS_PER_S, Cut, Retimed
 from cctv_storaged.mpegts.seek import (
@@ -50,6 +51,9 @@ BASE_TICKS = BASE_S * TICKS_PER_S
 TOLERANCE = timedelta(seconds=1)
 """Recorders name files by whole seconds: less than this is neither a gap nor an overlap."""
 _GOES_ON_TICKS = TICKS_PER_S // 2
+_USUAL_FRAME_TICKS = TICKS_PER_S // 25  # of a picture alone
+_LATE_TICKS = 5 * TICKS_PER_S
+"""How far a stream may reach beyond the end that its segment is known to have."""
 _AHEAD_BLOCKS = 16
 _UNUSABLE = (NotFound, NotASegment, ObjectMissing, ObjectRejected)
 """Says of a piece that there is nothing to be had of it; anything else may be otherwise the next time."""
@@ -68,6 +72,8 @@ class Splice:
     joins: int = 0
     lost_bytes: int = 0
     end_ticks: int = BASE_TICKS
+    sounds: frozenset[int] | None = None
+    """PIDs that whoever takes the blocks can take; with another sound a new part begins. None: any."""
 
     @property
     def duration(self) -> timedelta:
@@ -120,6 +126,9 @@ class Splicer:
         self._entry: _Entry | None = None  # opened, not yet read
         self._begun = False
         self._shift: int | None = None  # of the run under way
+        self._frame = 0  # from one picture to the next, as it was last
+        self._length = 0  # of what the last piece showed
+        self._heard: dict[int, int] = {}  # up to when each sound of the part was let through
         self.failed: list[FailedPiece] = []
 
     async def __aenter__(self) -> Self:
@@ -131,55 +140,95 @@ class Splicer:
         if self._entry is not None:
             await self._entry.stack.aclose()
 
-    async def parts(self) -> AsyncIterator[tuple[Splice, Blocks]]:
+    async def parts(self) -> AsyncGenerator[tuple[Splice, Blocks]]:
         """Each part with its bytes; nothing where no piece can be used."""
         while (entry := await self._next_entry(None)) is not None:
+            if (entry := await self._with_key(entry)) is None:
+                continue
             assert entry.stream.start is not None
             part = Splice(
                 origin=entry.moment,
                 program=entry.stream.program,
                 fingerprint=entry.stream.start.fingerprint,
             )
-            self._shift = None
+            self._shift, self._heard = None, {}
             yield part, self._blocks(part)
 
-    async def _blocks(self, part: Splice) -> Blocks:
+    async def _blocks(self, part: Splice) -> AsyncGenerator[bytes | bytearray]:
         while (entry := await self._next_entry(part)) is not None:
-            assert entry.stream.start is not None
-            if entry.stream.start.fingerprint != part.fingerprint:
+            if not _fits(part, entry.stream):
                 return  # it waits for the next part
+            if part.units and not self._goes_on(part, entry.first_ticks):
+                entry = await self._with_key(entry)
             self._entry = None
-            async with entry.stack:
-                async for block in self._retimed(part, entry):
+            if entry is None:
+                continue
+            async with entry.stack, aclosing(self._retimed(part, entry)) as blocks:
+                async for block in blocks:
                     yield block
 
-    async def _retimed(self, part: Splice, entry: _Entry) -> Blocks:
-        retimed = Retimed(entry.stream, self._cut(part, entry))
+    async def _with_key(self, entry: _Entry) -> _Entry | None:
+        """The piece from its first key frame on, where nothing before it shows what its first pictures need.
+
+        None: it has no key frame, which is told.
+        """
+        if entry.offset or not entry.stream.begins_within:
+            return entry
+        self._entry = None
+        await entry.stack.aclose()
+        try:
+            frame = await key_frame_after(entry.piece.read, entry.stream)
+        except _UNUSABLE as exc:
+            self._fail(entry.piece, str(exc))
+            return None
+        except BackendUnavailable:
+            raise
+        except (SegmentError, BackendError) as exc:
+            raise _broken(entry.piece, exc) from exc
+        if frame is None:
+            self._fail(entry.piece, "no key frame is in it, and what it begins with is not there")
+            return None
+        self._entry = _at(entry.piece, entry.stream, frame)
+        return self._entry
+
+    async def _retimed(self, part: Splice, entry: _Entry) -> AsyncGenerator[bytes | bytearray]:
+        retimed = Retimed(entry.stream, self._cut(part, entry), self._heard)
         try:
             if entry.offset:
                 yield entry.stream.tables
-            async for block in _ahead(self._bytes_of(entry)):
-                yield await asyncio.to_thread(retimed.feed, block)
-                if retimed.done:
-                    break
+            async with aclosing(self._bytes_of(entry)) as read, aclosing(_ahead(read)) as blocks:
+                async for block in blocks:
+                    yield await asyncio.to_thread(retimed.feed, block)
+                    if retimed.done:
+                        break
         except BackendUnavailable:
             raise
         except (NotFound, SegmentError, BackendError) as exc:
             raise _broken(entry.piece, exc) from exc
         self._note(part, entry, retimed)
 
+    def _goes_on(self, part: Splice, ticks: int) -> bool:
+        """Whether what is shown then on a piece's own clock is due now: the recorder's clock goes on."""
+        if self._shift is None:
+            return False
+        late = ticks_between(part.end_ticks, (ticks + self._shift) % WRAP)
+        # A single picture whose clock begins anew stands where the one before it stood.
+        return -min(_GOES_ON_TICKS, self._length // 2) <= late <= _GOES_ON_TICKS
+
     def _cut(self, part: Splice, entry: _Entry) -> Cut:
         """Where the piece goes on the clock that comes out."""
-        going_on = self._shift is not None and (
-            abs(ticks_between(part.end_ticks, (entry.first_ticks + self._shift) % WRAP)) <= _GOES_ON_TICKS
-        )
-        if self._shift is None or not going_on:
+        if self._shift is None or not self._goes_on(part, entry.first_ticks):
             at = BASE_TICKS + as_ticks(entry.moment - part.origin)
             if part.units and abs(at - part.end_ticks) <= as_ticks(TOLERANCE):
                 at = part.end_ticks
             self._shift = (max(at, part.end_ticks) - entry.first_ticks) % WRAP
-        until = BASE_TICKS + as_ticks(self._span.end - part.origin)
-        return Cut(shift=self._shift, since=BASE_TICKS, until=until)
+        begin = (entry.first_ticks + self._shift) % WRAP
+        return Cut(
+            shift=self._shift,
+            since=BASE_TICKS,
+            until=BASE_TICKS + as_ticks(self._span.end - part.origin),
+            latest=begin + as_ticks(entry.piece.span.end - entry.moment) + _LATE_TICKS,
+        )
 
     def _note(self, part: Splice, entry: _Entry, retimed: Retimed) -> None:
         part.lost_bytes += retimed.lost_bytes
@@ -190,10 +239,12 @@ class Splicer:
         part.joins += bool(part.units)
         part.units += retimed.units
         part.pieces.append(entry.piece.name)
-        part.end_ticks = max(part.end_ticks, retimed.end)
-        self._shift = retimed.shift
+        self._frame = retimed.frame or self._frame or _USUAL_FRAME_TICKS
+        end = retimed.end if retimed.frame else retimed.end + self._frame
+        part.end_ticks = max(part.end_ticks, end)
+        self._shift, self._length = retimed.shift, end - retimed.first
         starts = [retimed.first, *(until for _, until in retimed.holes)]
-        ends = [*(since for since, _ in retimed.holes), retimed.end]
+        ends = [*(since for since, _ in retimed.holes), end]
         for first, last in zip(starts, ends, strict=True):
             _add(
                 part.spans,
@@ -201,7 +252,7 @@ class Splicer:
                 part.origin + _as_time(last - BASE_TICKS),
             )
 
-    async def _bytes_of(self, entry: _Entry) -> AsyncIterator[bytes]:
+    async def _bytes_of(self, entry: _Entry) -> AsyncGenerator[bytes]:
         """The rest of the piece; one that is entered in its middle is opened only now."""
         if entry.blocks is None:
             entry.blocks = await entry.stack.enter_async_context(entry.piece.open(entry.offset, None))
@@ -237,7 +288,8 @@ class Splicer:
             return await self._first_entry(piece)
         shown_until = None if part is None or not part.units else part.origin + part.duration
         if shown_until is not None and piece.span.start < shown_until - TOLERANCE:
-            return await self._entry_after(piece, shown_until)
+            assert part is not None
+            return await self._entry_after(piece, part, shown_until)
         return await self._whole_entry(piece)
 
     async def _first_entry(self, piece: Piece) -> _Entry | None:
@@ -250,9 +302,13 @@ class Splicer:
             frame = await key_frame_after(piece.read, stream)
         elif frame is not None and piece.span.end <= self._span.start and await self._is_enough(self._coming):
             return None
-        if frame is None and stream.program.video is not None:
+        if frame is None and (stream.program.video is not None or piece.span.end <= self._span.start):
             return None
-        return await self._from(piece, stream, frame)
+        entry = await self._from(piece, stream, frame)
+        if entry.moment < self._span.end:
+            return entry
+        await entry.stack.aclose()  # nothing can be shown before
+        return None
 
     async def _is_enough(self, following: Sequence[Piece]) -> bool:
         """Whether the next piece has a key frame early enough of its own: this one only leads in."""
@@ -266,12 +322,17 @@ class Splicer:
                 continue
         return False
 
-    async def _entry_after(self, piece: Piece, moment: datetime) -> _Entry | None:
-        """From the first key frame that shows what was not shown yet."""
-        if piece.span.end <= moment:
-            return None
+    async def _entry_after(self, piece: Piece, part: Splice, moment: datetime) -> _Entry | None:
+        """From the first key frame that shows what was not shown yet.
+
+        A clock that goes on says that nothing of it was: the recorder's wall clock is slower than its stream.
+        """
         stream = _with_time(await read_map(piece.read, piece.size_bytes))
         assert stream.start is not None
+        if self._goes_on(part, stream.start.ticks) and _fits(part, stream):
+            return await self._whole_entry(piece)
+        if piece.span.end <= moment:
+            return None
         ticks = (stream.start.ticks + as_ticks(moment - piece.span.start)) % WRAP
         frame = await key_frame_after(piece.read, stream, ticks)
         if frame is None and stream.program.video is not None:
@@ -283,7 +344,7 @@ class Splicer:
         assert stream.start is not None
         if frame is None or frame.ticks == stream.start.ticks:
             return await self._whole_entry(piece)
-        return _Entry(piece=piece, stream=stream, first_ticks=frame.ticks, offset=frame.offset)
+        return _at(piece, stream, frame)
 
     async def _whole_entry(self, piece: Piece) -> _Entry:
         """From its start, read once: the first bytes say what it is."""
@@ -307,6 +368,26 @@ class Splicer:
 
     def _fail(self, piece: Piece, reason: str) -> None:
         self.failed.append(FailedPiece(name=piece.name, span=piece.span, reason=reason))
+
+
+def _at(piece: Piece, stream: StreamMap, frame: KeyFrame) -> _Entry:
+    return _Entry(piece=piece, stream=stream, first_ticks=frame.ticks, offset=frame.offset)
+
+
+def _fits(part: Splice, stream: StreamMap) -> bool:
+    """Whether the part's tracks can hold it as well."""
+    assert stream.start is not None
+    if part.sounds is not None and stream.sounding - part.sounds:
+        return False
+    own = stream.start.fingerprint
+    if own == part.fingerprint:
+        return True
+    blank = blank_fingerprint(stream.program)
+    if blank != blank_fingerprint(part.program) or blank not in (own, part.fingerprint):
+        return False
+    if part.fingerprint == blank:
+        part.fingerprint = own  # known only now
+    return True
 
 
 def _broken(piece: Piece, error: Exception) -> MediaBroken:
@@ -335,7 +416,7 @@ def _as_time(ticks: int) -> timedelta:
     return timedelta(microseconds=ticks * 1_000_000 // TICKS_PER_S)
 
 
-async def _ahead(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _ahead(blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """Reads on while what was read is worked on: a store's answer takes its time."""
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD_BLOCKS)
 

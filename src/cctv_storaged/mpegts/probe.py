@@ -196,11 +196,20 @@ def fingerprint(opening: Window, program: psi.Program) -> bytes:
 
     Picture parameter sets are left out: encoders change them as they like, in the middle of a stream.
     """
+    parameters = b"" if program.video is None else _sequence_parameters(opening, program.video)
+    return _fingerprint(program, parameters)
+
+
+def blank_fingerprint(program: psi.Program) -> bytes:
+    """That of a stretch without parameter sets, as where a recorder does not cut at key frames."""
+    return _fingerprint(program, b"")
+
+
+def _fingerprint(program: psi.Program, parameters: bytes) -> bytes:
     streams = (program.video, *program.audio) if program.video else program.audio
     layout = [f"{stream.pid}:{stream.codec}" for stream in streams]
     digest = hashlib.sha256(f"{program.pcr_pid} {' '.join(layout)}".encode())
-    if program.video is not None:
-        digest.update(_sequence_parameters(opening, program.video))
+    digest.update(parameters)
     return digest.digest()[:8]
 
 

@@ -1,9 +1,9 @@
 """A transport stream moved to another clock while it passes, so that segments play on from each other.
 
 Packets in, packets out: every PTS, DTS and PCR is shifted (ISO/IEC 13818-1, 2.4.3.5 and 2.4.3.7), sounds from
-before the beginning and everything from behind the end are left out, and what is not a packet goes. Pictures
-and sounds themselves are not touched. Python runs once per unit, not once per packet: offsets of interest are
-found by slicing columns out of the packets.
+before the beginning or heard already and everything from behind the end are left out, and what is not a
+packet goes. Pictures and sounds themselves are not touched. Python runs once per unit, not once per packet:
+offsets of interest are found by slicing columns out of the packets.
 
 Times here are ticks of 90 kHz on the clock that comes out, below 2**33: a result is at most a day long.
 """
@@ -23,6 +23,8 @@ _ADAPTATIONS = re.compile(rb"[\x20-\x3f\x60-\x7f\xa0-\xbf\xe0-\xff]")  # fourth 
 _RAN_BACK_TICKS = TICKS_PER_S // 2
 _JUMPED_TICKS = 60 * TICKS_PER_S  # from one picture to the next: more is a clock that jumped, not time
 _AWAITED_TICKS = 2 * TICKS_PER_S  # how far sounds may lag behind the picture in a file
+_APART_TICKS = 10 * TICKS_PER_S  # stamps that belong together and lie farther apart were damaged
+_SLOWEST_TICKS = 10 * TICKS_PER_S  # from one picture to the next, where that is their usual distance
 _ANNOUNCED_WITHIN_BYTES = 4 * 2**20
 _RESYNC_BYTES = 8 * 204
 
@@ -34,12 +36,15 @@ class Cut:
     shift: int  # added to every time, modulo 2**33
     since: int  # sounds before are left out; pictures are not
     until: int | None = None  # what is decoded from here on is left out
+    latest: int | None = None  # a leap beyond is no hole but a clock that jumped
+    mends: bool = True  # whether jumps are put right
 
 
 class Retimed:
     """One file on its way; `feed` it in order, from a packet's first byte on."""
 
-    def __init__(self, stream: StreamMap, cut: Cut) -> None:
+    def __init__(self, stream: StreamMap, cut: Cut, heard: dict[int, int] | None = None) -> None:
+        """`heard`: of each sound, the time on the other clock up to which it was let through; kept up."""
         assert stream.main is not None
         self._framing = stream.framing
         self._main = stream.main.pid
@@ -54,6 +59,9 @@ class Retimed:
         self._unannounced = set(self._pids)
         self._look_bytes = _ANNOUNCED_WITHIN_BYTES
         self._latest: int | None = None  # when the last unit of the main stream was decoded
+        self._step = 0  # from the one before to that
+        self._heard = {} if heard is None else heard
+        self._sounded: dict[int, int] = {}  # the same, of this file alone
         self.frame = 0
         """The time from one unit to the next."""
         self.units = 0
@@ -182,6 +190,8 @@ class Retimed:
         if pid == self._main:
             self._mend_jump(decoded)
         presented, decoded = (presented + self._shift) % WRAP, (decoded + self._shift) % WRAP
+        if not 0 <= ticks_between(decoded, presented) <= _APART_TICKS:
+            presented = decoded  # one of them was damaged, and no file takes such a pair
         _put_stamp(packets, header + 9, presented)
         if has_decoding:
             _put_stamp(packets, header + 14, decoded)
@@ -192,20 +202,27 @@ class Retimed:
 
     def _mend_jump(self, decoded: int) -> None:
         """A clock that runs back or leaps within the file goes on where it was."""
-        if self._latest is None:
+        if self._latest is None or not self._cut.mends:
             return
-        step = ticks_between(self._latest, (decoded + self._shift) % WRAP)
-        if not -_RAN_BACK_TICKS <= step <= _JUMPED_TICKS:
+        moved = (decoded + self._shift) % WRAP
+        step, latest = ticks_between(self._latest, moved), self._cut.latest
+        too_far = latest is not None and step > TICKS_PER_S and ticks_between(latest, moved) > 0
+        if too_far or not -_RAN_BACK_TICKS <= step <= _JUMPED_TICKS:
             self.jumps += 1
             self._shift = (self._latest + (self.frame or 3600) - decoded) % WRAP
 
     def _step_to(self, decoded: int) -> None:
         if self._latest is not None and (step := ticks_between(self._latest, decoded)) > 0:
-            if step > TICKS_PER_S:
+            if step > TICKS_PER_S and not self._is_usual(step):
                 self.holes.append(((self._latest + self.frame) % WRAP, decoded))
             else:
                 self.frame = step
+            self._step = step
         self._latest = decoded
+
+    def _is_usual(self, step: int) -> bool:
+        """Whether pictures are as far apart as this: some cameras send one every few seconds."""
+        return step <= _SLOWEST_TICKS and (not self._step or step <= 3 * self._step)
 
     def _main_unit(self, at: int, presented: int, decoded: int) -> None:
         pid, until = self._main, self._cut.until
@@ -226,11 +243,25 @@ class Retimed:
         self.last = presented if self.last is None else max(self.last, presented)
 
     def _other_unit(self, at: int, pid: int, presented: int) -> None:
-        if pid in self._shut and ticks_between(self._cut.since, presented) >= 0:
-            self._shut.discard(pid)
+        wanted = ticks_between(self._cut.since, presented) >= 0 and self._is_next(pid, presented)
+        if wanted != (pid not in self._shut) and pid not in self._over:
+            self._shut ^= {pid}
             self._turns.append((at, pid))
+        if wanted:
+            self._heard[pid] = self._sounded[pid] = presented
         if self._cut.until is not None and ticks_between(self._cut.until, presented) >= 0:
             self._end(at, pid)
+
+    def _is_next(self, pid: int, presented: int) -> bool:
+        """Whether a sound goes on from what was heard of it.
+
+        Not what another file has given already, nor what a clock that jumped has not yet been put right for.
+        """
+        heard, before = self._heard.get(pid), self._sounded.get(pid)
+        if heard is not None and ticks_between(heard, presented) <= 0:
+            return False
+        near = self._latest is None or abs(ticks_between(self._latest, presented)) <= _APART_TICKS
+        return near or before is None or ticks_between(before, presented) <= _AWAITED_TICKS
 
     def _end(self, at: int, pid: int) -> None:
         if pid in self._over:

@@ -40,6 +40,8 @@ class StreamMap:
     program: psi.Program
     tables: bytes  # the packets of its association and map tables, 188 bytes each
     start: StreamStart | None
+    begins_within: bool = False  # a group of pictures: what it shows first needs what another file holds
+    sounding: frozenset[int] = frozenset()  # PIDs of sounds that there are, of those the map announces
 
     @property
     def main(self) -> psi.Stream | None:
@@ -87,6 +89,9 @@ def map_of(head: bytes, size_bytes: int, *, all_there_is: bool = False) -> Strea
     stream = _stream_start(opening, program)
     if stream is None and not whole:
         return None
+    sounding = (
+        sound.pid for sound in program.audio if next(opening.unit_starts(sound.pid), None) is not None
+    )
     return StreamMap(
         size_bytes=size_bytes,
         framing=opening.framing,
@@ -94,6 +99,8 @@ def map_of(head: bytes, size_bytes: int, *, all_there_is: bool = False) -> Strea
         program=program,
         tables=b"".join(_table_packets(opening, pids)),
         start=stream,
+        begins_within=program.video is not None and _begins_within(opening, program.video),
+        sounding=frozenset(sounding),
     )
 
 
@@ -215,6 +222,13 @@ def is_key(window: Window, video: psi.Stream, at: int) -> bool:
     """Whether the picture that begins in the packet at this offset can be decoded by itself."""
     verdict = nal.begins_with_key_picture(video.codec, _first_bytes(window, video.pid, at))
     return window.is_random_access(at) if verdict is None else verdict
+
+
+def _begins_within(opening: Window, video: psi.Stream) -> bool:
+    first = next((at for at, _ in units_at(opening, video.pid)), None)
+    if first is None:
+        return False
+    return nal.begins_with_key_picture(video.codec, _first_bytes(opening, video.pid, first)) is False
 
 
 def _first_bytes(window: Window, pid: int, at: int) -> bytes:
