@@ -472,6 +472,37 @@ async def test_ten_exports_at_once_are_all_made_and_the_daemon_answers(host: Hos
         assert (await ended(host, export))["gaps"] == []
 
 
+async def test_an_export_in_a_store_that_the_settings_left_is_told_and_removed_once_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither answered as if nothing were wrong nor forgotten with its bytes still lying there."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder in (before, after):
+        folder.mkdir()
+    async with running(tmp_path, {**NAMED, "filesystem": {"path": str(before)}}) as host:
+        await recorded(host)
+        work(host)
+        export, other = await ended(host, await asked(host)), await ended(host, await asked(host))
+    async with running(tmp_path, {**NAMED, "filesystem": {"path": str(after)}}) as host:
+        for what in ("download", "manifest"):
+            reply = await host.get(f"/exports/{export['id']}/{what}")
+            assert (reply.status, str(before) in reply.json["detail"]) == (409, True)
+        (after / "exports").mkdir()
+        name = f"{other['id']}.mp4"
+        (before / "exports" / name).rename(after / "exports" / name)
+        assert (await host.get(f"/exports/{other['id']}/download")).status == 200
+        for each in (export, other):
+            assert (await host.delete(f"/exports/{each['id']}")).status == 204
+        assert shelved(host) == set()
+        await host.parts.exporting.run_once()
+        assert caplog.text.count(f"export {export['id']} cannot be removed") == 1
+    assert (before / "exports" / f"{export['id']}.mp4").exists()
+    async with running(tmp_path, {**NAMED, "filesystem": {"path": str(before)}}) as host:
+        await host.parts.exporting.run_once()
+        assert f"{export['id']}.mp4" not in shelved(host)
+        assert await host.journal.exports.removals(10) == []
+
+
 async def test_the_catalog_is_told_of_exports_whenever_it_listens(
     tmp_path: Path, postgres_database: PostgresDatabase
 ) -> None:

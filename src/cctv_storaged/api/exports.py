@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from aiohttp import web
@@ -32,7 +33,7 @@ from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
 from cctv_storaged.api.sending import Part, asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
 from cctv_storaged.backends.base import Presigning
-from cctv_storaged.errors import BackendError, Conflict, NotFound, ObjectMismatch
+from cctv_storaged.errors import BackendError, Conflict, NotFound, ObjectMismatch, ObjectMissing
 from cctv_storaged.exporting.request import Wish
 from cctv_storaged.journal.exportrows import Export, ExportResult, ExportStatus
 from cctv_storaged.journal.exports import RepeatKey
@@ -147,7 +148,7 @@ async def download(request: web.Request, services: Services) -> web.StreamRespon
     response.content_length = wanted.length
     if request.method == "HEAD":
         return response
-    async with services.exports_store.open(result.path, wanted.start, wanted.length) as blocks:
+    async with _opened(result, result.path, services, wanted.start, wanted.length) as blocks:
         wrong = ObjectMismatch(f"the store gave other than {wanted.length} bytes of export {export.id}")
         return await send(request, response, blocks, wanted.length, wrong)
 
@@ -159,8 +160,24 @@ async def manifest(request: web.Request, services: Services) -> web.StreamRespon
     response.content_type = "application/json"
     if request.method == "HEAD":
         return response
-    async with services.exports_store.open(result.manifest_path) as blocks:
+    async with _opened(result, result.manifest_path, services) as blocks:
         return await send(request, response, blocks)
+
+
+@asynccontextmanager
+async def _opened(
+    result: ExportResult, path: str, services: Services, start: int = 0, length: int | None = None
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """What lies under the path. Raises Conflict where the settings name another store since, BackendError."""
+    store = services.exports_store
+    try:
+        async with store.open(path, start, length) as blocks:
+            yield blocks
+    except ObjectMissing as exc:
+        if result.place in (None, store.place):
+            raise
+        told = f"the file was put into {result.place}, and exports are kept in {store.place} now"
+        raise Conflict(f"{told}: name the former store again, or move the file along") from exc
 
 
 def _fetchable(export: Export, now: datetime) -> ExportResult:

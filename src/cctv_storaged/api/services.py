@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.access import Access
-from cctv_storaged.backends.base import Backend
+from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.catalog.base import Catalog
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clips import Clips
@@ -44,7 +44,7 @@ class Services:
     thumbnails: Thumbnails
     storyboards: Storyboards
     exporting: Exporting
-    exports_store: Backend
+    exports_store: Shelf
     catalog: Catalog | None
     cataloguing: Cataloguing | None
     access: Access

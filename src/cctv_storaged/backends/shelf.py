@@ -60,6 +60,11 @@ class Shelf:
     def location(self) -> str:
         return self._place.location
 
+    @property
+    def place(self) -> str:
+        """Where its objects are, in one line: other settings are another place."""
+        return f"{self.name}:{self.location}/{self._place.prefix}"
+
     async def probe(self) -> Capabilities:
         return await (await self._opened()).probe()
 

@@ -11,9 +11,16 @@ import uuid
 from dataclasses import dataclass
 from uuid import UUID
 
-from cctv_storaged.backends.base import Backend
+from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import BackendError, JournalError, JournalFull, QueueFull
+from cctv_storaged.errors import (
+    BackendError,
+    BackendUnavailable,
+    JournalError,
+    JournalFull,
+    ObjectMissing,
+    QueueFull,
+)
 from cctv_storaged.exporting.admission import Admission
 from cctv_storaged.exporting.putting import Puts
 from cctv_storaged.exporting.request import Wish
@@ -42,7 +49,7 @@ class ExportingParts:
     trying: Trying
     telling: Telling
     work: WorkFolders
-    shelf: Backend
+    shelf: Shelf
     puts: Puts
     clock: Clock
 
@@ -57,6 +64,7 @@ class Exporting:
         self._queue = queue
         self._jobs: dict[UUID, asyncio.Task[None]] = {}
         self._removing: set[UUID] = set()
+        self._elsewhere: set[UUID] = set()  # to be removed from a store that the settings no longer name
         self._wake = asyncio.Event()
         self._choosing = asyncio.Lock()
 
@@ -113,8 +121,12 @@ class Exporting:
         parts = self._parts
         for export in await parts.exports.expire(parts.clock.now()):
             parts.telling.expired(export)
-        for export in await parts.exports.removals(BATCH):
-            await self._remove(export)
+        after = 0
+        while batch := await parts.exports.removals(BATCH, after):
+            after = batch[-1].no  # what stays for now holds up no other
+            for export in batch:
+                if not await self._remove(export):
+                    return
 
     async def _sweep(self) -> None:
         """Work folders that nobody goes on with, from a process that was killed."""
@@ -172,21 +184,42 @@ class Exporting:
 
     # Removing
 
-    async def _remove(self, export: Export) -> None:
-        """Every byte of it, then the journal is told; what cannot be now is tried again by the clock."""
-        if export.id in self._removing or export.id in self._jobs:
-            return
+    async def _remove(self, export: Export) -> bool:
+        """Every byte of it, then the journal is told; what cannot be now is tried again by the clock.
+
+        False where the others had better wait as well: the store is away.
+        """
+        if export.id in self._removing | self._jobs.keys() | self._elsewhere:
+            return True
         self._removing.add(export.id)
         parts = self._parts
         try:
             if not await parts.puts.over(export.id, PATIENCE_S):
-                return  # what is being put would appear after its removal
+                return True  # what is being put would appear after its removal
             await in_thread(parts.work.remove, export.id)
+            if await self._lies_elsewhere(export):
+                return True
             for key in possible_keys(export):
                 await parts.shelf.delete(key)
             await parts.exports.removed(export.id)
         except (BackendError, JournalFull, OSError) as exc:
             fields = {"export_id": str(export.id)}
             log.warning("what export %s left stays for now: %s", export.id, exc, extra=fields)
+            return not isinstance(exc, BackendUnavailable)
         finally:
             self._removing.discard(export.id)
+        return True
+
+    async def _lies_elsewhere(self, export: Export) -> bool:
+        """Whether its file was put into another store than today's, and not moved along; told once."""
+        result, shelf = export.result, self._parts.shelf
+        if result is None or result.place in (None, shelf.place):
+            return False
+        with contextlib.suppress(ObjectMissing):
+            await shelf.stat(result.path)
+            return False
+        told = "export %s cannot be removed: it lies in %s, which the settings no longer name (%s)"
+        hint = "name it again for a while, or remove it there by hand"
+        log.warning(told, export.id, result.place, hint, extra={"export_id": str(export.id)})
+        self._elsewhere.add(export.id)
+        return True

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from cctv_storaged.backends.base import Backend, StoredObject
+from cctv_storaged.backends.base import StoredObject
+from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import MediaUnusable, ObjectMismatch
 from cctv_storaged.evidence.host import host_facts
@@ -55,7 +56,7 @@ class MakingParts:
     takes: Takes
     packing: Packing
     work: WorkFolders
-    shelf: Backend
+    shelf: Shelf
     puts: Puts
     pins: Pins
     clock: Clock
@@ -126,7 +127,7 @@ class Making:
         document = manifest_document(packed, stored.size_bytes, digest)
         await in_thread(write_sidecar, told, document)
         await self._put(export, told, manifest_key(export.id))
-        return result_of(export, packed, stored.size_bytes, digest)
+        return result_of(export, packed, stored.size_bytes, digest, self._parts.shelf.place)
 
     async def _put(self, export: Export, path: Path, key: str) -> StoredObject:
         return await self._parts.puts.through(export.id, self._put_anew(export, path, key))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cctv_storaged.backends.base import Backend
+from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings, secrets_of
 from cctv_storaged.errors import MediaError
@@ -39,7 +39,7 @@ class ExportingNeeds:
     settings: Settings
     journal: Journal
     reader: Reader
-    shelf: Backend
+    shelf: Shelf
     cameras: CameraBook
     key: HostKey
     pins: Pins

@@ -129,7 +129,7 @@ def manifest_document(packed: Packed, size_bytes: int, sha256: str) -> dict[str,
     }
 
 
-def result_of(export: Export, packed: Packed, size_bytes: int, sha256: str) -> ExportResult:
+def result_of(export: Export, packed: Packed, size_bytes: int, sha256: str, place: str) -> ExportResult:
     """The result as the journal keeps it."""
     named = packed.manifest.of_role(FileRole.WORKING_COPY)  # as they are called where they are packed
     made = (file for take in packed.takes for file in take.files)
@@ -146,4 +146,5 @@ def result_of(export: Export, packed: Packed, size_bytes: int, sha256: str) -> E
         files_total=len(files),
         gaps=packed.gaps[:MOST_TOLD],
         gaps_total=len(packed.gaps),
+        place=place,
     )

@@ -151,12 +151,12 @@ class Trying:
             return await parts.exports.complete(export.id, result, now, now + parts.expire)
 
         if await _patiently(complete):
+            parts.telling.reached(export, ExportStatus.COMPLETED)  # first: a deletion cancels what follows
+            self.over(export, ExportStatus.COMPLETED)
             try:
                 await in_thread(parts.work.remove, export.id)
             except OSError as exc:
                 log.warning("the work folder of export %s stays until the next start: %s", export.id, exc)
-            parts.telling.reached(export, ExportStatus.COMPLETED)
-            self.over(export, ExportStatus.COMPLETED)
         # else it was cancelled, and whoever did removes what it left
 
     async def _wait(self, export: Export, why: str) -> None:

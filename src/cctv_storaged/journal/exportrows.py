@@ -83,6 +83,7 @@ class ExportResult:
     files_total: int
     gaps: tuple[ExportGap, ...]
     gaps_total: int
+    place: str | None = None  # where the exports store was then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +141,7 @@ def result_text(result: ExportResult) -> str:
             "files_total": result.files_total,
             "gaps": [gap_document(each) for each in result.gaps],
             "gaps_total": result.gaps_total,
+            "place": _text(result.place),
         }
     )
 
@@ -236,6 +238,7 @@ def _result(document: Mapping[str, Any]) -> ExportResult:
         files_total=document["files_total"],
         gaps=tuple(map(gap_from, document["gaps"])),
         gaps_total=document["gaps_total"],
+        place=document.get("place"),
     )
 
 

@@ -152,10 +152,10 @@ class Exports:
         """The bytes of those past their day are to be removed; those that came to be so now."""
         return await self._store.write(lambda db: _expire(db, now))
 
-    async def removals(self, limit: int) -> list[Export]:
-        """Those whose bytes are to be removed."""
-        where = "removal IN ('asked', 'forget') ORDER BY no LIMIT ?"
-        return await self._store.read(lambda db: _select(db, where, limit))
+    async def removals(self, limit: int, after: int = 0) -> list[Export]:
+        """Those whose bytes are to be removed, in the order of their numbers, which `after` goes on from."""
+        where = "removal IN ('asked', 'forget') AND no > ? ORDER BY no LIMIT ?"
+        return await self._store.read(lambda db: _select(db, where, after, limit))
 
     async def removed(self, export_id: UUID) -> None:
         """No byte of it is left; a row that nobody wants goes as well, once the catalog is told."""
