@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -402,3 +403,34 @@ async def test_no_segment_is_read_any_more_when_it_is_closed(tmp_path: Path, wor
     piece = Piece(name="long", span=TimeSpan(moment(0), moment(16)), size_bytes=len(data), open=opened)
     await joined([piece], work, 0, 2)
     assert not was_read_when_closed
+
+
+@pytest.mark.parametrize("to", list(Container))
+async def test_a_sound_that_is_announced_and_never_comes_keeps_no_picture(
+    tmp_path: Path, work: Path, to: Container
+) -> None:
+    """A microphone that is switched off; ffmpeg makes no track of which it knows no sampling rate."""
+    sounding = numbered_ts(seconds=4, first=40, audio=True)
+    data = numbered_ts(seconds=4, audio=True).read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    silent = tmp_path / "silent.ts"
+    silent.write_bytes(b"".join(each for each in packets if each[1:3] not in (b"\x41\x01", b"\x01\x01")))
+    done = await joined([piece_of(silent, 0), piece_of(sounding, 4)], work, 0, 8, to=to)
+    assert {number for part in done.parts for number in require_true_times(part)} == set(range(80))
+    assert ["audio" in tracks_of(part.path) for part in done.parts] == [True]
+
+
+async def test_a_damaged_sound_does_not_keep_the_pictures(tmp_path: Path, work: Path) -> None:
+    data = bytearray(numbered_ts(seconds=4, audio=True).read_bytes())
+    frames = [found.start() for found in re.finditer(rb"\xff\xf1[\x4c\x50]", data)]
+    for at in frames[40:60]:
+        data[at + 2 : at + 6] = b"\xff" * 4
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(data)
+    (part,) = (await joined([piece_of(damaged, 0)], work, 0, 4)).parts
+    assert require_true_times(part) == list(range(40))
+
+
+def tracks_of(path: Path) -> list[str]:
+    argv = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type", "-of", "csv=p=0", str(path)]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import MediaBroken, MediaUnusable
 from cctv_storaged.media.ffmpeg import Limits, child
-from cctv_storaged.media.join import copied, tags
+from cctv_storaged.media.join import copied, fits_mp4, tags
 from cctv_storaged.media.pieces import Blocks, Piece
+from cctv_storaged.media.sounds import heard, to_mp4
 from cctv_storaged.media.splice import Splice, Splicer
 from cctv_storaged.model import TimeSpan
 
@@ -36,29 +38,30 @@ async def fragments(
             part = splice
             begun(splice)
             length = min(span.end, max(piece.span.end for piece in pieces)) - splice.origin
-            async for block in _with_length(_made(splice, blocks, limits), length):
-                yield block
+            async with (
+                aclosing(blocks),
+                aclosing(_made(splice, blocks, limits)) as made,
+                aclosing(_with_length(made, length)) as stamped,
+            ):
+                async for block in stamped:
+                    yield block
             ended(splice)
         if part is None:
             failed = splicer.failed[0].reason if splicer.failed else "there is no picture or sound in it"
             raise MediaUnusable(f"nothing can be shown of {span}: {failed}")
 
 
-async def _made(splice: Splice, blocks: Blocks, limits: Limits) -> AsyncIterator[bytes]:
-    sounds = [
-        word
-        for number, sound in enumerate(splice.program.audio)
-        if sound.codec == "aac"
-        for word in (f"-bsf:a:{number}", "aac_adtstoasc")
-    ]
+async def _made(splice: Splice, blocks: Blocks, limits: Limits) -> AsyncGenerator[bytes]:
+    sounds, blocks = await heard(splice, blocks)
+    sounds = tuple(filter(fits_mp4, sounds))  # better seen in silence than not at all
     arguments = (
-        *copied(splice),
-        *sounds,
+        *copied(splice, sounds),
+        *to_mp4(sounds),
         *tags(splice, precise=False),
         *("-metadata", f"creation_time={rfc3339(splice.origin)}", "-fflags", "+bitexact"),
         *("-movflags", _FLAGS, "-flush_packets", "1", "-f", "mp4", "pipe:1"),
     )
-    async with child(arguments, limits) as running:
+    async with aclosing(blocks), child(arguments, limits) as running:
         feeding = asyncio.create_task(running.feed(blocks))
         try:
             async for block in running.output():
@@ -70,7 +73,7 @@ async def _made(splice: Splice, blocks: Blocks, limits: Limits) -> AsyncIterator
         await running.finish()
 
 
-async def _with_length(blocks: AsyncIterator[bytes], length: timedelta) -> AsyncIterator[bytes]:
+async def _with_length(blocks: AsyncIterator[bytes], length: timedelta) -> AsyncGenerator[bytes]:
     """The file says at its beginning how long it is (`mvhd`): players draw a bar of that length."""
     head: bytes | None = b""
     async for block in blocks:
@@ -91,5 +94,5 @@ def _stamped(head: bytes, length: timedelta) -> bytes:
     if at < 0 or head[at + 4] != 0 or at + 24 > len(head):
         return head
     scale = int.from_bytes(head[at + 16 : at + 20], "big")
-    duration = min(length * scale // timedelta(seconds=1), 0xFFFFFFFE)
+    duration = max(0, min(length * scale // timedelta(seconds=1), 0xFFFFFFFE))
     return head[: at + 20] + duration.to_bytes(4, "big") + head[at + 24 :]

@@ -18,8 +18,10 @@ from cctv_storaged.errors import MediaBroken, MediaUnusable
 from cctv_storaged.media.edges import Edged
 from cctv_storaged.media.ffmpeg import GIB, PROBE_PROGRAM, TRANSPORT_STREAM, Limits, run
 from cctv_storaged.media.pieces import Blocks, FailedPiece, Piece
+from cctv_storaged.media.sounds import heard, to_mp4
 from cctv_storaged.media.splice import BASE_TICKS, Splice, Splicer
 from cctv_storaged.model import TimeSpan
+from cctv_storaged.mpegts.psi import Stream
 from cctv_storaged.mpegts.retime import TICKS_PER_S
 
 RESERVED_BYTES = 64 * 1024
@@ -27,6 +29,8 @@ RESERVED_BYTES_PER_S = 2240
 """Room for an MP4's index in front of its pictures: sixty pictures a second and two sounds fit. One that does
 not fit costs a second pass over the file."""
 SLACK = timedelta(milliseconds=200)
+_LOOKS_FAR = ("-probesize", "128M", "-analyzeduration", "120M")
+"""An edge's sounds come behind its pictures."""
 _NO_ROOM_FOR_INDEX = "moov_size is too small"
 _PROBE_LIMITS = Limits(wall_s=60.0, cpu_s=60)
 
@@ -107,7 +111,8 @@ async def _join(
         async with Splicer(pieces, span, job.told) as splicer:
             async for splice, blocks in splicer.parts():
                 path = plan.folder / _name(plan, len(parts) + 1)
-                parts.append(await job.make(splice, blocks, path))
+                async with contextlib.aclosing(blocks):
+                    parts.append(await job.make(splice, blocks, path))
     except BaseException:
         for number in range(1, len(parts) + 2):
             (plan.folder / _name(plan, number)).unlink(missing_ok=True)
@@ -144,12 +149,16 @@ class _Job:
 
     async def make(self, splice: Splice, blocks: Blocks, path: Path) -> Part:
         edged = Edged(splice, self._span) if self._plan.precise else None
+        sounds, blocks = await heard(splice, blocks)
+        splice.sounds = frozenset(sound.pid for sound in sounds)
+        self._require_fitting(sounds)
         first_ticks = BASE_TICKS if edged is None else edged.first_ticks
         if edged is not None:
             blocks = edged.blocks(blocks)
         arguments = (
-            *copied(splice, first_ticks),
-            *self._output(splice),
+            *(() if edged is None else _LOOKS_FAR),
+            *copied(splice, sounds, first_ticks),
+            *self._output(splice, sounds),
             "-progress",
             "pipe:1",
             "-y",
@@ -177,16 +186,21 @@ class _Job:
             lost_bytes=splice.lost_bytes,
         )
 
-    def _output(self, splice: Splice) -> tuple[str, ...]:
+    def _require_fitting(self, sounds: Sequence[Stream]) -> None:
+        if self._plan.container is Container.MP4 and (odd := [each for each in sounds if not fits_mp4(each)]):
+            raise MediaUnusable(f"no MP4 can hold {odd[0].codec} sound: ask for mkv or ts")
+
+    def _output(self, splice: Splice, sounds: Sequence[Stream]) -> tuple[str, ...]:
         whitelist = ("-protocol_whitelist", "file,pipe")
         stamp = ("-metadata", f"creation_time={rfc3339(splice.origin)}")
         match self._plan.container:
             case Container.MP4:
                 index = int(RESERVED_BYTES + RESERVED_BYTES_PER_S * self._length_s)
                 front = ("-moov_size", str(index)) if self._reserve else ("-movflags", "+faststart")
-                return (*tags(splice, precise=self._plan.precise), *stamp, *front, "-f", "mp4", *whitelist)
+                tagged = tags(splice, precise=self._plan.precise)
+                return (*to_mp4(sounds), *tagged, *stamp, *front, "-f", "mp4", *whitelist)
             case Container.MKV:
-                return (*stamp, "-f", "matroska", *whitelist)
+                return (*to_mp4(sounds), *stamp, "-f", "matroska", *whitelist)
             case Container.TS:
                 return ("-f", "mpegts", *whitelist)
 
@@ -200,11 +214,17 @@ class _Job:
         )
 
 
-def copied(splice: Splice, first_ticks: int = BASE_TICKS) -> tuple[str, ...]:
+def fits_mp4(sound: Stream) -> bool:
+    """Whether ffmpeg can put it into an MP4."""
+    return sound.codec not in ("aac_latm", "s302m")
+
+
+def copied(splice: Splice, sounds: Sequence[Stream], first_ticks: int = BASE_TICKS) -> tuple[str, ...]:
     """Arguments up to the container: what goes in, and that it is copied; `first_ticks` becomes time 0."""
     picture = ("-map", "0:v:0") if splice.program.video else ()
     clock = ("-output_ts_offset", f"-{first_ticks / TICKS_PER_S:.6f}")
-    return ("-copyts", *TRANSPORT_STREAM, "-i", "pipe:0", *picture, "-map", "0:a?", "-c", "copy", *clock)
+    mapped = [word for sound in sounds for word in ("-map", f"0:i:{sound.pid}")]
+    return ("-copyts", *TRANSPORT_STREAM, "-i", "pipe:0", *picture, *mapped, "-c", "copy", *clock)
 
 
 def tags(splice: Splice, *, precise: bool) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Segments as media reads them: bytes on demand, under a name for messages."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ Opening = Callable[[int, int | None], AbstractAsyncContextManager[AsyncIterator[
 """Bytes from an offset on, so many of them or (None) to the end; the end of the block ends the reading."""
 
 
-Blocks = AsyncIterator[bytes | bytearray]
-"""A stream on its way into a child."""
+Blocks = AsyncGenerator[bytes | bytearray]
+"""A stream on its way into a child; whoever leaves it early closes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
