@@ -75,7 +75,9 @@ class ClipCache:
 
     def begin(self, tag: str) -> tuple[Path, int]:
         """A file to write a clip to, and its descriptor; the folder must be there. Raises OSError."""
-        part = self._folder / f"{tag}{_UNFINISHED}"
+        part = (
+            self._folder / f"{tag}.{os.urandom(4).hex()}{_UNFINISHED}"
+        )  # an earlier try may not be gone yet
         return part, os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
 
     async def keep(self, tag: str, part: Path, start: datetime) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence, Sized
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ from cctv_storaged.media.fragments import fragments
 from cctv_storaged.media.join import measured
 from cctv_storaged.media.splice import Splice
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import TimeSpan
+from cctv_storaged.model import SegmentFlag, TimeSpan
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Clip:
         self.size_bytes = 0
         self.finished = False
         self.readers = 0
+        self.leaving: asyncio.TimerHandle | None = None  # ends the making, as nobody reads
 
     async def begin(self) -> Begun:
         """Waits for its first byte. Raises what keeps it from having one."""
@@ -130,7 +131,7 @@ class Clips:
         self._metrics = metrics
         self._reserve_bytes = reserve_bytes
         self._clips: dict[str, Clip] = {}  # being made or read
-        self._making: dict[str, asyncio.Task[None]] = {}
+        self._making: dict[Clip, asyncio.Task[None]] = {}
         self._ffmpeg: str | None = None
 
     async def close(self) -> None:
@@ -166,6 +167,9 @@ class Clips:
         """The clip, whoever asked for it first. Raises QueueFull, NoRoom."""
         clip = self._clips.get(tag) or await self._found(tag, span) or await self._begin(tag, rows, span)
         clip.readers += 1
+        if clip.leaving is not None:
+            clip.leaving.cancel()
+            clip.leaving = None
         try:
             yield clip
         finally:
@@ -180,17 +184,17 @@ class Clips:
     # Making
 
     async def _begin(self, tag: str, rows: Sequence[MaterialRow], span: TimeSpan) -> Clip:
-        if len(self._making) >= MOST_BUILDS:
-            raise QueueFull(f"{MOST_BUILDS} clips are being made; another one has to wait")
+        _require_turn(self._making)
         total = sum(row.size_bytes for row in rows)
         await asyncio.to_thread(_require_room, self._cache.folder, total, self._reserve_bytes)
         if (other := self._clips.get(tag)) is not None:
             return other  # somebody was quicker
+        _require_turn(self._making)
         part, descriptor = self._cache.begin(tag)
         clip = self._clips[tag] = Clip(tag, descriptor)
         task = asyncio.create_task(self._make(clip, part, descriptor, rows, span), name=f"clip {tag}")
-        self._making[tag] = task
-        task.add_done_callback(lambda _: self._making.pop(tag, None))
+        self._making[clip] = task
+        task.add_done_callback(lambda _: self._making.pop(clip, None))
         return clip
 
     async def _make(
@@ -214,7 +218,7 @@ class Clips:
         self._metrics.errors.labels("clip", "").inc()
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        self._clips.pop(clip.tag, None)
+        self._forget(clip)
         clip.fail(error if isinstance(error, Exception) else MediaBroken("the making of the clip was ended"))
         self._let_go(clip)
 
@@ -251,19 +255,24 @@ class Clips:
         """Nobody reads it now: one that is being made gets a while, the others are only closed."""
         if clip.readers:
             return
-        task = self._making.get(clip.tag)
+        task = self._making.get(clip)
         if task is not None and not (clip.finished or clip.failed):
-            asyncio.get_running_loop().call_later(ABANDONED_S, self._abandon, clip, task)
+            clip.leaving = asyncio.get_running_loop().call_later(ABANDONED_S, self._abandon, clip, task)
             return
+        self._forget(clip)
+        clip.release()
+
+    def _forget(self, clip: Clip) -> None:
+        """Whoever asks from now on gets another one."""
         if self._clips.get(clip.tag) is clip:
             del self._clips[clip.tag]
-        clip.release()
 
     def _abandon(self, clip: Clip, task: asyncio.Task[None]) -> None:
         if not clip.readers:
             if clip.finished or clip.failed:
                 self._let_go(clip)
             else:
+                self._forget(clip)
                 task.cancel()
 
     async def _found(self, tag: str, span: TimeSpan) -> Clip | None:
@@ -280,9 +289,15 @@ class Clips:
         return clip
 
 
+def _require_turn(making: Sized) -> None:
+    if len(making) >= MOST_BUILDS:
+        raise QueueFull(f"{MOST_BUILDS} clips are being made; another one has to wait")
+
+
 def _require_one_stream(rows: Sequence[MaterialRow]) -> None:
     """One track cannot hold two codecs, nor two sizes; raises Conflict where it is known that it had to."""
-    known = [row for row in rows if row.fingerprint is not None]
+    # One that begins within a group of pictures does not tell its size at its beginning.
+    known = [row for row in rows if row.fingerprint is not None and SegmentFlag.NO_KEYFRAME not in row.flags]
     for before, row in pairwise(known):
         if before.fingerprint != row.fingerprint:
             moment = rfc3339(row.span.start)

@@ -331,3 +331,57 @@ async def test_no_more_than_a_few_are_made_at_once_and_the_others_are_told(
         assert (await host.get(f"/segments/{CAMERA}/playlist.m3u8")).status in (200, 404)
         go_on.set()
         assert sorted(reply.status for reply in await asyncio.gather(*asked)) == [200] * 4 + [429] * 16
+
+
+async def test_who_comes_back_to_a_clip_that_is_being_given_up_gets_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cctv_storaged.clips.ABANDONED_S", 0.0)
+    async with running(tmp_path) as host:
+        ids = await record(host, *segments_of(tmp_path))
+        held, cancelled, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        present = Gathering.present
+
+        async def hanging(self: Gathering, segment_id: UUID) -> Segment:
+            if str(segment_id) == ids[2] and not held.is_set():
+                held.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    cancelled.set()
+                    await go_on.wait()  # what it has begun takes a while to end
+            return await present(self, segment_id)
+
+        monkeypatch.setattr(Gathering, "present", hanging)
+        asking = asyncio.create_task(host.get(clip_path()))
+        await held.wait()
+        asking.cancel()
+        await cancelled.wait()
+        reply = await host.get(clip_path())
+        assert numbers_in(tmp_path, reply) == list(range(120))
+        go_on.set()
+        assert (await host.get(clip_path())).body == reply.body
+
+
+async def test_no_more_clips_are_made_at_once_however_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as host:
+        ids = await record(host, *segments_of(tmp_path))
+        go_on, present = asyncio.Event(), Gathering.present
+
+        async def waiting(self: Gathering, segment_id: UUID) -> Segment:
+            if str(segment_id) == ids[2]:
+                await go_on.wait()
+            return await present(self, segment_id)
+
+        monkeypatch.setattr(Gathering, "present", waiting)
+        asking = [asyncio.create_task(host.get(clip_path(0, 9 + number / 4))) for number in range(8)]
+
+        async def are_refused() -> bool:
+            return sum(each.done() for each in asking) == 4
+
+        await until(are_refused)
+        go_on.set()
+        statuses = sorted([(await each).status for each in asking])
+        assert statuses == [200] * 4 + [429] * 4
