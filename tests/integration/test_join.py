@@ -123,6 +123,31 @@ async def test_a_gap_stays_a_gap(tmp_path: Path, work: Path) -> None:
     assert seconds_shown(part) == [(0, 4), (8, 12), (16, 20)]
 
 
+async def test_a_recorder_that_pauses_and_lets_its_clock_stand_leaves_a_gap(
+    tmp_path: Path, work: Path
+) -> None:
+    pieces = [
+        piece_of(numbered_ts(seconds=4, first=40 * number, ts_offset_s=50 + 4 * number), start)
+        for number, start in enumerate((0, 4, 3600))
+    ]
+    (part,) = (await joined(pieces, work, 0, 3604)).parts
+    shown = [(round(picture.at_s * RATE), picture.number) for picture in pictures_in(part.path)]
+    assert shown == [(each, each) for each in range(80)] + [(36000 + each, 80 + each) for each in range(40)]
+    assert seconds_shown(part) == [(0, 8), (3600, 3604)]
+
+
+async def test_a_clock_that_falls_behind_a_little_each_time_is_not_believed_for_ever(work: Path) -> None:
+    """Nine tenths of a second are lost between any two segments, which the stream's clock leaves out."""
+    pieces = [
+        piece_of(numbered_ts(seconds=2, first=20 * number, ts_offset_s=50 + 2 * number), number * 2.9, 2)
+        for number in range(10)
+    ]
+    (part,) = (await joined(pieces, work, 0, 40)).parts
+    for picture in pictures_in(part.path):
+        number, within = divmod(picture.number, 2 * RATE)
+        assert -0.01 <= number * 2.9 + within / RATE - picture.at_s <= 2.91
+
+
 async def test_names_by_whole_seconds_tear_no_recording_apart(tmp_path: Path, work: Path) -> None:
     """The recorder cuts at 4.0 s, its names say 0, 4, 7 (rounded down from 7.9…), 12."""
     paths = cut_up(numbered_ts(seconds=16), tmp_path / "cut", seconds=LENGTH_S, reset=True)
@@ -415,6 +440,8 @@ async def test_a_sound_that_is_announced_and_never_comes_keeps_no_picture(
     packets = [data[at : at + 188] for at in range(0, len(data), 188)]
     silent = tmp_path / "silent.ts"
     silent.write_bytes(b"".join(each for each in packets if each[1:3] not in (b"\x41\x01", b"\x01\x01")))
+    (alone,) = (await joined([piece_of(silent, 0)], work, 0, 4, to=to)).parts
+    assert (require_true_times(alone), tracks_of(alone.path)[0]) == ([*range(40)], "video")
     done = await joined([piece_of(silent, 0), piece_of(sounding, 4)], work, 0, 8, to=to)
     assert {number for part in done.parts for number in require_true_times(part)} == set(range(80))
     assert ["audio" in tracks_of(part.path) for part in done.parts] == [True]

@@ -50,6 +50,8 @@ BASE_S = 10
 BASE_TICKS = BASE_S * TICKS_PER_S
 TOLERANCE = timedelta(seconds=1)
 """Recorders name files by whole seconds: less than this is neither a gap nor an overlap."""
+_ASTRAY_TICKS = 2 * TICKS_PER_S
+"""How far a recorder's clock may fall behind its names before these are believed."""
 _GOES_ON_TICKS = TICKS_PER_S // 2
 _USUAL_FRAME_TICKS = TICKS_PER_S // 25  # of a picture alone
 _LATE_TICKS = 5 * TICKS_PER_S
@@ -126,6 +128,7 @@ class Splicer:
         self._entry: _Entry | None = None  # opened, not yet read
         self._begun = False
         self._shift: int | None = None  # of the run under way
+        self._recorded_until: datetime | None = None  # the end of the piece before, by its name
         self._frame = 0  # from one picture to the next, as it was last
         self._length = 0  # of what the last piece showed
         self._heard: dict[int, int] = {}  # up to when each sound of the part was let through
@@ -151,14 +154,14 @@ class Splicer:
                 program=entry.stream.program,
                 fingerprint=entry.stream.start.fingerprint,
             )
-            self._shift, self._heard = None, {}
+            self._shift, self._recorded_until, self._heard = None, None, {}
             yield part, self._blocks(part)
 
     async def _blocks(self, part: Splice) -> AsyncGenerator[bytes | bytearray]:
         while (entry := await self._next_entry(part)) is not None:
             if not _fits(part, entry.stream):
                 return  # it waits for the next part
-            if part.units and not self._goes_on(part, entry.first_ticks):
+            if part.units and not self._goes_on(part, entry.moment, entry.first_ticks):
                 entry = await self._with_key(entry)
             self._entry = None
             if entry is None:
@@ -207,9 +210,17 @@ class Splicer:
             raise _broken(entry.piece, exc) from exc
         self._note(part, entry, retimed)
 
-    def _goes_on(self, part: Splice, ticks: int) -> bool:
-        """Whether what is shown then on a piece's own clock is due now: the recorder's clock goes on."""
-        if self._shift is None:
+    def _goes_on(self, part: Splice, moment: datetime, ticks: int) -> bool:
+        """Whether the recorder's clock goes on: what was recorded at a moment, with these ticks, is due now.
+
+        A recorder that pauses may let its clock stand still meanwhile: the names have to agree, with the one
+        before as with all since the clock was believed.
+        """
+        if self._shift is None or self._recorded_until is None:
+            return False
+        if abs(moment - self._recorded_until) > TOLERANCE:
+            return False
+        if BASE_TICKS + as_ticks(moment - part.origin) - part.end_ticks > _ASTRAY_TICKS:
             return False
         late = ticks_between(part.end_ticks, (ticks + self._shift) % WRAP)
         # A single picture whose clock begins anew stands where the one before it stood.
@@ -217,7 +228,7 @@ class Splicer:
 
     def _cut(self, part: Splice, entry: _Entry) -> Cut:
         """Where the piece goes on the clock that comes out."""
-        if self._shift is None or not self._goes_on(part, entry.first_ticks):
+        if self._shift is None or not self._goes_on(part, entry.moment, entry.first_ticks):
             at = BASE_TICKS + as_ticks(entry.moment - part.origin)
             if part.units and abs(at - part.end_ticks) <= as_ticks(TOLERANCE):
                 at = part.end_ticks
@@ -236,6 +247,7 @@ class Splicer:
             if not retimed.is_cut:
                 self._fail(entry.piece, "there is no picture or sound in it")
             return
+        self._recorded_until = entry.piece.span.end
         part.joins += bool(part.units)
         part.units += retimed.units
         part.pieces.append(entry.piece.name)
@@ -329,7 +341,7 @@ class Splicer:
         """
         stream = _with_time(await read_map(piece.read, piece.size_bytes))
         assert stream.start is not None
-        if self._goes_on(part, stream.start.ticks) and _fits(part, stream):
+        if self._goes_on(part, piece.span.start, stream.start.ticks) and _fits(part, stream):
             return await self._whole_entry(piece)
         if piece.span.end <= moment:
             return None
