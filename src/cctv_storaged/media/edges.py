@@ -5,6 +5,7 @@ pictures are decoded, those outside the span are dropped, and the rest is encode
 gives transport packets; the sounds beside them pass as they are.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
@@ -19,7 +20,8 @@ from cctv_storaged.mpegts.retime import TICKS_PER_S, Cut, Retimed
 from cctv_storaged.mpegts.seek import StreamMap, is_key
 from cctv_storaged.mpegts.track import ticks_between, units_at
 
-MOST_GROUP_BYTES = 256 * 2**20
+MOST_GROUP_BYTES = 64 * 2**20
+"""Several copies of a group are in memory while it is encoded; the daemon and its children share 1 GB."""
 _LOOK_BYTES = 64 * 1024
 """A picture is judged when so much of what follows it is here."""
 _LIMITS = Limits(wall_s=300.0, cpu_s=600, memory_bytes=4 * GIB, output_bytes=MOST_GROUP_BYTES)
@@ -88,16 +90,24 @@ class Edged:
             yield group.packets
             return
         packets = bytes(group.packets)
-        yield b"".join(_with_pid(packets, 0, *self._tables_pids(packets)))
+        yield await asyncio.to_thread(self._tables, packets)
         encoded = await self._encoded(packets)
         self.encoded = True
-        pictures = b"".join(_with_pid(encoded, self._video.pid))
-        before, after = self._counted(packets), self._counted(encoded)
-        self.units_less += before - after
-        yield pictures
-        sounds = Retimed(self._map(), Cut(shift=0, since=self.first_ticks))
-        passed = sounds.feed(packets)
-        yield b"".join(_without_pid(bytes(passed), self._video.pid))
+        yield await asyncio.to_thread(self._pictures, packets, encoded)
+        yield await asyncio.to_thread(self._sounds, packets)
+
+    # In threads: a group may have a hundred thousand packets
+
+    def _tables(self, packets: bytes) -> bytes:
+        return b"".join(_with_pid(packets, 0, *self._tables_pids(packets)))
+
+    def _pictures(self, packets: bytes, encoded: bytes) -> bytes:
+        self.units_less += self._counted(packets) - self._counted(encoded)
+        return b"".join(_with_pid(encoded, self._video.pid))
+
+    def _sounds(self, packets: bytes) -> bytes:
+        sounds = Retimed(self._map(), Cut(shift=0, since=self.first_ticks, mends=False))
+        return b"".join(_without_pid(bytes(sounds.feed(packets)), self._video.pid))
 
     async def _encoded(self, packets: bytes) -> bytes:
         async def whole() -> AsyncIterator[bytes]:
@@ -145,7 +155,7 @@ async def _groups(blocks: Blocks, video: Stream) -> AsyncIterator[_Group]:
             continue
         decided = len(waiting) - _LOOK_BYTES
         decided -= decided % PACKET_BYTES
-        for ticks, chunk in _cut(waiting, decided, video):
+        for ticks, chunk in await asyncio.to_thread(_cut, waiting, decided, video):
             if ticks is not None and begun:
                 yield group
                 group = _Group(ticks)
@@ -165,7 +175,7 @@ async def _groups(blocks: Blocks, video: Stream) -> AsyncIterator[_Group]:
     yield group
 
 
-def _cut(packets: bytearray, decided: int, video: Stream) -> Iterator[tuple[int | None, bytes]]:
+def _cut(packets: bytearray, decided: int, video: Stream) -> list[tuple[int | None, bytes]]:
     """The first `decided` bytes, cut in front of each key frame; with each, when the frame is shown."""
     data = bytes(packets)
     window = _window(data)
@@ -175,11 +185,12 @@ def _cut(packets: bytearray, decided: int, video: Stream) -> Iterator[tuple[int 
         if at < decided and is_key(window, video, at)
     ]
     last, ticks = 0, None
+    pieces: list[tuple[int | None, bytes]] = []
     for at, presented in keys:
         if at > last or ticks is not None:
-            yield ticks, data[last:at]
+            pieces.append((ticks, data[last:at]))
         last, ticks = at, presented
-    yield ticks, data[last:decided]
+    return [*pieces, (ticks, data[last:decided])]
 
 
 def _window(packets: bytes) -> Window:
