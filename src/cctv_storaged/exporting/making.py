@@ -34,7 +34,7 @@ from cctv_storaged.exporting.result import (
     stems_of,
 )
 from cctv_storaged.exporting.takes import Advance, Take, TakePlan, Takes, take_folder
-from cctv_storaged.exporting.work import WorkFolders, in_thread, write_sidecar
+from cctv_storaged.exporting.work import WorkFolders, in_thread, write_whole
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.exportrows import Export, ExportResult
 from cctv_storaged.model import Camera
@@ -124,8 +124,7 @@ class Making:
         stored = await self._put(export, packed.path, key)
         digest = stored.sha256.hex()
         told = folder / MANIFEST_FILE
-        document = manifest_document(packed, stored.size_bytes, digest)
-        await in_thread(write_sidecar, told, document)
+        await in_thread(write_whole, told, manifest_document(packed, stored.size_bytes, digest))
         await self._put(export, told, manifest_key(export.id))
         return result_of(export, packed, stored.size_bytes, digest, self._parts.shelf.place)
 

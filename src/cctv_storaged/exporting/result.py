@@ -1,5 +1,6 @@
 """An export's result: where it lies, what it is called, and what is told of it. Pure."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -109,23 +110,28 @@ def missing(gaps: Sequence[ExportGap]) -> Mapping[UUID, Sequence[Missing]]:
     return found
 
 
-def manifest_document(packed: Packed, size_bytes: int, sha256: str) -> dict[str, object]:
-    """What `GET …/manifest` tells: the manifest, the segments it was made of, and the whole's checksum."""
+def manifest_document(packed: Packed, size_bytes: int, sha256: str) -> Iterator[str]:
+    """What `GET …/manifest` tells: the manifest, the segments it was made of, and the whole's checksum.
+
+    JSON bit by bit: with 100,000 segments it is large.
+    """
+    file = {"name": packed.name, "size_bytes": size_bytes, "sha256": sha256}
+    yield f'{{"manifest": {packed.manifest.model_dump_json()},\n"file": {json.dumps(file)},\n"sources": ['
+    for number, source in enumerate(packed.sources):
+        yield ",\n" if number else "\n"
+        yield json.dumps(_source_document(source))
+    yield "]}\n"
+
+
+def _source_document(source: Source) -> dict[str, object]:
     return {
-        "manifest": packed.manifest.model_dump(mode="json"),
-        "sources": [
-            {
-                "segment_id": str(source.segment_id),
-                "camera_id": str(source.camera_id),
-                "start_time": rfc3339(source.span.start),
-                "end_time": rfc3339(source.span.end),
-                "size_bytes": source.size_bytes,
-                "sha256": source.sha256,
-                "used": source.used,
-            }
-            for source in packed.sources
-        ],
-        "file": {"name": packed.name, "size_bytes": size_bytes, "sha256": sha256},
+        "segment_id": str(source.segment_id),
+        "camera_id": str(source.camera_id),
+        "start_time": rfc3339(source.span.start),
+        "end_time": rfc3339(source.span.end),
+        "size_bytes": source.size_bytes,
+        "sha256": source.sha256,
+        "used": source.used,
     }
 
 

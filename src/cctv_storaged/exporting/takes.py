@@ -107,7 +107,7 @@ class Takes:
             return kept
         await in_thread(_begin_anew, plan)
         take = await self._made(plan, rows, advance)
-        await in_thread(write_sidecar, plan.sidecar, _document(take))
+        await in_thread(_write_down, plan, take)
         return take
 
     async def _made(self, plan: TakePlan, rows: Sequence[MaterialRow], advance: Advance) -> Take:
@@ -168,6 +168,10 @@ def _join_plan(plan: TakePlan) -> JoinPlan:
         folder=plan.folder,
         stem=plan.stem,
     )
+
+
+def _write_down(plan: TakePlan, take: Take) -> None:
+    write_sidecar(plan.sidecar, _document(take))
 
 
 def _begin_anew(plan: TakePlan) -> None:

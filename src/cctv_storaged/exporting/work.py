@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -105,9 +105,14 @@ async def in_thread(action: Callable[_P, _T], *arguments: _P.args, **named: _P.k
 
 def write_sidecar(path: Path, document: object) -> None:
     """JSON under that name, whole and on the disk when this returns, or not at all."""
+    write_whole(path, json.JSONEncoder().iterencode(document))
+
+
+def write_whole(path: Path, text: Iterable[str]) -> None:
+    """Text under that name, whole and on the disk when this returns, or not at all."""
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
-        json.dump(document, file)
+        file.writelines(text)
         file.flush()
         os.fsync(file.fileno())
     part.rename(path)
