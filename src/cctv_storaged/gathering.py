@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from cctv_storaged.errors import NotFound
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.material import MaterialRow
+from cctv_storaged.journal.playback import Nearby
 from cctv_storaged.media.pieces import Piece
 from cctv_storaged.media.playlist import shown
 from cctv_storaged.model import CopyState, Segment, TimeSpan
@@ -31,15 +33,18 @@ class Gathering:
 
     def piece(self, row: MaterialRow) -> Piece:
         """Opens the segment as it is when it is read: it may have moved, or been deleted, meanwhile."""
+        segment_id = row.segment_id
+        opening = partial(self._opened, segment_id)
+        return Piece(name=str(segment_id), span=row.span, size_bytes=row.size_bytes, open=opening)
 
-        @asynccontextmanager
-        async def opened(start: int, length: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
-            segment = await self.present(row.segment_id)
-            whole = length is None  # else a look for a key frame
-            async with self._reader.open(segment, start, length, counted=whole) as blocks:
-                yield blocks
-
-        return Piece(name=str(row.segment_id), span=row.span, size_bytes=row.size_bytes, open=opened)
+    @asynccontextmanager
+    async def _opened(
+        self, segment_id: UUID, start: int, length: int | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        segment = await self.present(segment_id)
+        whole = length is None  # else a look for a key frame
+        async with self._reader.open(segment, start, length, counted=whole) as blocks:
+            yield blocks
 
     async def present(self, segment_id: UUID) -> Segment:
         """The segment as it is now. Raises NotFound where it was deleted meanwhile."""
