@@ -29,6 +29,7 @@ from cctv_storaged.media.join import measured
 from cctv_storaged.media.splice import Splice
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import SegmentFlag, TimeSpan
+from cctv_storaged.nearest import told
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ class Clips:
         rows = await self._gathering.rows(camera_id, span)
         within = [row for row in rows if row.span.overlaps(span)]
         if not within:
-            raise NotFound(f"camera {camera_id} has no footage in {span}")
+            nearby = await self._gathering.nearby(camera_id, span)
+            raise NotFound(f"camera {camera_id} has no footage in {told(span, nearby)}")
         _require_one_stream(within)
         return rows
 

@@ -10,12 +10,13 @@ from typing import Protocol
 from uuid import UUID
 
 from cctv_storaged.backends.base import Presigning
-from cctv_storaged.clock import rfc3339, to_us
+from cctv_storaged.clock import to_us
 from cctv_storaged.errors import BackendError
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.playback import PlaybackRow
 from cctv_storaged.media.playlist import chosen, written
 from cctv_storaged.model import TimeSpan
+from cctv_storaged.nearest import told
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +71,7 @@ class Playlists:
     async def nearest(self, camera_id: UUID, span: TimeSpan) -> str:
         """Where footage is, said of a span that has none."""
         nearby = await self._journal.playback.nearby(camera_id, span)
-        told = [f"camera {camera_id} has no footage in {span}"]
-        if nearby.before is not None:
-            told.append(f"the last before it ends at {rfc3339(nearby.before)}")
-        if nearby.after is not None:
-            told.append(f"the first after it begins at {rfc3339(nearby.after)}")
-        return "; ".join(told)
+        return f"camera {camera_id} has no footage in {told(span, nearby)}"
 
     async def _signed(self, camera_id: UUID, span: TimeSpan) -> dict[bytes, str]:
         """URLs of the segments that have a copy at the store, by id."""

@@ -177,6 +177,21 @@ async def test_a_precise_cut_encodes_the_edges_and_copies_the_rest(tmp_path: Pat
     assert kept == [False] * 5 + [True] * 70 + [False] * 3  # key frames lie at 3 s and at 10 s
 
 
+def creation_time(path: Path) -> str:
+    """When the file says that its time 0 was; an MP4's own header holds whole seconds."""
+    argv = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-show_entries",
+        "format_tags=creation_time",
+        "-of",
+        "csv=p=0",
+        str(path),
+    ]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
 def slices_of(path: Path) -> list[bytes]:
     """Every coded picture in decoding order, without what stands around it (H.264 Annex B)."""
     argv = ["ffmpeg", "-nostdin", "-v", "quiet", "-i", str(path), "-map", "0:v:0", "-c", "copy"]
@@ -191,6 +206,7 @@ async def test_a_precise_cut_within_one_group_of_pictures(tmp_path: Path, work: 
     source = numbered_ts(seconds=12, codec=codec, gop=120)
     (part,) = (await joined([piece_of(source, 0, 12)], work, 4.2, 7.7, precise=True)).parts
     assert require_true_times(part) == list(range(42, 77))
+    assert creation_time(part.path) == "2026-11-26T12:00:04.000000Z"
 
 
 async def test_another_codec_begins_another_file(tmp_path: Path, work: Path) -> None:

@@ -25,6 +25,7 @@ _MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "is not a name known here",
     "model_type": "must be a JSON object",
+    "string_pattern_mismatch": "has characters, or a form, that it must not have",
 }
 
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -158,7 +158,7 @@ class _Job:
         arguments = (
             *(() if edged is None else _LOOKS_FAR),
             *copied(splice, sounds, first_ticks),
-            *self._output(splice, sounds),
+            *self._output(splice, sounds, splice.moment(first_ticks)),
             "-progress",
             "pipe:1",
             "-y",
@@ -190,9 +190,9 @@ class _Job:
         if self._plan.container is Container.MP4 and (odd := [each for each in sounds if not fits_mp4(each)]):
             raise MediaUnusable(f"no MP4 can hold {odd[0].codec} sound: ask for mkv or ts")
 
-    def _output(self, splice: Splice, sounds: Sequence[Stream]) -> tuple[str, ...]:
+    def _output(self, splice: Splice, sounds: Sequence[Stream], begun: datetime) -> tuple[str, ...]:
         whitelist = ("-protocol_whitelist", "file,pipe")
-        stamp = ("-metadata", f"creation_time={rfc3339(splice.origin)}")
+        stamp = ("-metadata", f"creation_time={rfc3339(begun)}")
         match self._plan.container:
             case Container.MP4:
                 index = int(RESERVED_BYTES + RESERVED_BYTES_PER_S * self._length_s)
