@@ -31,6 +31,10 @@ class Gathering:
         led_to = TimeSpan(span.start - LEAD_IN, span.end)
         return list(shown(await self._journal.material.rows(camera_id, led_to)))
 
+    async def nearby(self, camera_id: UUID, span: TimeSpan) -> Nearby:
+        """Where the camera's footage nearest to a span is."""
+        return await self._journal.playback.nearby(camera_id, span)
+
     def piece(self, row: MaterialRow) -> Piece:
         """Opens the segment as it is when it is read: it may have moved, or been deleted, meanwhile."""
         segment_id = row.segment_id
