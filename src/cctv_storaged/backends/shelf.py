@@ -63,7 +63,8 @@ class Shelf:
     @property
     def place(self) -> str:
         """Where its objects are, in one line: other settings are another place."""
-        return f"{self.name}:{self.location}/{self._place.prefix}"
+        inside = f"/{self._place.prefix}".rstrip("/")
+        return f"{self.name}:{self.location.removesuffix(inside)}{inside}"  # a folder's has it already
 
     async def probe(self) -> Capabilities:
         return await (await self._opened()).probe()
