@@ -204,9 +204,13 @@ class Clips:
     ) -> None:
         """The task of one clip: its error is told to whoever reads it."""
         try:
-            made = await self._written(clip, descriptor, rows, span)
+            made, whole = await self._written(clip, descriptor, rows, span)
             await self._require_whole(part, made)
-            await self._cache.keep(clip.tag, part, made.origin)
+            if whole:
+                await self._cache.keep(clip.tag, part, made.origin)
+            else:  # what is missing may be back the next time, and the tag names the whole
+                self._forget(clip)
+                await asyncio.to_thread(part.unlink)
             clip.finished = True
             clip.tell()
         except (StoragedError, OSError) as exc:
@@ -226,8 +230,9 @@ class Clips:
 
     async def _written(
         self, clip: Clip, descriptor: int, rows: Sequence[MaterialRow], span: TimeSpan
-    ) -> Splice:
-        made: list[Splice] = []
+    ) -> tuple[Splice, bool]:
+        """What was made, and whether every segment was good."""
+        made: list[tuple[Splice, bool]] = []
 
         def begun(splice: Splice) -> None:
             clip.begun = Begun(start=splice.origin, lead=span.start - splice.origin)
@@ -240,7 +245,7 @@ class Clips:
             output_bytes=2 * total + 2**24,
         )
         pieces = [self._gathering.piece(row) for row in rows]
-        stream = fragments(pieces, span, limits, begun, made.append)
+        stream = fragments(pieces, span, limits, begun, lambda splice, whole: made.append((splice, whole)))
         async with contextlib.aclosing(stream):
             async for block in stream:
                 await _to_the_end(asyncio.to_thread(_write, descriptor, block, clip.size_bytes))

@@ -15,9 +15,11 @@ import psutil
 import pytest
 
 from cctv_storaged.errors import BackendUnavailable, MediaBroken, MediaUnusable, ObjectMismatch
-from cctv_storaged.media.join import Container, Joined, JoinPlan, Part, join
+from cctv_storaged.media.join import Container, Joined, JoinPlan, Part, join, pictures_lost
 from cctv_storaged.media.pieces import Piece
 from cctv_storaged.model import TimeSpan
+from cctv_storaged.mpegts.seek import map_of
+from cctv_storaged.mpegts.track import units_at
 from tests.numbered import RATE, cut_up, numbered_ts, pictures_in
 
 T0 = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -477,3 +479,29 @@ async def test_a_damaged_sound_does_not_keep_the_pictures(tmp_path: Path, work: 
 def tracks_of(path: Path) -> list[str]:
     argv = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type", "-of", "csv=p=0", str(path)]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+
+
+async def test_a_few_damaged_pictures_cost_no_export_and_are_counted(work: Path, tmp_path: Path) -> None:
+    """Slices whose first bytes say that they belong to the picture before: it is merged with that."""
+    data = numbered_ts(seconds=30).read_bytes()
+    stream = map_of(data, len(data))
+    assert stream is not None and stream.program.video is not None
+    window = stream.window(data, 0)
+    starts = [at for at, _ in units_at(window, stream.program.video.pid)]
+    spoiled = bytearray(data)
+    for number in (105, 155, 255):
+        at = data.index(b"\0\0\1\x41", starts[number])
+        spoiled[at + 3] = 0x6C  # a unit type that is no picture
+    path = tmp_path / "spoiled.ts"
+    path.write_bytes(spoiled)
+    (part,) = (await joined([piece_of(path, 0, 30)], work, 0, 30)).parts
+    assert part.lost_pictures == 3
+    assert seconds_shown(part) == [(0, 30)]
+
+
+@pytest.mark.parametrize(
+    ("units", "frames", "lost"),
+    [(1000, 1000, 0), (1000, 997, 3), (1000, 500, 0), (20, 10, 10), (1000, 0, 1000)],
+)
+def test_two_fields_are_one_picture_and_nothing_else_is(units: int, frames: int, lost: int) -> None:
+    assert pictures_lost(units, frames) == lost

@@ -4,13 +4,17 @@ import ipaddress
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
 from cctv_storaged.config.places import KeyPath, key_path, key_text
 from cctv_storaged.config.settings import RetentionRule, Settings
+from cctv_storaged.config.units import format_duration
 from cctv_storaged.errors import Fault
 from cctv_storaged.model import BackendKind, Mode
+
+LONGEST_FILE = timedelta(hours=26)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,18 @@ def open_api_stays_on_loopback(settings: Settings) -> Iterator[Finding]:
     if api.auth == "none" and not is_loopback(api.host):
         message = f"auth none would open the API to everyone who reaches {api.host}"
         yield _finding(message, "api.auth", "api.host", hint="auth: token, or host: 127.0.0.1")
+
+
+def one_clock_holds_a_file(settings: Settings) -> Iterator[Finding]:
+    """A stream's clock of 33 bits comes round after 26.5 hours (ISO/IEC 13818-1, 2.4.3.7)."""
+    spans = (
+        ("exports.max_span", settings.exports.max_span),
+        ("playback.max_clip", settings.playback.max_clip),
+    )
+    for key, span in spans:
+        if span > LONGEST_FILE:
+            message = f"no file can hold more than {format_duration(LONGEST_FILE)}"
+            yield _finding(message, key, hint="ask for several, one after the other")
 
 
 def certificate_and_key_come_together(settings: Settings) -> Iterator[Finding]:
@@ -160,6 +176,7 @@ def capacity_limits_are_ordered(settings: Settings) -> Iterator[Finding]:
 RULES: Sequence[Rule] = (
     milestone_modes_come_later,
     open_api_stays_on_loopback,
+    one_clock_holds_a_file,
     certificate_and_key_come_together,
     certificates_need_tls,
     configured_backend_is_chosen,

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 UNREADABLE = "unreadable"
 """Cause of a gap: a segment is there, and nothing can be made of it."""
+DAMAGED = "damaged"
+"""Cause of a gap: footage is shown but for single pictures."""
 MISSING = "missing"
 """Cause of a gap: a segment was there, and its bytes cannot be had any more."""
 MOST_BROKEN = 20
@@ -118,6 +120,7 @@ class Takes:
         gaps += [_gap(camera.id, each, span) for each in failed if each.span.overlaps(span)]
         parts = () if joined is None else joined.parts
         gaps += _untold(camera.id, parts, gaps, span)
+        gaps += [_damaged(camera.id, part) for part in parts if part.lost_pictures]
         used = frozenset(name for part in parts for name in part.pieces)
         return Take(
             camera=camera,
@@ -218,6 +221,12 @@ def _gap(camera_id: UUID, failed: FailedPiece, span: TimeSpan) -> ExportGap:
     assert clipped is not None
     detail = f"segment {failed.name}: {failed.reason}"
     return ExportGap(camera_id=camera_id, span=clipped, cause=UNREADABLE, detail=detail)
+
+
+def _damaged(camera_id: UUID, part: Part) -> ExportGap:
+    """Not a gap in time: pictures here and there that are not shown."""
+    detail = f"{part.lost_pictures} pictures within this time are damaged, and missing"
+    return ExportGap(camera_id=camera_id, span=part.span, cause=DAMAGED, detail=detail)
 
 
 def _untold(

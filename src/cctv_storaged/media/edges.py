@@ -63,7 +63,7 @@ class Edged:
         """Where the result's time 0 lies."""
         self._until = BASE_TICKS + as_ticks(span.end - splice.origin)
         self.units_less = 0
-        """Pictures that were dropped at the edges."""
+        """Pictures that were dropped at the edges, as they lie outside the span."""
         self.encoded = False
         """Whether any picture was."""
 
@@ -102,7 +102,12 @@ class Edged:
         return b"".join(_with_pid(packets, 0, *self._tables_pids(packets)))
 
     def _pictures(self, packets: bytes, encoded: bytes) -> bytes:
-        self.units_less += self._counted(packets) - self._counted(encoded)
+        shown = [unit.presented for _, unit in units_at(_window(packets), self._video.pid)]
+        wanted = sum(
+            ticks_between(self.first_ticks, ticks) >= 0 and ticks_between(ticks, self._until) > 0
+            for ticks in shown
+        )
+        self.units_less += len(shown) - wanted
         return b"".join(_with_pid(encoded, self._video.pid))
 
     def _sounds(self, packets: bytes) -> bytes:

@@ -23,9 +23,10 @@ async def fragments(
     span: TimeSpan,
     limits: Limits,
     begun: Callable[[Splice], None],
-    ended: Callable[[Splice], None],
+    ended: Callable[[Splice, bool], None],
 ) -> AsyncGenerator[bytes]:
-    """The file's bytes, the same for the same pieces and ffmpeg; `begun` hears of it before the first.
+    """The file's bytes, the same for the same pieces and ffmpeg; `begun` hears of it before the first,
+    and `ended` behind the last, with whether every piece was good.
 
     Raises MediaUnusable where no piece can be used, MediaBroken where it fails in the middle, or where the
     stream changes so that one track cannot hold it; BackendUnavailable, MediaToolMissing.
@@ -45,7 +46,7 @@ async def fragments(
             ):
                 async for block in stamped:
                     yield block
-            ended(splice)
+            ended(splice, not splicer.failed)
         if part is None:
             failed = splicer.failed[0].reason if splicer.failed else "there is no picture or sound in it"
             raise MediaUnusable(f"nothing can be shown of {span}: {failed}")

@@ -28,6 +28,8 @@ RESERVED_BYTES = 64 * 1024
 RESERVED_BYTES_PER_S = 2240
 """Room for an MP4's index in front of its pictures: sixty pictures a second and two sounds fit. One that does
 not fit costs a second pass over the file."""
+FEW, MOST_LOST = 10, 0.05
+"""Pictures, or a share of them: a flipped bit may cost one, and more is no damage but a film cut short."""
 SLACK = timedelta(milliseconds=200)
 _LOOKS_FAR = ("-probesize", "128M", "-analyzeduration", "120M")
 """An edge's sounds come behind its pictures."""
@@ -67,6 +69,7 @@ class Part:
     pieces: tuple[str, ...]
     joins: int
     lost_bytes: int  # between packets: garbage inside a segment
+    lost_pictures: int = 0  # that were damaged, and did not come out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +176,7 @@ class _Job:
             pictures=splice.units - splice.joins - (0 if edged is None else edged.units_less),
             duration=shown.duration - SLACK * (1 + splice.joins / 5),
         )
-        await _check(path, splice, due, _frames_written(said))
+        lost = await _check(path, splice, due, _frames_written(said))
         return Part(
             path=path,
             size_bytes=(await asyncio.to_thread(path.stat)).st_size,
@@ -184,6 +187,7 @@ class _Job:
             pieces=tuple(splice.pieces),
             joins=splice.joins,
             lost_bytes=splice.lost_bytes,
+            lost_pictures=lost,
         )
 
     def _require_fitting(self, sounds: Sequence[Stream]) -> None:
@@ -249,15 +253,26 @@ class _Due:
     duration: timedelta
 
 
-async def _check(path: Path, splice: Splice, due: _Due, written: int | None) -> None:
-    """Raises MediaBroken unless the file holds what was put in."""
+async def _check(path: Path, splice: Splice, due: _Due, written: int | None) -> int:
+    """How many pictures are missing. Raises MediaBroken where it is more than damage can be."""
     found = await measured(path)
     frames = found.frames if found.frames is not None else written
-    if splice.program.video is not None and frames is not None and frames < due.pictures:
+    lost = 0 if splice.program.video is None or frames is None else pictures_lost(due.pictures, frames)
+    if lost > max(FEW, due.pictures * MOST_LOST):
         raise MediaBroken(f"{frames} pictures came out, {due.pictures} at least were put in")
     if found.duration < due.duration:
         came, wanted = found.duration.total_seconds(), due.duration.total_seconds()
         raise MediaBroken(f"{came:.3f} s came out, {wanted:.3f} s at least were put in")
+    return lost
+
+
+def pictures_lost(units: int, frames: int) -> int:
+    """Of so many units put in, when so many frames came out.
+
+    Interlaced pictures may come as two fields, each a unit of its own.
+    """
+    fields = units > 10 * FEW and abs(units - 2 * frames) <= FEW
+    return 0 if fields else max(0, units - frames)
 
 
 @dataclass(frozen=True, slots=True)
