@@ -73,16 +73,21 @@ def _finding(finding: Finding) -> str:
 def _about(manifest: Manifest) -> list[str]:
     request = manifest.request
     names = ", ".join(camera.name for camera in manifest.cameras)
-    originals = len(manifest.of_role(FileRole.ORIGINAL))
+    originals = _counted(len(manifest.of_role(FileRole.ORIGINAL)), "original")
+    differing = len(manifest.of_role(FileRole.DIFFERING))
     gaps = sum(len(camera.gaps) for camera in manifest.cameras)
     who, why = request.created_by or "nobody named", request.reason or "not told"
     lines = [
         f"case: {request.case_id or 'none'}; asked for by: {who}; reason: {why}",
         f"cameras {names}; from {rfc3339(request.span.start)} to {rfc3339(request.span.end)};"
-        f" {originals} originals, {gaps} gaps",
+        f" {originals}, {f'{differing} not as recorded, ' if differing else ''}{_counted(gaps, 'gap')}",
         f"made at {rfc3339(manifest.created_at)} by {manifest.host.software} on host {manifest.host.id}",
     ]
     return [_shown(line) for line in lines]
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _signer(report: Report) -> list[str]:
@@ -100,7 +105,7 @@ def _signer(report: Report) -> list[str]:
 
 def _verdict(path: Path, report: Report) -> str:
     if report.findings:
-        return _shown(f"WRONG: {path}: {len(report.findings)} things, each named above")
+        return _shown(f"WRONG: {path}: {_counted(len(report.findings), 'thing')}, each named above")
     return _shown(
         f"ALL RIGHT: {path}: {report.files} files, {report.bytes} bytes; none changed, missing or added"
     )

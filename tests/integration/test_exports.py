@@ -199,6 +199,25 @@ async def test_what_became_of_a_segment_on_the_disk_is_a_gap_that_is_told(
     assert [each["used"] for each in sources] == [True, False, True]
 
 
+async def test_an_original_that_is_not_as_recorded_is_told_with_its_package(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the court finds it: by the export, and in the log."""
+    host.deliver()
+    for segment in await recorded(host):
+        await host.delivered(segment)
+    path = host.recordings / "gate" / "001.ts"
+    times = path.stat()
+    with path.open("r+b") as file:  # the store's link is the same bytes
+        file.seek(-1000, os.SEEK_END)
+        file.write(os.urandom(100))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    work(host)
+    export = await ended(host, await asked(host, package="evidence"))
+    assert "differing" in [gap["cause"] for gap in export["gaps"]]
+    assert "not as recorded" in caplog.text
+
+
 async def test_garbage_in_the_middle_of_a_segment_is_a_gap_that_is_told(host: Host, tmp_path: Path) -> None:
     path = host.recordings / "gate" / "long.ts"
     path.parent.mkdir(parents=True)

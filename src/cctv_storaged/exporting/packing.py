@@ -11,7 +11,7 @@ from pathlib import Path
 from cctv_storaged.errors import BackendError, BackendUnavailable, NotFound, PackageError, SegmentError
 from cctv_storaged.evidence.facts import ExportFacts, OpenOriginal, Original, WorkingCopy, manifest_of
 from cctv_storaged.evidence.keys import HostKey
-from cctv_storaged.evidence.manifest import MANIFEST, Manifest, written
+from cctv_storaged.evidence.manifest import MANIFEST, FileRole, Manifest, written
 from cctv_storaged.evidence.package import PackageWriter, package_at
 from cctv_storaged.evidence.stored import StoredZip
 from cctv_storaged.exporting.result import Packed, listed, missing, package_name
@@ -19,11 +19,14 @@ from cctv_storaged.exporting.takes import MISSING, OTHERWISE_NEXT_TIME, Advance,
 from cctv_storaged.exporting.work import BLOCK_BYTES, sync_folder
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.journal.exportrows import Export, ExportFile, ExportGap
+from cctv_storaged.model import TimeSpan
 from cctv_storaged.reading import Reader
 
 log = logging.getLogger(__name__)
 
 ZIP = "package.zip"
+DIFFERING = "differing"
+"""Cause told of an original that is there, and not as recorded."""
 
 
 class Packing:
@@ -69,6 +72,7 @@ class Packing:
             for part, path, file in _with_paths(folder, takes):
                 await package.add_working_copy(_working_copy(part, path, file))
             made = await package.finish(missing(gaps))
+        gaps += _told_differing(made.manifest, export)
         return Packed(
             path=folder / ZIP,
             name=package_name(export),
@@ -123,6 +127,21 @@ def _working_copy(part: int | None, path: Path, file: ExportFile) -> WorkingCopy
         made_by="edges_reencoded" if file.encoded else "stream_copy",
         part=part,
     )
+
+
+def _told_differing(manifest: Manifest, export: Export) -> Iterator[ExportGap]:
+    """Originals that are in the package and marked there, as their bytes are not those that were recorded.
+
+    The manifest tells of them by itself; whoever asked for the export must hear of it before the court does.
+    """
+    for file in manifest.of_role(FileRole.DIFFERING):
+        log.warning("an original is not as recorded: %s of export %s", file.path, export.id)
+        if file.camera_id is None or file.span is None:
+            continue
+        span = TimeSpan(file.span.start, file.span.end).clipped_to(export.request.span)
+        detail = f"{file.path} is in the package, and its bytes are not the recorded ones: verify says so"
+        if span is not None:
+            yield ExportGap(camera_id=file.camera_id, span=span, cause=DIFFERING, detail=detail)
 
 
 def _lost(source: Source, export: Export, why: str) -> Iterator[ExportGap]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from cctv_storaged.config.units import format_duration
 from cctv_storaged.errors import Fault, Unprocessable
 from cctv_storaged.journal.exportrows import ExportRequest, Format, Package
 from cctv_storaged.journal.material import Weight
@@ -79,7 +80,9 @@ def _faults(wish: Wish, longest: timedelta, now: datetime) -> Iterator[Fault]:
     if wish.end <= wish.start:
         yield Fault("end_time", "must be later than start_time")
     elif wish.end - wish.start > longest:
-        yield Fault("end_time", f"is more than exports.max_span ({longest}) after start_time")
+        yield Fault(
+            "end_time", f"is more than exports.max_span ({format_duration(longest)}) after start_time"
+        )
     if wish.start >= now:
         yield Fault("start_time", "lies in the future: there is no footage yet")
 

@@ -17,7 +17,14 @@ from uuid import UUID
 
 from cctv_storaged.breaker import retry_delay
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import BackendUnavailable, JournalError, JournalFull, NoRoom, StoragedError
+from cctv_storaged.errors import (
+    BackendUnavailable,
+    JournalError,
+    JournalFull,
+    MediaToolMissing,
+    NoRoom,
+    StoragedError,
+)
 from cctv_storaged.exporting.admission import Admission
 from cctv_storaged.exporting.making import Making
 from cctv_storaged.exporting.telling import Telling
@@ -105,7 +112,7 @@ class Trying:
             await self._parts.admission.require_room(export.request, made_bytes=made_bytes)
             async with self._progress(export) as progress:
                 return await self._parts.making.make(export, progress.advance, progress.step_done)
-        except (BackendUnavailable, NoRoom, JournalFull) as exc:
+        except (BackendUnavailable, MediaToolMissing, NoRoom, JournalFull) as exc:
             if isinstance(exc, BackendUnavailable) and exc.reason == SPACE:
                 raise _Failed(f"the store has no room for it: {exc}") from exc
             raise _Waiting(str(exc)) from exc
