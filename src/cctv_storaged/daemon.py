@@ -182,6 +182,7 @@ class Daemon:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)  # a late one would end us before the journal is
 
     def _ask_to_stop(self) -> None:
         if self._stop_asked.is_set():

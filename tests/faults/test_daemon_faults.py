@@ -65,7 +65,8 @@ def test_a_kill_at_any_system_call_of_a_segments_life_loses_nothing(
     make_daemon: Callable[..., Daemon],
 ) -> None:
     """T-11: registered, journalled, linked, verified: killed in every step, started again, all is there."""
-    daemon = make_daemon(filesystem={"path": "", "link": True})
+    # No pictures: the kill would meet their ffmpeg, which is followed as a child.
+    daemon = make_daemon(filesystem={"path": "", "link": True}, thumbnails={"on_ingest": False})
     daemon.settings["filesystem"]["path"] = str(daemon.store)
     cam = cam_of(daemon)
     daemon.start()
