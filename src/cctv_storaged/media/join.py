@@ -322,8 +322,3 @@ def _why_nothing(failed: Sequence[FailedPiece], span: TimeSpan) -> str:
     if not failed:
         return f"there is no picture or sound within {span}"
     return f"none of {len(failed)} segments can be used; the first, {failed[0].name}: {failed[0].reason}"
-
-
-def shown_from(part: Part, span: TimeSpan) -> timedelta:
-    """How much earlier than asked for it begins; negative where it begins later."""
-    return span.start - part.span.start
