@@ -103,6 +103,7 @@ class Child:
         if self._process.stdout is not None:
             self._process.stdout._transport.close()  # type: ignore[attr-defined] # else what is left is kept
         await self._process.wait()
+        self._process._transport.close()  # type: ignore[attr-defined] # its own turn may come after the loop's end
         self._complaint.cancel()
         await asyncio.gather(self._complaint, return_exceptions=True)
 

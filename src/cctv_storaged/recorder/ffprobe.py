@@ -79,6 +79,8 @@ async def _child(program: str, descriptor: int) -> AsyncIterator[Process]:
             os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
         raise
+    finally:
+        process._transport.close()  # type: ignore[attr-defined] # its own turn may come after the loop's end
 
 
 async def _answer(process: Process) -> timedelta | None:
