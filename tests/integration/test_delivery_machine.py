@@ -864,7 +864,8 @@ class Deliveries(RuleBasedStateMachine):
             assert not version.deletion_begun or row is None, f"{name} was to be deleted"
 
     async def last_told(self) -> dict[UUID, str]:
-        query = "SELECT segment_id, kind FROM ledger WHERE kind <> 'pruned' ORDER BY no"
+        query = """SELECT segment_id, kind FROM ledger
+                    WHERE kind NOT IN ('pruned', 'registered', 'verified') ORDER BY no"""
         rows = await self.rig.journal._store.read(lambda db: db.execute(query).fetchall())
         return {UUID(bytes=id_): kind for id_, kind in rows}
 

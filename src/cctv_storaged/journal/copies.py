@@ -259,7 +259,7 @@ def _verified(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Pro
     if known is not None and known.state is CopyState.VERIFIED:
         _take_hash(db, known, proof.sha256)
         return True
-    return _put(
+    proven = _put(
         db,
         known,
         backend,
@@ -269,6 +269,21 @@ def _verified(db: sqlite3.Connection, segment_id: UUID, backend: str, proof: Pro
                            verified_us = ?3, error = NULL, due_us = 0, urgent = 0
             WHERE segment_no = ?4 AND backend = ?5""",
     )
+    if proven and known is not None:
+        _tell_verified(db, known.no, backend, proof, now)
+    return proven
+
+
+def _tell_verified(db: sqlite3.Connection, no: int, backend: str, proof: Proof, now: datetime) -> None:
+    """Read by itself: a whole segment with its copies would cost more than the rest of the commit."""
+    id_, camera, start, end = db.execute(
+        """SELECT s.id, c.id, s.start_us, s.end_us FROM segment s JOIN camera c ON c.no = s.camera_no
+            WHERE s.no = ?""",
+        (no,),
+    ).fetchone()
+    span = TimeSpan(from_us(start), from_us(end))
+    detail = f"sha256 {proof.sha256.hex()} at {proof.path}"
+    ledger.add(db, ledger.Kind.VERIFIED, UUID(bytes=id_), UUID(bytes=camera), span, backend, now, detail)
 
 
 def _put(

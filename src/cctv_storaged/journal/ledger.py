@@ -8,6 +8,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
+from cctv_storaged.journal.chain import GENESIS, Line, linked
 from cctv_storaged.journal.rows import one_segment, text
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import CopyState, Segment, SourceState, TimeSpan
@@ -21,11 +22,20 @@ MAY_HOLD_BYTES = frozenset({CopyState.STORED, CopyState.VERIFIED, CopyState.DELE
 class Kind(StrEnum):
     """What happened to a segment's footage."""
 
+    REGISTERED = "registered"  # in the journal from here on
+    VERIFIED = "verified"  # a copy was proven; the cause is its backend
+    PRUNED = "pruned"  # the source only; every copy was verified
+    DELETED = "deleted"  # on purpose; the cause says by which rule
     LOST = "lost"  # gone without being allowed to
     FOUND = "found"  # there again after it had been told lost
     REPLACED = "replaced"  # superseded by a longer version of the same file
-    DELETED = "deleted"  # on request
-    PRUNED = "pruned"  # the source only; every copy was verified
+    REPAIRED = "repaired"  # a damaged copy was made anew from a good one
+    ADOPTED = "adopted"  # found at a backend or in a folder, without a row
+    HELD = "held"  # a hold began; the id is the hold's, a line for each camera
+    RELEASED = "released"  # it ended
+    EXPORTED = "exported"  # an export was completed; the id is the export's, a line for each camera
+    DOWNLOADED = "downloaded"  # and was fetched
+    NOTED = "noted"  # anything else worth keeping: policies, recovered journals, overruled guards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,21 +101,38 @@ class Ledger:
 def append(
     db: sqlite3.Connection, kind: Kind, segment: Segment, cause: str, now: datetime, detail: str = ""
 ) -> None:
-    """Adds a line, inside the transaction of whoever does what it says."""
-    start_us, end_us = to_us(segment.span.start), to_us(segment.span.end)
+    """Adds a line on a segment, inside the transaction of whoever does what it says."""
+    add(db, kind, segment.id, segment.camera_id, segment.span, cause, now, detail)
+
+
+def add(
+    db: sqlite3.Connection,
+    kind: Kind,
+    subject: UUID,
+    camera_id: UUID,
+    span: TimeSpan,
+    cause: str,
+    now: datetime,
+    detail: str = "",
+) -> None:
+    """Adds a line on a segment, hold or export, inside the transaction of whoever does what it says."""
+    query = "SELECT no, hash FROM ledger WHERE no = (SELECT max(no) FROM ledger)"
+    last = db.execute(query).fetchone() or (0, None)
+    line = Line(
+        no=last[0] + 1,
+        at_us=to_us(now),
+        kind=str(kind),
+        segment_id=subject.bytes,
+        camera_id=camera_id.bytes,
+        start_us=to_us(span.start),
+        end_us=to_us(span.end),
+        cause=text(cause),
+        detail=text(detail),
+    )
     db.execute(
-        """INSERT INTO ledger (at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-        (
-            to_us(now),
-            kind,
-            segment.id.bytes,
-            segment.camera_id.bytes,
-            start_us,
-            end_us,
-            text(cause),
-            text(detail),
-        ),
+        """INSERT INTO ledger (no, at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail, hash)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (*line, linked(last[1] or GENESIS, line)),
     )
 
 

@@ -49,10 +49,16 @@ TABLES = {
     "export": "no",
     "idempotency": "route, key",
     "meta": "key",
+    "hold": "no",
+    "hold_camera": "camera_no, hold_no",
+    "place": "kind, location",
+    "watched": "root, start_us",
+    "clock_step": "no",
+    "retention_day": "day, camera_id",
 }
 """Each with its key, in an order in which a row finds what it refers to."""
-ADDED = {"segment": 2}
-"""Columns at the end of a table that rows of the first version lack."""
+ADDED = {"segment": (1, 3), "camera": (1,), "copy": (1,), "set_aside": (2,), "ledger": (1,)}
+"""How many columns at the end of a table rows of earlier versions lack."""
 LASTING = ("host_id",)
 """Keys of `meta` that are carried over; the others are about the file that was, or better found out anew."""
 
@@ -113,8 +119,9 @@ def _mend_header(descriptor: int) -> None:
 def _says_its_version(connection: sqlite3.Connection) -> None:
     """A header that was mended claims today's schema; the tables know better."""
     columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(segment)")}
-    if columns and "stream_ticks" not in columns:
-        connection.execute(f"PRAGMA user_version = {EARLIEST_VERSION}")
+    if columns and "deletion_cause" not in columns:
+        version = 2 if "stream_ticks" in columns else EARLIEST_VERSION
+        connection.execute(f"PRAGMA user_version = {version}")
 
 
 def _is_sound(image: Path) -> bool:
@@ -195,7 +202,7 @@ def _rows(
         yield from _until_damage(old, by_name)
     has_rowid = keys == ["no"]
     yield from _from_bare_pages(image, len(columns), has_rowid=has_rowid)
-    if missing := ADDED.get(table, 0):
+    for missing in ADDED.get(table, ()):
         earlier = _from_bare_pages(image, len(columns) - missing, has_rowid=has_rowid)
         yield from ((*row, *(None,) * missing) for row in earlier)
     if table == "camera":
@@ -222,7 +229,7 @@ def _nameless_cameras(old: sqlite3.Connection) -> Iterator[tuple[Value, ...]]:
     """Cameras that only their index still knows; name and folder come back with the next segment."""
     for number, id_ in _until_damage(old, "SELECT no, id FROM camera INDEXED BY sqlite_autoindex_camera_1"):
         if isinstance(id_, bytes) and len(id_) == 16:
-            yield (number, id_, str(UUID(bytes=id_)), b"", 0, 0, 0)
+            yield (number, id_, str(UUID(bytes=id_)), b"", 0, 0, 0, None)
 
 
 def _from_bare_pages(image: Path, columns: int, *, has_rowid: bool) -> Iterator[tuple[Value, ...]]:

@@ -7,9 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from cctv_storaged.errors import JournalBroken
+from cctv_storaged.journal.chain import Chain
 from cctv_storaged.journal.connection import PAGE_BYTES
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 EARLIEST_VERSION = 1
 """Journals since this one are brought up to date at start, by upgrade_N.sql for each version N on the way."""
 
@@ -34,6 +35,7 @@ def upgrade(connection: sqlite3.Connection) -> bool:
         files("cctv_storaged.journal").joinpath(f"upgrade_{step}.sql").read_text(encoding="utf-8")
         for step in range(version + 1, SCHEMA_VERSION + 1)
     ]
+    connection.create_function("chained", 9, Chain())
     try:
         connection.executescript(
             "\n".join(["BEGIN IMMEDIATE;", *scripts, f"PRAGMA user_version = {SCHEMA_VERSION};", "COMMIT;"])

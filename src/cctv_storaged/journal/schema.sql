@@ -14,7 +14,8 @@ CREATE TABLE camera (
     folder     BLOB    NOT NULL,
     longest_us INTEGER NOT NULL DEFAULT 0,  -- longest segment so far: the lower bound of overlap queries
     segments   INTEGER NOT NULL DEFAULT 0,  -- kept by triggers: counting ten million rows is no answer
-    bytes      INTEGER NOT NULL DEFAULT 0
+    bytes      INTEGER NOT NULL DEFAULT 0,
+    first_us   INTEGER                      -- start of the first footage ever: no day before it can be missed
 ) STRICT;
 
 CREATE TABLE folder (                       -- directories that hold sources; keeps ten million rows narrow
@@ -48,6 +49,7 @@ CREATE TABLE segment (
     catalogued   INTEGER NOT NULL DEFAULT 0 CHECK (catalogued IN (0, 1)), -- the catalog knows this row as it is
     stream_ticks INTEGER,                      -- where the stream's clock starts: 90 kHz modulo 2^33
     stream_print BLOB,                         -- of what a decoder must be told when it changes
+    deletion_cause TEXT,                       -- with the tombstone: why it is deleted
     UNIQUE (folder_no, name, size_bytes, mtime_ns)
 ) STRICT;
 CREATE INDEX segment_by_time ON segment (camera_no, start_us, no, end_us,
@@ -58,6 +60,7 @@ CREATE INDEX segment_to_catalogue ON segment (no) WHERE catalogued = 0 AND sha25
 CREATE INDEX segment_to_prune ON segment (settled_us) WHERE source_state = 'present' AND settled_us IS NOT NULL;
 CREATE INDEX segment_pruning ON segment (no) WHERE source_state = 'pruning';
 CREATE INDEX segment_deleting ON segment (deletion_due_us) WHERE deletion_due_us IS NOT NULL;
+CREATE INDEX segment_held ON segment (no) WHERE held = 1;
 CREATE INDEX segment_by_content ON segment (sha256, camera_no, start_us) WHERE sha256 IS NOT NULL;
 
 CREATE TABLE copy (
@@ -75,6 +78,7 @@ CREATE TABLE copy (
     size_bytes  INTEGER NOT NULL,              -- the segment's, for the backlog in bytes
     stored_us   INTEGER,
     verified_us INTEGER,
+    locked      INTEGER,                       -- 1: the backend was shown to have a legal hold on it
     PRIMARY KEY (segment_no, backend),
     CHECK (state NOT IN ('stored', 'verified') OR path IS NOT NULL),
     CHECK (state <> 'verified' OR verified_us IS NOT NULL)
@@ -83,6 +87,7 @@ CREATE INDEX copy_undelivered ON copy (backend, start_us, segment_no, due_us) WH
 CREATE INDEX copy_urgent ON copy (backend, start_us, segment_no, due_us)
     WHERE urgent = 1 AND state IN ('pending', 'stored');
 CREATE INDEX copy_failed ON copy (backend, segment_no) WHERE state = 'failed';
+CREATE INDEX copy_locked ON copy (backend, segment_no) WHERE locked = 1;
 CREATE INDEX copy_by_path ON copy (backend, path) WHERE path IS NOT NULL;
 
 CREATE TABLE tally (                           -- copies counted by state, kept by triggers
@@ -95,7 +100,8 @@ CREATE TABLE tally (                           -- copies counted by state, kept 
 
 CREATE TRIGGER segment_added AFTER INSERT ON segment BEGIN
     UPDATE camera SET segments = segments + 1, bytes = bytes + NEW.size_bytes,
-                      longest_us = max(longest_us, NEW.end_us - NEW.start_us)
+                      longest_us = max(longest_us, NEW.end_us - NEW.start_us),
+                      first_us = min(coalesce(first_us, NEW.start_us), NEW.start_us)
      WHERE no = NEW.camera_no;
 END;
 CREATE TRIGGER segment_removed AFTER DELETE ON segment BEGIN
@@ -135,21 +141,27 @@ CREATE TABLE set_aside (                       -- files that are no segments: le
     reason     TEXT    NOT NULL,               -- empty, not_mpegts, unreadable_name, …
     detail     TEXT    NOT NULL,
     seen_us    INTEGER NOT NULL,
+    camera_id  BLOB    CHECK (length(camera_id) = 16), -- whose footage it would have been, where its name says
+    start_us   INTEGER,                        -- and from when
     PRIMARY KEY (folder_no, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX set_aside_by_reason ON set_aside (reason);
 CREATE INDEX set_aside_by_time ON set_aside (seen_us, folder_no, name);
+CREATE INDEX set_aside_by_camera ON set_aside (camera_id, start_us) WHERE camera_id IS NOT NULL;
 
 CREATE TABLE ledger (                          -- append-only: what became of footage, and why
     no         INTEGER PRIMARY KEY,
     at_us      INTEGER NOT NULL,
-    kind       TEXT    NOT NULL CHECK (kind IN ('lost', 'found', 'replaced', 'deleted', 'pruned')),
-    segment_id BLOB    NOT NULL CHECK (length(segment_id) = 16),
+    kind       TEXT    NOT NULL CHECK (kind IN (
+                   'registered', 'verified', 'pruned', 'deleted', 'lost', 'found', 'replaced', 'repaired',
+                   'adopted', 'held', 'released', 'exported', 'downloaded', 'noted')),
+    segment_id BLOB    NOT NULL CHECK (length(segment_id) = 16), -- or of the hold or export the line is about
     camera_id  BLOB    NOT NULL CHECK (length(camera_id) = 16),
     start_us   INTEGER NOT NULL,
     end_us     INTEGER NOT NULL,
     cause      TEXT    NOT NULL,
-    detail     TEXT    NOT NULL DEFAULT ''
+    detail     TEXT    NOT NULL DEFAULT '',
+    hash       BLOB    CHECK (length(hash) = 32) -- of the line before and this one (ledger.py)
 ) STRICT;
 CREATE INDEX ledger_by_camera ON ledger (camera_id, start_us) WHERE kind IN ('lost', 'found', 'deleted');
 CREATE INDEX ledger_losses ON ledger (cause) WHERE kind = 'lost';
@@ -203,3 +215,78 @@ CREATE INDEX export_to_catalogue ON export (no) WHERE catalogued = 0;
 CREATE TRIGGER export_changed AFTER UPDATE OF status, result, expires_us, removal ON export BEGIN
     UPDATE export SET catalogued = 0 WHERE no = NEW.no;
 END;
+
+CREATE TABLE hold (                            -- spans that nothing may delete, also of footage still to come
+    no           INTEGER PRIMARY KEY,
+    id           BLOB    NOT NULL UNIQUE CHECK (length(id) = 16),
+    case_id      TEXT,
+    reason       TEXT    NOT NULL,
+    created_by   TEXT,
+    created_us   INTEGER NOT NULL,
+    start_us     INTEGER NOT NULL,
+    end_us       INTEGER NOT NULL CHECK (end_us > start_us), -- 2^62 where it has no end
+    expires_us   INTEGER,
+    review_us    INTEGER,                      -- somebody should ask by then whether it is needed any longer
+    released_us  INTEGER,                      -- NULL: in force
+    released_by  TEXT,
+    release_reason TEXT,
+    marked       INTEGER NOT NULL DEFAULT 0 CHECK (marked IN (0, 1)), -- segment.held says of all what it should
+    CHECK ((released_us IS NULL) = (release_reason IS NULL))
+) STRICT;
+CREATE INDEX hold_in_force ON hold (no) WHERE released_us IS NULL;
+CREATE INDEX hold_to_mark ON hold (no) WHERE marked = 0;
+
+CREATE TABLE hold_camera (
+    camera_no INTEGER NOT NULL REFERENCES camera (no),
+    hold_no   INTEGER NOT NULL REFERENCES hold (no) ON DELETE CASCADE,
+    PRIMARY KEY (camera_no, hold_no)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hold_camera_by_hold ON hold_camera (hold_no);
+
+CREATE TRIGGER segment_comes_under_hold AFTER INSERT ON segment WHEN EXISTS (
+    SELECT 1 FROM hold_camera c JOIN hold h ON h.no = c.hold_no
+     WHERE c.camera_no = NEW.camera_no AND h.released_us IS NULL
+       AND h.start_us < NEW.end_us AND h.end_us > NEW.start_us)
+BEGIN
+    UPDATE segment SET held = 1 WHERE no = NEW.no;
+END;
+CREATE TRIGGER held_stays BEFORE UPDATE OF deletion_due_us, source_state ON segment
+WHEN ((OLD.deletion_due_us IS NULL AND NEW.deletion_due_us IS NOT NULL)
+      OR (OLD.source_state = 'present' AND NEW.source_state = 'pruning'))
+ AND (OLD.held = 1 OR EXISTS (
+    SELECT 1 FROM hold_camera c JOIN hold h ON h.no = c.hold_no
+     WHERE c.camera_no = OLD.camera_no AND h.released_us IS NULL
+       AND h.start_us < OLD.end_us AND h.end_us > OLD.start_us))
+BEGIN
+    SELECT RAISE(ABORT, 'a hold is in force');
+END;
+
+CREATE TABLE place (                           -- roots and stores, and the identity each was first seen with
+    kind      TEXT NOT NULL,                   -- root, store, exports, thumbnails
+    location  TEXT NOT NULL,
+    identity  TEXT NOT NULL,
+    noted_us  INTEGER NOT NULL,
+    PRIMARY KEY (kind, location)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE watched (                         -- when a root was looked at whole: footage of then would be here
+    root     BLOB    NOT NULL,
+    start_us INTEGER NOT NULL,
+    end_us   INTEGER NOT NULL,
+    PRIMARY KEY (root, start_us)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE clock_step (                      -- the wall clock jumped; by_us > 0: forward
+    no    INTEGER PRIMARY KEY,
+    at_us INTEGER NOT NULL,                    -- by the clock after the step
+    by_us INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE retention_day (                   -- the report's history: what was kept on each day
+    day          TEXT    NOT NULL,             -- YYYY-MM-DD, UTC
+    camera_id    BLOB    NOT NULL CHECK (length(camera_id) = 16),
+    required_us  INTEGER,                      -- at_least; NULL: nothing was asked for
+    achieved_us  INTEGER NOT NULL,
+    longest_gap_us INTEGER NOT NULL,
+    PRIMARY KEY (day, camera_id)
+) STRICT, WITHOUT ROWID;

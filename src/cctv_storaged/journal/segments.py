@@ -194,6 +194,7 @@ def _record(
         if _had_versions(db, folder_no, name, earlier):
             new = replace(new, flags=new.flags | {SegmentFlag.REWRITTEN})
         segment = _insert(db, segment_id_for(host_id, new.source), folder_no, name, new, backends, now)
+        ledger.append(db, ledger.Kind.REGISTERED, segment, "closed", now, new.source.path)
     db.execute("DELETE FROM set_aside WHERE folder_no = ? AND name = ?", (folder_no, name))
     return Recorded(
         segment=segment, created=known is None, replaced=None if earlier is None else earlier[1], lost=lost
@@ -334,7 +335,9 @@ def _set_aside(
     version = (identity.size_bytes, identity.mtime_ns, reason)
     news = before is None or (before.size_bytes, before.mtime_ns, before.reason) != version
     db.execute(
-        "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        """INSERT OR REPLACE INTO set_aside
+               (folder_no, name, device, inode, size_bytes, mtime_ns, reason, detail, seen_us)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             folder_no,
             name,

@@ -398,7 +398,11 @@ async def ledger(journal: Journal) -> list[Entry]:
 
 
 async def ledger_kinds(journal: Journal, *, all_kinds: bool = False) -> list[Kind]:
-    """Of the gate camera; `found` and `replaced` lines are in the file only."""
-    rows = await journal._store.read(lambda db: db.execute("SELECT kind FROM ledger ORDER BY no").fetchall())
+    """Of the gate camera, without those of each day's work."""
+    rows = await journal._store.read(
+        lambda db: db.execute(
+            "SELECT kind FROM ledger WHERE kind NOT IN ('registered', 'verified') ORDER BY no"
+        ).fetchall()
+    )
     kinds = [Kind(row[0]) for row in rows]
     return kinds if all_kinds else [kind for kind in kinds if kind not in (Kind.FOUND, Kind.PRUNED)]

@@ -8,22 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from cctv_storaged.journal.chain import GENESIS, Line, linked
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.schema import SCHEMA_VERSION, create
 
-EARLIER = Path(__file__).parent / "schema_1.sql"
+FOLDER = Path(__file__).parent
+VERSIONS = range(1, SCHEMA_VERSION)
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 ID, CAMERA = b"s" * 16, b"c" * 16
 HEADER_BYTES = 100
 
 
-@pytest.fixture
-def earlier(tmp_path: Path) -> Path:
-    """A journal as the first version left it, with one segment of one camera."""
+@pytest.fixture(params=VERSIONS)
+def earlier(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A journal as an earlier version left it, with one segment of one camera and two lines in the ledger."""
+    schema = (FOLDER / f"schema_{request.param}.sql").read_text()
     path = tmp_path / "journal.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA page_size = 4096")
-        db.executescript(f"BEGIN;{EARLIER.read_text()};PRAGMA user_version = 1;COMMIT;")
+        db.executescript(f"BEGIN;{schema};PRAGMA user_version = {request.param};COMMIT;")
         db.execute("INSERT INTO meta VALUES ('closed_cleanly', '1'), ('host_id', 'nvr')")
         db.execute("INSERT INTO camera (id, name, folder) VALUES (?, 'gate', x'67')", (CAMERA,))
         db.execute("INSERT INTO folder (root, path) VALUES (?, ?)", (b"/r", b"gate"))
@@ -34,6 +37,11 @@ def earlier(tmp_path: Path) -> Path:
             (ID, b"a.ts"),
         )
         db.execute("INSERT INTO copy (segment_no, backend, start_us, size_bytes) VALUES (1, 'S3', 1000, 10)")
+        db.executemany(
+            """INSERT INTO ledger (at_us, kind, segment_id, camera_id, start_us, end_us, cause)
+               VALUES (?, 'deleted', ?, ?, 0, 1000, 'deleted_on_request')""",
+            [(8, b"o" * 16, CAMERA), (9, b"p" * 16, CAMERA)],
+        )
         db.execute("PRAGMA journal_mode = WAL")
     return path
 
@@ -61,6 +69,10 @@ async def test_an_earlier_journal_becomes_what_a_new_one_is(earlier: Path, tmp_p
     assert tables(earlier) == tables(fresh)
     with closing(sqlite3.connect(earlier)) as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+        lines = db.execute("SELECT * FROM ledger ORDER BY no").fetchall()
+        assert db.execute("SELECT first_us FROM camera").fetchone() == (1000,)
+    first = linked(GENESIS, Line(*lines[0][:-1]))
+    assert [line[-1] for line in lines] == [first, linked(first, Line(*lines[1][:-1]))]
 
 
 async def test_a_damaged_header_of_an_earlier_journal_costs_nothing(earlier: Path, tmp_path: Path) -> None:
