@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cctv_storaged.access import Access
 from cctv_storaged.api.server import ApiServer
 from cctv_storaged.api.services import Services
+from cctv_storaged.assembly_upkeep import UpkeepNeeds, open_upkeep
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clipcache import ClipCache
 from cctv_storaged.clips import Clips
@@ -39,6 +40,7 @@ from cctv_storaged.supervision import FolderCensus
 from cctv_storaged.thumbnailing import Thumbnailing
 from cctv_storaged.thumbnails import CACHE_BYTES, Thumbnails
 from cctv_storaged.thumbnailshelf import ThumbnailShelf
+from cctv_storaged.upkeep import Upkeep
 from cctv_storaged.watching import RootWatch, WatchContext
 from cctv_storaged.wiring import (
     configured_cameras,
@@ -67,6 +69,7 @@ class Parts:
     cataloguing: Cataloguing | None
     pruner: Pruner
     remover: Remover
+    upkeep: Upkeep
     thumbnailing: Thumbnailing
     exporting: Exporting
     health: Health
@@ -120,9 +123,11 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     remover = Remover(
         journal, backends, clock, metrics, foundation.hub, deliveries, pruner.pins, thumbnails.forget
     )
-    health = Health(journal, watches, deliveries, cataloguing)
+    health = Health(journal, watches, deliveries, cataloguing, foundation.alarms)
     signing = await _signing(settings)
     exporting = _exporting(foundation, reader, cameras, signing, pruner.pins)
+    needs = UpkeepNeeds(foundation=foundation, pruner=pruner, remover=remover, reader=reader)
+    upkeep = await open_upkeep(needs)
     services = Services(
         settings=settings,
         journal=journal,
@@ -131,6 +136,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         watches=watches,
         deliveries=tuple(deliveries),
         remover=remover,
+        upkeep=upkeep,
         reader=reader,
         thumbnails=thumbnails,
         storyboards=Storyboards(journal, thumbnails),
@@ -156,6 +162,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         cataloguing=cataloguing,
         pruner=pruner,
         remover=remover,
+        upkeep=upkeep,
         thumbnailing=drawing[0],
         exporting=exporting,
         health=health,

@@ -87,6 +87,7 @@ class Daemon:
             yield delivery.run()
         yield parts.thumbnailing.run()
         yield parts.exporting.run()
+        yield from parts.upkeep.duties()
         if parts.cataloguing is not None:
             yield parts.cataloguing.run()
 
@@ -115,11 +116,12 @@ class Daemon:
     async def _by_the_clock(self) -> None:
         """Pruning, deletions left unfinished, exports past their day, leftovers of interrupted uploads."""
         scheduler = AsyncIOScheduler(timezone="UTC")
-        jobs: tuple[tuple[str, Callable[[], Awaitable[object]], int], ...] = (
+        jobs: tuple[tuple[str, Callable[[], Awaitable[object]], float], ...] = (
             ("pruning", self._parts.pruner.run_once, 60),
             ("deleting", self._parts.remover.run_once, 30),
             ("removing exports", self._parts.exporting.run_once, 30),
             ("removing abandoned uploads", self._sweep, 6 * 3600),
+            *((job.name, job.run, job.every_s) for job in self._parts.upkeep.jobs()),
         )
         for name, job, seconds in jobs:
             scheduler.add_job(
@@ -218,6 +220,7 @@ class Daemon:
         self._cameras_changed.set()
         parts.budget.change(settings.delivery.rate_limit)
         parts.pruner.rules = prune_rules(settings, parts.pruner.rules.required)
+        parts.upkeep.apply(settings)
         for delivery in parts.deliveries:
             delivery.change(
                 window=settings.delivery.window, newest_share=settings.delivery.backlog_newest_share

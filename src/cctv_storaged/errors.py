@@ -12,6 +12,7 @@ StoragedError
 │   ├── BackendUnavailable the whole backend is away: wait, count nothing against the segment
 │   │   └── BackendThrottled   it asks for a slower pace
 │   ├── ObjectRejected     this object failed: retry it later, alone
+│   ├── ObjectLocked       a lock or legal hold of the backend keeps it: its day will come, or an operator's
 │   ├── ObjectMissing      the backend has nothing under this path
 │   └── ObjectMismatch     the backend holds other bytes than the journal says
 ├── CatalogUnavailable     PostgreSQL is away: wait
@@ -110,6 +111,10 @@ class BackendThrottled(BackendUnavailable):
 
 class ObjectRejected(BackendError):
     """The backend refused this object for a reason of its own."""
+
+
+class ObjectLocked(BackendError):
+    """A lock or legal hold at the backend keeps the object, or a version of it, from being deleted."""
 
 
 class ObjectMissing(BackendError):

@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from cctv_storaged.alarms import Alarms
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.clock import Clock
+from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.events import EventHub
@@ -39,6 +41,8 @@ class Foundation:
     clock: Clock
     metrics: Metrics
     hub: EventHub
+    alarms: Alarms
+    clock_guard: ClockGuard
     journal: Journal
     backends: tuple[Backend, ...]
     catalog: PostgresCatalog | None
@@ -52,7 +56,8 @@ class Foundation:
 
 async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Foundation:
     """Opens it; the stack closes it. Raises StoragedError where it cannot be."""
-    metrics = Metrics()
+    metrics, hub = Metrics(), EventHub()
+    alarms = Alarms(metrics, hub, clock)
     reserve_bytes = settings.capacity.reserve
     journal = await Journal.open(
         settings.data_dir, settings.host_id, clock.now(), reserve_bytes=reserve_bytes
@@ -79,7 +84,9 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
         settings=settings,
         clock=clock,
         metrics=metrics,
-        hub=EventHub(),
+        hub=hub,
+        alarms=alarms,
+        clock_guard=ClockGuard(clock, alarms),
         journal=journal,
         backends=(backend,),
         catalog=catalog,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cctv_storaged.alarms import Alarms
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.journal.journal import Journal
@@ -42,11 +43,13 @@ class Health:
         watches: Sequence[RootWatch],
         deliveries: Sequence[Delivery],
         cataloguing: Cataloguing | None,
+        alarms: Alarms,
     ) -> None:
         self._journal = journal
         self._watches = watches
         self._deliveries = deliveries
         self._cataloguing = cataloguing
+        self._alarms = alarms
 
     def readiness(self) -> Readiness:
         """A missing backend or catalog is told and does not make the daemon unready: it is built for that."""
@@ -61,6 +64,10 @@ class Health:
         ]
         if self._cataloguing is not None:
             parts.append(Part(name="catalog", trouble=self._cataloguing.trouble, essential=False))
+        parts += [
+            Part(name=f"alarm {alarm.name} {alarm.subject}", trouble=alarm.text, essential=False)
+            for alarm in self._alarms.standing
+        ]
         return Readiness(parts=tuple(parts))
 
     async def earned(self) -> bool:

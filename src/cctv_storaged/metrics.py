@@ -140,6 +140,7 @@ class Metrics:
         self.disk_free = Gauge(
             "storage_disk_free_bytes", "Free bytes on the root's disk", ("root",), registry=registry
         )
+        self.alarms = Gauge("storage_alarms", "Alarms that sound now", ("alarm",), registry=registry)
         self.holds = Gauge("storage_holds", "Holds in force", registry=registry)
         self.journal_full = Gauge(
             "storage_journal_full", "1 while the journal's disk has no room", registry=registry

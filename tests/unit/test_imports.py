@@ -13,7 +13,9 @@ import cctv_storaged
 PACKAGE = "cctv_storaged"
 HALL = frozenset({"model", "errors", "clock", "pacing", "config", "metrics", "systemd", "logs", "mpegts"})
 ROOMS = frozenset({"recorder", "journal", "backends", "catalog", "media"})
-COMPOSITION = frozenset({"daemon", "assembly", "foundation", "wiring"})  # build and connect all that is below
+COMPOSITION = frozenset(
+    {"daemon", "assembly", "assembly_upkeep", "foundation", "wiring"}
+)  # build and connect all that is below
 LAYERS = ("hall", "room", "service", "api", "daemon", "cli")
 
 

@@ -24,6 +24,7 @@ from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.removal import Remover
 from cctv_storaged.storyboards import Storyboards
 from cctv_storaged.thumbnails import Thumbnails
+from cctv_storaged.upkeep import Upkeep
 from cctv_storaged.watching import RootWatch
 
 
@@ -38,6 +39,7 @@ class Services:
     watches: Sequence[RootWatch]
     deliveries: Sequence[Delivery]
     remover: Remover
+    upkeep: Upkeep
     reader: Reader
     playlists: Playlists
     clips: Clips

@@ -1,0 +1,36 @@
+"""What looks after footage once it is delivered: retention, room, holds, proof. See assembly_upkeep.py."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+
+from cctv_storaged.alarms import Alarms
+from cctv_storaged.clockguard import ClockGuard
+from cctv_storaged.config import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Something done by the schedule."""
+
+    name: str
+    run: Callable[[], Awaitable[object]]
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """All of it, open."""
+
+    alarms: Alarms
+    clock_guard: ClockGuard
+
+    def jobs(self) -> Iterator[Job]:
+        """What the schedule does."""
+        yield from ()
+
+    def duties(self) -> Iterator[Coroutine[object, object, None]]:
+        """What runs all the time."""
+        yield from ()
+
+    def apply(self, settings: Settings) -> None:
+        """Takes over settings that a reload changed."""
