@@ -18,7 +18,8 @@ NAMESPACE = UUID("6f1c0f5e-4f0a-5f0e-9a53-1d3c7f6f2b10")
 
 
 _KEY = re.compile(
-    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{4}/\d\d/\d\d/\d\d/\d{8}T\d{6}\.\d{6}Z_\d+_[0-9a-f]{12}\.ts"
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/\d{4}/\d\d/\d\d/\d\d/\d{8}T\d{6}\.\d{6}Z_\d+_[0-9a-f]{12}"
+    r"(\.\d+)?\.ts"  # a spare one has a number
 )
 
 _HALF = 2**63
@@ -232,7 +233,7 @@ def _derived(*facts: str) -> UUID:
 
 
 def is_object_key(prefix: str, key: str) -> bool:
-    """Whether `object_key` with this prefix could have made the key; of any camera and host."""
+    """Whether `object_key` (and `spare_key`) with this prefix could have made it; of any camera and host."""
     return key.startswith(prefix) and _KEY.fullmatch(key, len(prefix)) is not None
 
 

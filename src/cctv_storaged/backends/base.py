@@ -5,9 +5,10 @@ which kind of failure it met (`errors.BackendError` and below) and delivery alon
 Every method is safe to call again after a crash at any point of an earlier call.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from cctv_storaged.model import FileIdentity
@@ -51,6 +52,16 @@ class ObjectFacts:
     sha256: bytes | None  # only where the backend computed it itself
     etag: str | None
     metadata: Mapping[str, str]  # as given to the put, keys in lower case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedObject:
+    """One line of a listing. A listing may lag behind what a stat says: it proves nothing by itself."""
+
+    path: str
+    size_bytes: int
+    etag: str | None  # not the journal's mark, which may hold more
+    modified: datetime  # by the store's own clock; of a file, when its inode was last changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +134,20 @@ class Describing(Protocol):
 
     async def stat(self, path: str) -> ObjectFacts:
         """Size, metadata and what else is known of the object; ObjectMissing else."""
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A backend that tells what it holds."""
+
+    def listed(self, prefix: str, after: str = "") -> AsyncIterator[Sequence[ListedObject]]:
+        """Everything below `prefix` behind `after`, in pages of at most 1000, never an empty one.
+
+        The order is stable: by the bytes of the path, or by its names from folder to folder (SeaweedFS).
+        Both are the same for keys that `model.is_object_key` knows, so for these any path may be `after`,
+        also one that is not there. What others keep in the same place is listed with the rest. Raises
+        BackendError and below, when a page is asked for; go on behind the last one that came.
+        """
 
 
 @runtime_checkable

@@ -16,11 +16,17 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 
-from cctv_storaged.backends.base import Capabilities, ObjectFacts, Payload, StoredObject
+from cctv_storaged.backends.base import (
+    Capabilities,
+    ListedObject,
+    ObjectFacts,
+    Payload,
+    StoredObject,
+)
 from cctv_storaged.backends.body import (
     BLOCK_BYTES,
     MIB,
@@ -47,6 +53,7 @@ from cctv_storaged.backends.files import (
 from cctv_storaged.backends.folders import FOLDER_MODE, base_folder, folder, remove_empty, split
 from cctv_storaged.backends.oserrors import translated
 from cctv_storaged.backends.proof import is_sampled
+from cctv_storaged.backends.walking import walk
 from cctv_storaged.backends.workers import Workers
 from cctv_storaged.errors import (
     ObjectMismatch,
@@ -120,6 +127,15 @@ class FilesystemBackend:
         self, path: str, start: int = 0, length: int | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return self._workers.reading(lambda: self._read(path, start, length))
+
+    async def listed(self, prefix: str, after: str = "") -> AsyncIterator[Sequence[ListedObject]]:
+        pages = walk(self.location, prefix, after, _mark_of)
+        try:
+            while page := await self._workers.run(next, pages, ()):
+                yield page
+        finally:
+            with contextlib.suppress(ValueError):  # a thread is in the middle of a page: it ends there
+                pages.close()
 
     async def delete(self, path: str) -> None:
         await self._workers.run(self._delete, path)
@@ -339,6 +355,10 @@ def _mark(identity: FileIdentity, *, trusted: bool) -> str:
     """The journal's etag. `linked` says: this inode was hashed, unread is proof while its stamp stays."""
     kind = "linked" if trusted else "file"
     return f"{kind}:{identity.device}:{identity.inode}:{identity.mtime_ns}"
+
+
+def _mark_of(found: os.stat_result) -> str:
+    return _mark(identity_of(found), trusted=False)
 
 
 def _is_quiet(identity: FileIdentity) -> bool:

@@ -7,12 +7,18 @@ libraries block; a cancelled caller leaves its thread to the socket timeouts and
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from cctv_storaged.backends.base import Capabilities, ObjectFacts, Payload, StoredObject
+from cctv_storaged.backends.base import (
+    Capabilities,
+    ListedObject,
+    ObjectFacts,
+    Payload,
+    StoredObject,
+)
 from cctv_storaged.backends.body import SINGLE_PUT_MAX_BYTES, Body, Deadline, Stretch, parts, whole
 from cctv_storaged.backends.presigner import Presigner
 from cctv_storaged.backends.proof import (
@@ -27,6 +33,7 @@ from cctv_storaged.backends.proof import (
 from cctv_storaged.backends.s3errors import AlreadyThere, UploadGone, WrongDigest
 from cctv_storaged.backends.storeclient import (
     Completion,
+    PageRequest,
     Part,
     PartRequest,
     PutRequest,
@@ -46,6 +53,7 @@ from cctv_storaged.errors import (
 )
 from cctv_storaged.pacing import ByteBudget
 
+PAGE_KEYS = 1000
 _PRESIGNER_AGE_S = 60.0
 
 
@@ -115,6 +123,20 @@ class ObjectStore:
         if length == 0:  # for HTTP there is no such range
             return self._workers.reading(lambda: nullcontext(iter(())))
         return self._workers.reading(lambda: self._client.read(path, start, length))
+
+    async def listed(self, prefix: str, after: str = "") -> AsyncIterator[Sequence[ListedObject]]:
+        """By the store's own tokens: one that keeps its place by them (MinIO) begins no listing anew."""
+        token: str | None = None
+        while True:
+            request = PageRequest(keys=PAGE_KEYS, prefix=prefix, after=after, token=token)
+            page = await self._workers.run(self._client.page, request)
+            if page.objects:
+                yield page.objects
+            if page.token is None:
+                return
+            if page.token == token:
+                raise BackendUnavailable(f"{self._name} lists the same page again", reason="server")
+            token = page.token
 
     async def delete(self, path: str) -> None:
         await self._workers.run(self._client.delete, path)

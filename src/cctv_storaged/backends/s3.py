@@ -1,7 +1,7 @@
 """S3: a bucket of Amazon S3 or a store like it, through `boto3`.
 
-What flows through: single requests, as `StoreClient` names them. For the three operations that are paid
-per object (put, part, head) a handler of boto3's event `before-call` signs and sends what boto3 has built
+What flows through: single requests, as `StoreClient` names them. For the operations that are paid per
+object (put, part, head, list) a handler of boto3's event `before-call` signs and sends what boto3 has built
 and hands boto3 the answer: botocore would hash the body again to sign it, and spends ten times the CPU.
 Requests are formed, endpoints resolved and credentials found by boto3 throughout.
 """
@@ -31,6 +31,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from cctv_storaged.backends.body import BLOCK_BYTES, Body
+from cctv_storaged.backends.listpage import parse_page
 from cctv_storaged.backends.objectstore import ObjectStore, StoreSettings
 from cctv_storaged.backends.presigner import SAMPLE_KEY, Presigner
 from cctv_storaged.backends.proof import ObjectHead, base64_of
@@ -46,6 +47,8 @@ from cctv_storaged.backends.sigv4 import Credentials
 from cctv_storaged.backends.storeclient import (
     BucketFacts,
     Completion,
+    Page,
+    PageRequest,
     PartRequest,
     PutRequest,
     Upload,
@@ -55,7 +58,8 @@ from cctv_storaged.backends.wire import Answer, Timeouts
 from cctv_storaged.clock import Clock, SystemClock
 from cctv_storaged.errors import BackendUnavailable, ObjectMissing, ObjectRejected
 
-_HOT = ("PutObject", "UploadPart", "HeadObject")
+_HOT = ("PutObject", "UploadPart", "HeadObject", "ListObjectsV2")
+_BODY = "Body"  # where a hot answer's own bytes are found, which boto3 would make a slow tree of
 _META = "x-amz-meta-"
 
 
@@ -197,6 +201,18 @@ class S3Client:
                     begun_at = upload.get("Initiated") or datetime.now(UTC)
                     yield Upload(key=upload["Key"], id=upload["UploadId"], begun_at=begun_at)
 
+    def page(self, request: PageRequest) -> Page:
+        where = {"ContinuationToken": request.token} if request.token else {"StartAfter": request.after}
+        with self._translated("list", request.prefix):
+            found = self._boto.list_objects_v2(
+                Bucket=self._bucket,
+                MaxKeys=request.keys,
+                Prefix=request.prefix,
+                EncodingType="url",
+                **where,
+            )
+            return parse_page(found[_BODY])
+
     @contextmanager
     def read(self, key: str, start: int, length: int | None) -> Iterator[Iterator[bytes]]:
         last = "" if length is None else str(start + length - 1)
@@ -329,7 +345,7 @@ class _HotPath:
             url=urlsplit(url),
             region=context.get("signing", {}).get("region") or self._region,
             headers=params["headers"],
-            body=params["body"] if isinstance(params["body"], Body) else None,  # a HEAD's is empty
+            body=params["body"] if isinstance(params["body"], Body) else None,  # HEAD's and GET's are empty
         )
         answer = self._requester.send(request, self.credentials())
         return AWSResponse(url, answer.status, answer.headers, None), _parsed(answer)
@@ -378,6 +394,7 @@ def _parsed(answer: Answer) -> dict[str, Any]:
             "RetryAttempts": 0,
         },
         "ETag": answer.headers.get("etag", ""),
+        _BODY: answer.data,
     }
     if answer.status >= 300:
         code, message = parse_error(answer.data)

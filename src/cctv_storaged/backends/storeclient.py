@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from cctv_storaged.backends.base import ListedObject
 from cctv_storaged.backends.body import Body
 from cctv_storaged.backends.presigner import Presigner
 from cctv_storaged.backends.proof import ObjectHead
@@ -78,6 +79,24 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PageRequest:
+    """Which page of a listing: the one behind `after`, or the one that the page before named."""
+
+    keys: int  # at most; S3 gives no more than 1000
+    prefix: str
+    after: str = ""
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some objects; `token` names the page behind it, None at the end."""
+
+    objects: tuple[ListedObject, ...]
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BucketFacts:
     """What the store says about the bucket; `clock_skew_s` is its clock minus ours."""
 
@@ -112,6 +131,9 @@ class StoreClient(Protocol):
 
     def uploads(self, prefix: str) -> Iterator[Upload]:
         """All that were begun and not ended."""
+
+    def page(self, request: PageRequest) -> Page:
+        """One request of a listing (ListObjectsV2)."""
 
     def read(self, key: str, start: int, length: int | None) -> AbstractContextManager[Iterator[bytes]]:
         """The bytes in blocks of at most 1 MiB; leaving gives the connection back."""
