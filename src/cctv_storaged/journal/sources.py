@@ -53,9 +53,10 @@ class Sources:
         )
 
     async def unfinished(self) -> list[Segment]:
-        """Tombstones of pruning that the last process left behind (not those of whole deletions)."""
+        """Tombstones of pruning that the last process left behind (not those of whole deletions, nor of giving
+        up on a full disk)."""
         query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
-             WHERE s.source_state = 'pruning' AND s.deletion_due_us IS NULL"""
+             WHERE s.source_state = 'pruning' AND s.deletion_due_us IS NULL AND s.deletion_cause IS NULL"""
         return await self._store.read(lambda db: segments_from(db, db.execute(query).fetchall()))
 
 
@@ -78,13 +79,16 @@ def _begin(db: sqlite3.Connection, segment_id: UUID, required: Sequence[str]) ->
         return False  # nothing that has to be verified is nothing proven
     required = sorted(set(required))
     verified = ", ".join("?" * len(required))
-    changed = db.execute(
-        f"""UPDATE segment SET source_state = 'pruning'
-             WHERE id = ? AND source_state = 'present' AND held = 0 AND sha256 IS NOT NULL
-               AND (SELECT count(*) FROM copy WHERE segment_no = segment.no AND state = 'verified'
-                      AND backend IN ({verified})) = ?""",
-        (segment_id.bytes, *required, len(required)),
-    )
+    try:
+        changed = db.execute(
+            f"""UPDATE segment SET source_state = 'pruning'
+                 WHERE id = ? AND source_state = 'present' AND held = 0 AND sha256 IS NOT NULL
+                   AND (SELECT count(*) FROM copy WHERE segment_no = segment.no AND state = 'verified'
+                          AND backend IN ({verified})) = ?""",
+            (segment_id.bytes, *required, len(required)),
+        )
+    except sqlite3.IntegrityError:  # a hold that has not been marked yet: its trigger says no
+        return False
     return changed.rowcount == 1
 
 
