@@ -7,7 +7,7 @@ from pydantic import BaseModel, SecretStr
 
 from cctv_storaged.config.places import key_text
 from cctv_storaged.config.reload import changed_keys
-from cctv_storaged.config.settings import Capacity, Retention, Settings
+from cctv_storaged.config.settings import Capacity, Settings
 
 
 def effective(settings: Settings) -> str:
@@ -24,7 +24,6 @@ def not_acted_on(settings: Settings) -> tuple[str, ...]:
     Each issue that makes one of them work takes it out of here.
     """
     defaults = {
-        "retention": Retention(),
         "capacity": Capacity(),
     }
     given = {

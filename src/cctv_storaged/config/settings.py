@@ -212,10 +212,12 @@ class RetentionRule(Section):
     """Kept this long while there is room."""
     at_most: Span | None = None
     """Deleted everywhere at this age. Left out: no limit."""
+    priority: Literal["low", "normal", "high"] = "normal"
+    """Whose footage gives way first when room is needed and only what is past `at_least` is left."""
 
 
 class Retention(Section):
-    """How long footage is kept. Checked, but not acted on by this version."""
+    """How long footage is kept."""
 
     default: RetentionRule = RetentionRule(at_most=timedelta(days=30))
     """For every camera without a rule of its own."""
