@@ -133,7 +133,7 @@ class Delivery:
         self._lanes = Lanes(backend.name, context.journal.copies, context.clock, settings.newest_share)
         self._marking = Marking(backend.name, context.journal.copies, context.clock)
         self._locks = ObjectLocks()
-        self._payloads = Payloads(settings.workers)
+        self._payloads = Payloads(settings.workers, context.journal.host_id)
         self._unmarked: OrderedDict[UUID, bytes] = OrderedDict()  # hashes of what may be there unknown
         self._away_until: dict[tuple[str, int], float] = {}  # disks that are not there, by root and device
         self._wake = asyncio.Event()

@@ -76,6 +76,21 @@ class SegmentFlag(StrEnum):
     DUPLICATE = "duplicate"  # same camera, start and bytes as another segment
 
 
+class GapCause(StrEnum):
+    """Why there is no footage of a time. Where several would do, the first of them is told."""
+
+    LOST = "lost"  # it existed, and is gone without being allowed to
+    DELETED = "deleted"  # on request
+    RETENTION = "retention"  # it was older than its rule allows
+    CAPACITY = "capacity"  # it had to give way to newer footage
+    INVALID = "invalid"  # a file of that time is there, and is no segment
+    NOT_YET = "not_yet"  # still to come, or recorded and not closed yet
+    BEFORE_FIRST = "before_first"  # before the camera's first footage
+    CLOCK_STEP = "clock_step"  # the host's clock jumped over it
+    RECORDER_SILENT = "recorder_silent"  # its folder was watched, and nothing was written
+    UNKNOWN = "unknown"  # nobody looked
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class TimeSpan:
     """Half-open `[start, end)`, aware UTC, never empty."""
@@ -227,6 +242,11 @@ def segment_id_for(host_id: str, source: SourceFile) -> UUID:
     )
 
 
+def adopted_id_for(host_id: str, key: str) -> UUID:
+    """Id of a segment of which there is nothing but an object that does not say whose it is."""
+    return _derived("adopted", host_id, key)
+
+
 def _derived(*facts: str) -> UUID:
     """UUIDv5 over facts that may hold any bytes, as file names do."""
     return uuid.uuid5(NAMESPACE, "\0".join(facts).encode(errors="surrogateescape").hex())
@@ -244,10 +264,15 @@ def object_key(prefix: str, segment: Segment) -> str:
     """
     if segment.sha256 is None:
         raise ValueError(f"segment {segment.id} has no SHA-256 yet")
-    start = segment.span.start
-    duration_ms = segment.span.duration // timedelta(milliseconds=1)
-    name = f"{start:%Y%m%dT%H%M%S.%fZ}_{duration_ms}_{segment.sha256.hex()[:12]}.ts"
-    return f"{prefix}{segment.camera_id}/{start:%Y/%m/%d/%H}/{name}"
+    return object_key_of(prefix, segment.camera_id, segment.span, segment.sha256)
+
+
+def object_key_of(prefix: str, camera_id: UUID, span: TimeSpan, sha256: bytes) -> str:
+    """`object_key` of a segment by its facts."""
+    start = span.start
+    duration_ms = span.duration // timedelta(milliseconds=1)
+    name = f"{start:%Y%m%dT%H%M%S.%fZ}_{duration_ms}_{sha256.hex()[:12]}.ts"
+    return f"{prefix}{camera_id}/{start:%Y/%m/%d/%H}/{name}"
 
 
 def spare_key(key: str, number: int) -> str:

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from cctv_storaged.backends.base import Payload
 from cctv_storaged.backends.body import Digests, digest_file
-from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import SegmentError, SourceChanged
+from cctv_storaged.labels import written
 from cctv_storaged.model import FileIdentity, Segment, identity_of
 from cctv_storaged.recorder.source import OpenSource, open_source
 from cctv_storaged.whereabouts import same_version
@@ -41,7 +41,9 @@ class _Hashed:
 class Payloads:
     """Makes payloads, at most `threads` at a time."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, host_id: str) -> None:
+        """`host_id` is the journal's: objects say whose they are."""
+        self._host_id = host_id
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hash")
 
     def close(self) -> None:
@@ -67,7 +69,7 @@ class Payloads:
                     size_bytes=segment.size_bytes,
                     sha256=hashed.digests.sha256,
                     data=hashed.data,
-                    metadata=_metadata(known),
+                    metadata=written(known, self._host_id),
                     identity=hashed.source.identity,
                     part_sha256=hashed.digests.part_sha256,
                 ),
@@ -121,16 +123,3 @@ def _digested(source: OpenSource) -> tuple[Digests, bytes | None]:
     if len(data) != size_bytes:
         raise SourceChanged(f"the file has {len(data)} bytes, {size_bytes} were registered")
     return Digests(sha256=hashlib.sha256(data).digest(), part_sha256=()), data
-
-
-def _metadata(segment: Segment) -> dict[str, str]:
-    """What makes the journal and the catalog rebuildable from the bucket."""
-    assert segment.sha256 is not None
-    return {
-        "segment-id": str(segment.id),
-        "camera": str(segment.camera_id),
-        "start": rfc3339(segment.span.start),
-        "end": rfc3339(segment.span.end),
-        "sha256": segment.sha256.hex(),
-        "flags": " ".join(sorted(segment.flags)),
-    }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cctv_storaged.clock import rfc3339
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.events import EventKind
 from cctv_storaged.model import Segment
@@ -69,13 +70,23 @@ async def test_a_segment_is_put_under_a_name_that_says_its_content_and_told(tmp_
             f"nvr/{segment.camera_id}/2026/11/01/00/20261101T000000.000000Z_1000_{digest[:12]}.ts"
         )
         assert copy.attempts == 0
+        source = segment.source
+        assert segment.stream is not None
         assert backend.metadata[copy.path] == {
             "segment-id": str(segment.id),
+            "host": rig.journal.host_id,
             "camera": str(segment.camera_id),
             "start": "2026-11-01T00:00:00Z",
             "end": "2026-11-01T00:00:01Z",
             "sha256": digest,
+            "size": str(len(data)),
             "flags": " ".join(sorted(segment.flags)),
+            "created": rfc3339(segment.created_at),
+            "codec": "h264",
+            "stream": f"{segment.stream.ticks}-{segment.stream.fingerprint.hex()}",
+            "root": source.root,
+            "path": source.path,
+            "mtime": str(source.identity.mtime_ns),
         }
         assert (await rig.segment(segment)).sha256 == bytes.fromhex(digest)
         assert [each.id for each in rig.delivered] == [segment.id]

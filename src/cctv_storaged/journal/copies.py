@@ -304,7 +304,7 @@ def _take_hash(db: sqlite3.Connection, known: _Known, sha256: bytes) -> None:
     """The first delivery tells the journal the hash, and every later one has to agree with it."""
     if known.sha256 is None:
         db.execute("UPDATE segment SET sha256 = ? WHERE no = ?", (sha256, known.no))
-        _flag_if_twin(db, known.no)
+        flag_if_twin(db, known.no)
     elif known.sha256 != sha256:
         raise ObjectMismatch(
             f"segment {UUID(bytes=known.id)} was delivered with SHA-256 {known.sha256.hex()} before, "
@@ -312,7 +312,7 @@ def _take_hash(db: sqlite3.Connection, known: _Known, sha256: bytes) -> None:
         )
 
 
-def _flag_if_twin(db: sqlite3.Connection, no: int) -> None:
+def flag_if_twin(db: sqlite3.Connection, no: int) -> None:
     """Another segment of the same camera with the same start and bytes: flagged, never merged."""
     twin = db.execute(
         """SELECT mine.flags FROM segment mine JOIN segment other

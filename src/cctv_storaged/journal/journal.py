@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Self
 
 from cctv_storaged.errors import JournalBroken, JournalFull
+from cctv_storaged.journal.adoption import Adoption
 from cctv_storaged.journal.ballast import Ballast
 from cctv_storaged.journal.cameras import Cameras
+from cctv_storaged.journal.capacity import CapacityRows
 from cctv_storaged.journal.connection import Connection
 from cctv_storaged.journal.copies import Copies
 from cctv_storaged.journal.deletions import Deletions
 from cctv_storaged.journal.exports import Exports
 from cctv_storaged.journal.faults import translated
+from cctv_storaged.journal.gaps import Gaps
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
+from cctv_storaged.journal.ledgerlines import LedgerLines, begin
 from cctv_storaged.journal.listing import Listing
 from cctv_storaged.journal.material import Material
 from cctv_storaged.journal.opening import Opening, prepare
@@ -31,6 +35,7 @@ from cctv_storaged.journal.segments import Segments
 from cctv_storaged.journal.sources import Sources
 from cctv_storaged.journal.store import Store
 from cctv_storaged.journal.tokens import Tokens
+from cctv_storaged.journal.watched import Watched
 
 FILE_NAME = "journal.db"
 
@@ -50,13 +55,18 @@ class Journal:
         self.cameras = Cameras(store)
         self.copies = Copies(store)
         self.sources = Sources(store)
+        self.capacity = CapacityRows(store)
         self.deletions = Deletions(store)
         self.ledger = Ledger(store)
+        self.ledger_lines = LedgerLines(store)
+        self.gaps = Gaps(store)
+        self.watched = Watched(store)
         self.outbox = Outbox(store)
         self.tokens = Tokens(store)
         self.idempotency = IdempotencyKeys(store)
         self.exports = Exports(store)
         self.material = Material(store)
+        self.adoption = Adoption(store)
 
     @classmethod
     async def open(cls, folder: Path, host_id: str, now: datetime, *, reserve_bytes: int = 0) -> Self:
@@ -77,7 +87,7 @@ class Journal:
             path = folder / FILE_NAME
             ballast = _ballast(folder, reserve_bytes)
             opened, opening = await asyncio.to_thread(_prepared, path, now, ballast)
-            pinned = await asyncio.to_thread(_pinned_host, opened, host_id)
+            pinned = await asyncio.to_thread(_pinned_host, opened, host_id, now)
             connection = Connection(opened)
             await connection
         except BaseException:
@@ -156,12 +166,17 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _pinned_host(db: sqlite3.Connection, host_id: str) -> str:
-    """The host id of the first start. Another one would give every camera and segment a second identity."""
+def _pinned_host(db: sqlite3.Connection, host_id: str, now: datetime) -> str:
+    """The host id of the first start. Another one would give every camera and segment a second identity.
+
+    The ledger's first line says it as well.
+    """
     query = "SELECT value FROM meta WHERE key = 'host_id'"
     try:
         if (row := db.execute(query).fetchone()) is None:
             db.execute("INSERT INTO meta VALUES ('host_id', ?)", (host_id,))
+        begin(db, host_id if row is None else str(row[0]), now)
+        if row is None:
             return host_id
     except sqlite3.Error as exc:
         error = translated(exc)

@@ -12,6 +12,7 @@ from cctv_storaged.clock import MICROSECOND, from_us, to_us
 from cctv_storaged.journal import asides, ledger, outbox
 from cctv_storaged.journal.asides import AsideFolder, AsidePage, Position
 from cctv_storaged.journal.copies import OVERWRITTEN, doubt, give_up_pending
+from cctv_storaged.journal.gaps import Absence, cause_of, joined
 from cctv_storaged.journal.rows import (
     SEGMENT_COLUMNS,
     SEGMENT_TABLES,
@@ -45,6 +46,8 @@ HAS_BYTES = f"""(s.source_state = '{SourceState.PRESENT}' OR EXISTS (
 SAME_NAME = "s.folder_no = ? AND s.name = ?"
 AT_SOURCE = "source_state IN ('present', 'pruning')"
 """Word for word the condition of the partial index segment_at_source, or SQLite will not use it."""
+NO_ROOT = ""
+"""Root of the placeholder that stands for a source nobody knows (adoption.py)."""
 LAST_NO = 2**62
 """Behind every row number."""
 EMPTY = "empty"
@@ -86,6 +89,7 @@ class Footage:
     """When there is footage, in order of time, and where to ask on (None: that was all)."""
 
     spans: tuple[TimeSpan, ...]
+    going: tuple[Absence, ...]  # segments on their way out: their bytes do not count any more
     next: datetime | None
 
 
@@ -144,6 +148,15 @@ class Segments:
         """Folders of any root that hold files set aside, by number from `after` on; a slice of them."""
         return await self._store.read(lambda db: asides.folders(db, after))
 
+    async def set_aside_of(
+        self, camera_id: UUID, span: TimeSpan, usual: timedelta, limit: int, after: datetime | None
+    ) -> list[TimeSpan]:
+        """What files of a camera that were set aside stand for, where they overlap the span, by start.
+
+        `usual`: how long a segment is; of `limit` files that begin later than `after`.
+        """
+        return await self._store.read(lambda db: asides.spans_of(db, camera_id, span, usual, limit, after))
+
     async def forget_set_aside(self, root: str, folder: str, files: Mapping[str, FileIdentity]) -> None:
         """These files of a folder, as they were when they were set aside, are not there any more."""
         await self._store.write(lambda db: asides.forget(db, root, folder, files))
@@ -188,6 +201,7 @@ def _record(
         *facts,
     )
     lost = None if earlier is None else _overwritten(db, *earlier, new.span, now)
+    known = known or _adopted_without_source(db, host_id, new, folder_no, name)
     if known is not None:
         segment = _seen_again(db, *known, identity, now)
     else:
@@ -199,6 +213,35 @@ def _record(
     return Recorded(
         segment=segment, created=known is None, replaced=None if earlier is None else earlier[1], lost=lost
     )
+
+
+def _adopted_without_source(
+    db: sqlite3.Connection, host_id: str, new: NewSegment, folder_no: int, name: bytes
+) -> tuple[int, Segment] | None:
+    """A segment that came from an object which did not say where it was from: here is its file."""
+    segment_id = segment_id_for(host_id, new.source)
+    found = one_segment(db, "s.id = ? AND f.root = ?", segment_id.bytes, os.fsencode(NO_ROOT))
+    if found is None:
+        return None
+    no, segment = found
+    ticks, fingerprint = (None, None) if new.stream is None else (new.stream.ticks, new.stream.fingerprint)
+    db.execute(
+        """UPDATE segment SET folder_no = ?, name = ?, mtime_ns = ?, flags = ?, codec = coalesce(codec, ?),
+                              stream_ticks = coalesce(stream_ticks, ?),
+                              stream_print = coalesce(stream_print, ?)
+            WHERE no = ?""",
+        (
+            folder_no,
+            name,
+            new.source.identity.mtime_ns,
+            flags_text(segment.flags | new.flags),
+            new.codec,
+            ticks,
+            fingerprint,
+            no,
+        ),
+    )
+    return no, segment_by_no(db, no)
 
 
 def _place(db: sqlite3.Connection, source: SourceFile) -> tuple[int, bytes]:
@@ -465,12 +508,16 @@ def _footage(
 ) -> Footage:
     camera = db.execute("SELECT no, longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
     if camera is None:
-        return Footage(spans=(), next=None)
+        return Footage(spans=(), going=(), next=None)
     lowest = to_us(span.start) - camera[1]
     rows = db.execute(
-        f"""SELECT s.start_us, s.end_us FROM segment s
-             WHERE s.camera_no = ? AND s.start_us > ? AND s.start_us < ? AND s.end_us > ? AND {HAS_BYTES}
-             ORDER BY s.start_us LIMIT ?""",
+        f"""SELECT start_us, end_us, iif(has_bytes, NULL, (
+                       SELECT coalesce(deletion_cause, '') FROM segment gone
+                        WHERE gone.no = found.no AND deletion_due_us IS NOT NULL)), has_bytes
+              FROM (SELECT s.no, s.start_us, s.end_us, {HAS_BYTES} AS has_bytes FROM segment s
+                     WHERE s.camera_no = ? AND s.start_us > ? AND s.start_us < ? AND s.end_us > ?
+                     ORDER BY s.start_us LIMIT ?) found
+             ORDER BY start_us""",
         (
             camera[0],
             lowest if after is None else max(lowest, to_us(after) - 1),
@@ -482,8 +529,15 @@ def _footage(
     last = rows[-1][0] if len(rows) == limit else None
     if last is not None and last == rows[0][0]:
         last += 1  # thousands with one start: the next call would be the same again
+    there = [(start, end) for start, end, _, has_bytes in rows if has_bytes]
+    going = [
+        (start, end, cause_of(ledger.Kind.DELETED, cause))
+        for start, end, cause, has_bytes in rows
+        if not has_bytes and cause is not None
+    ]
     return Footage(
-        spans=tuple(TimeSpan(from_us(start), from_us(end)) for start, end in _joined(rows, tolerance)),
+        spans=tuple(TimeSpan(from_us(start), from_us(end)) for start, end in _joined(there, tolerance)),
+        going=joined(going, tolerance),
         next=None if last is None else from_us(last),
     )
 
