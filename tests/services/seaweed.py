@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import boto3
 import pytest
 
 ACCESS_KEY = "cctv-access"
@@ -171,6 +172,21 @@ class SeaweedServer:
         with urllib.request.urlopen(request, timeout=20):
             return bucket
 
+    def create_locked_bucket(self) -> Bucket:
+        """One with object lock, and so with versions, which only S3 itself can make."""
+        self._buckets += 1
+        bucket = Bucket(server=self, name=f"locked-{self._buckets}")
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            region_name="us-east-1",
+        )
+        client.create_bucket(Bucket=bucket.name, ObjectLockEnabledForBucket=True)
+        client.close()
+        return bucket
+
     def destroy(self) -> None:
         self.stop()
         self._starter.shutdown()
@@ -307,3 +323,9 @@ def seaweed(_seaweed_of_the_session: SeaweedServer) -> Iterator[SeaweedServer]:
 def seaweed_bucket(seaweed: SeaweedServer) -> Bucket:
     """An empty bucket of this test's own."""
     return seaweed.create_bucket()
+
+
+@pytest.fixture
+def locked_bucket(seaweed: SeaweedServer) -> Bucket:
+    """An empty bucket with object lock, of this test's own."""
+    return seaweed.create_locked_bucket()

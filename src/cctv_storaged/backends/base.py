@@ -151,6 +151,25 @@ class Listing(Protocol):
 
 
 @runtime_checkable
+class LegalHolding(Protocol):
+    """A backend that can keep an object from being deleted, whoever asks, until the hold is taken off."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """As the last probe found them; without `object_lock` no legal hold can be set."""
+
+    async def set_legal_hold(self, path: str, on: bool) -> None:
+        """On: of the object as it is now. Off: of every version of it; none there is success.
+
+        Read back before it returns. Raises ObjectRejected where the bucket has no object lock, or took it
+        and does not tell of it; ObjectMissing; BackendUnavailable(auth) where the key may not.
+        """
+
+    async def legal_hold(self, path: str) -> bool | None:
+        """Whether the object as it is now has one; None: the bucket has no object lock."""
+
+
+@runtime_checkable
 class Preparing(Protocol):
     """A backend whose bucket or folder this program may make: for the embedded default and tests."""
 

@@ -166,6 +166,22 @@ class MinioClient:
         with self._translated("delete", key):
             self._minio.remove_object(self._bucket, key)
 
+    def versions(self, key: str) -> Iterator[str]:
+        with self._translated("list the versions of", key):
+            found = self._minio.list_objects(self._bucket, prefix=key, include_version=True, recursive=True)
+            for each in found:
+                if each.object_name == key and each.version_id and not each.is_delete_marker:
+                    yield each.version_id
+
+    def set_legal_hold(self, key: str, on: bool, version: str | None = None) -> None:
+        change = self._minio.enable_object_legal_hold if on else self._minio.disable_object_legal_hold
+        with self._translated(f"{'set' if on else 'take off'} the legal hold of", key):
+            change(self._bucket, key, version)
+
+    def legal_hold(self, key: str, version: str | None = None) -> bool:
+        with self._translated("ask for the legal hold of", key):
+            return self._minio.is_object_legal_hold_enabled(self._bucket, key, version)
+
     def require_bucket(self) -> None:
         self._bucket_date()
 

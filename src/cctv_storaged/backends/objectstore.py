@@ -30,7 +30,7 @@ from cctv_storaged.backends.proof import (
     is_sampled,
     judge,
 )
-from cctv_storaged.backends.s3errors import AlreadyThere, UploadGone, WrongDigest
+from cctv_storaged.backends.s3errors import AlreadyThere, NoLegalHold, UploadGone, WrongDigest
 from cctv_storaged.backends.storeclient import (
     Completion,
     PageRequest,
@@ -140,6 +140,14 @@ class ObjectStore:
 
     async def delete(self, path: str) -> None:
         await self._workers.run(self._client.delete, path)
+
+    async def set_legal_hold(self, path: str, on: bool) -> None:
+        await self._workers.run(self._set_legal_hold if on else self._take_off_legal_hold, path)
+
+    async def legal_hold(self, path: str) -> bool | None:
+        if not self._capabilities.object_lock:
+            return None
+        return await self._workers.run(self._legal_hold, path)
 
     async def presign(self, path: str, expires_s: int, filename: str | None = None) -> str:
         return (await self._current_presigner()).url(path, expires_s, filename)
@@ -302,6 +310,37 @@ class ObjectStore:
             etag=head.etag or None,
             metadata=head.metadata,
         )
+
+    def _set_legal_hold(self, path: str) -> None:
+        self._require_object_lock()
+        try:
+            self._client.set_legal_hold(path, True)
+        except BackendUnavailable as exc:
+            if exc.reason == "server":
+                self._head(path)  # SeaweedFS says so of an object that is not there
+            raise
+        if not self._legal_hold(path):
+            raise ObjectRejected(f"{self.location}/{path} took a legal hold, and tells of none")
+
+    def _take_off_legal_hold(self, path: str) -> None:
+        """Of all versions: one that was put anew since has left the one that was held behind."""
+        self._require_object_lock()
+        for version in list(self._client.versions(path)):
+            with suppress(ObjectMissing):  # gone meanwhile, or without one
+                if self._client.legal_hold(path, version):
+                    self._client.set_legal_hold(path, False, version)
+                    if self._client.legal_hold(path, version):
+                        raise ObjectRejected(f"{self.location}/{path} keeps its legal hold")
+
+    def _legal_hold(self, path: str) -> bool:
+        try:
+            return self._client.legal_hold(path)
+        except NoLegalHold:
+            return False
+
+    def _require_object_lock(self) -> None:
+        if not self._capabilities.object_lock:
+            raise ObjectRejected(f"the bucket {self.location} has no object lock")
 
     def _sweep(self, older_than_s: float) -> int:
         now = self._clock.now() + timedelta(seconds=self._capabilities.clock_skew_s or 0.0)

@@ -232,6 +232,28 @@ class S3Client:
         with self._translated("delete", key):
             self._boto.delete_object(Bucket=self._bucket, Key=key)
 
+    def versions(self, key: str) -> Iterator[str]:
+        with self._translated("list the versions of", key):
+            pages = self._boto.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
+            for page in pages:
+                for version in page.get("Versions", ()):
+                    if version["Key"] == key:
+                        yield version["VersionId"]
+
+    def set_legal_hold(self, key: str, on: bool, version: str | None = None) -> None:
+        with self._translated(f"{'set' if on else 'take off'} the legal hold of", key):
+            self._boto.put_object_legal_hold(
+                Bucket=self._bucket,
+                Key=key,
+                LegalHold={"Status": "ON" if on else "OFF"},
+                **_version(version),
+            )
+
+    def legal_hold(self, key: str, version: str | None = None) -> bool:
+        with self._translated("ask for the legal hold of", key):
+            found = self._boto.get_object_legal_hold(Bucket=self._bucket, Key=key, **_version(version))
+            return bool(found.get("LegalHold", {}).get("Status") == "ON")
+
     def require_bucket(self) -> None:
         self._bucket_date()
 
@@ -404,6 +426,10 @@ def _parsed(answer: Answer) -> dict[str, Any]:
 
 def _etag(answer: Mapping[str, Any]) -> str:
     return str(answer.get("ETag", "")).strip('"')
+
+
+def _version(version: str | None) -> dict[str, str]:
+    return {} if version is None else {"VersionId": version}
 
 
 def _exclusive(exclusive: bool) -> dict[str, str]:

@@ -43,6 +43,10 @@ class AlreadyThere(ObjectMismatch):
     """A put that may not overwrite found an object; whether it differs is still to be seen."""
 
 
+class NoLegalHold(ObjectMissing):
+    """The object has no legal hold, nor ever had one."""
+
+
 class UploadGone(ObjectRejected):
     """The multipart upload is not known (any more)."""
 
@@ -92,6 +96,8 @@ _OBJECTS: dict[str, Callable[[str], BackendError]] = {
     "NoSuchKey": ObjectMissing,
     "NoSuchVersion": ObjectMissing,
     "NoSuchUpload": UploadGone,
+    "NoSuchObjectLegalHold": NoLegalHold,  # SeaweedFS
+    "NoSuchObjectLockConfiguration": NoLegalHold,
     "PreconditionFailed": AlreadyThere,
     "BadDigest": WrongDigest,
     "XAmzContentChecksumMismatch": WrongDigest,

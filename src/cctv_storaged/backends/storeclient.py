@@ -141,6 +141,15 @@ class StoreClient(Protocol):
     def delete(self, key: str) -> None:
         """Nothing there is success."""
 
+    def versions(self, key: str) -> Iterator[str]:
+        """Ids of all that lie under the key, without the marks of a deletion."""
+
+    def set_legal_hold(self, key: str, on: bool, version: str | None = None) -> None:
+        """Of the latest version where none is named."""
+
+    def legal_hold(self, key: str, version: str | None = None) -> bool:
+        """May raise NoLegalHold where there never was one."""
+
     def require_bucket(self) -> None:
         """BackendUnavailable(bucket) where it is missing."""
 
