@@ -78,7 +78,7 @@ CREATE TABLE copy (
     size_bytes  INTEGER NOT NULL,              -- the segment's, for the backlog in bytes
     stored_us   INTEGER,
     verified_us INTEGER,
-    locked      INTEGER,                       -- 1: the backend was shown to have a legal hold on it
+    locked      INTEGER,                       -- legal hold: 0 wanted, 1 shown to be there, 2 to be taken off
     PRIMARY KEY (segment_no, backend),
     CHECK (state NOT IN ('stored', 'verified') OR path IS NOT NULL),
     CHECK (state <> 'verified' OR verified_us IS NOT NULL)
@@ -88,6 +88,8 @@ CREATE INDEX copy_urgent ON copy (backend, start_us, segment_no, due_us)
     WHERE urgent = 1 AND state IN ('pending', 'stored');
 CREATE INDEX copy_failed ON copy (backend, segment_no) WHERE state = 'failed';
 CREATE INDEX copy_locked ON copy (backend, segment_no) WHERE locked = 1;
+CREATE INDEX copy_to_lock ON copy (backend, segment_no) WHERE locked = 0 AND state = 'verified';
+CREATE INDEX copy_to_unlock ON copy (backend, segment_no) WHERE locked = 2;
 CREATE INDEX copy_by_path ON copy (backend, path) WHERE path IS NOT NULL;
 
 CREATE TABLE tally (                           -- copies counted by state, kept by triggers
@@ -249,6 +251,14 @@ CREATE TRIGGER segment_comes_under_hold AFTER INSERT ON segment WHEN EXISTS (
        AND h.start_us < NEW.end_us AND h.end_us > NEW.start_us)
 BEGIN
     UPDATE segment SET held = 1 WHERE no = NEW.no;
+END;
+CREATE TRIGGER copy_comes_under_hold AFTER INSERT ON copy
+WHEN (SELECT held FROM segment WHERE no = NEW.segment_no) BEGIN
+    UPDATE copy SET urgent = 1, locked = 0 WHERE segment_no = NEW.segment_no AND backend = NEW.backend;
+END;
+CREATE TRIGGER lock_in_doubt AFTER UPDATE OF state ON copy
+WHEN NEW.locked = 1 AND NEW.state IN ('pending', 'stored') BEGIN -- what is put again is another version
+    UPDATE copy SET locked = 0 WHERE segment_no = NEW.segment_no AND backend = NEW.backend;
 END;
 CREATE TRIGGER held_stays BEFORE UPDATE OF deletion_due_us, source_state ON segment
 WHEN ((OLD.deletion_due_us IS NULL AND NEW.deletion_due_us IS NOT NULL)

@@ -13,6 +13,8 @@ ALTER TABLE segment ADD COLUMN deletion_cause TEXT;
 CREATE INDEX segment_held ON segment (no) WHERE held = 1;
 ALTER TABLE copy ADD COLUMN locked INTEGER;
 CREATE INDEX copy_locked ON copy (backend, segment_no) WHERE locked = 1;
+CREATE INDEX copy_to_lock ON copy (backend, segment_no) WHERE locked = 0 AND state = 'verified';
+CREATE INDEX copy_to_unlock ON copy (backend, segment_no) WHERE locked = 2;
 ALTER TABLE set_aside ADD COLUMN camera_id BLOB CHECK (length(camera_id) = 16);
 ALTER TABLE set_aside ADD COLUMN start_us INTEGER;
 CREATE INDEX set_aside_by_camera ON set_aside (camera_id, start_us) WHERE camera_id IS NOT NULL;
@@ -75,6 +77,14 @@ CREATE TRIGGER segment_comes_under_hold AFTER INSERT ON segment WHEN EXISTS (
        AND h.start_us < NEW.end_us AND h.end_us > NEW.start_us)
 BEGIN
     UPDATE segment SET held = 1 WHERE no = NEW.no;
+END;
+CREATE TRIGGER copy_comes_under_hold AFTER INSERT ON copy
+WHEN (SELECT held FROM segment WHERE no = NEW.segment_no) BEGIN
+    UPDATE copy SET urgent = 1, locked = 0 WHERE segment_no = NEW.segment_no AND backend = NEW.backend;
+END;
+CREATE TRIGGER lock_in_doubt AFTER UPDATE OF state ON copy
+WHEN NEW.locked = 1 AND NEW.state IN ('pending', 'stored') BEGIN -- what is put again is another version
+    UPDATE copy SET locked = 0 WHERE segment_no = NEW.segment_no AND backend = NEW.backend;
 END;
 CREATE TRIGGER held_stays BEFORE UPDATE OF deletion_due_us, source_state ON segment
 WHEN ((OLD.deletion_due_us IS NULL AND NEW.deletion_due_us IS NOT NULL)
