@@ -20,7 +20,7 @@ from cctv_storaged.journal import store as store_module
 from cctv_storaged.journal.connection import PAGE_BYTES
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.opening import Opening
-from cctv_storaged.journal.salvage import recover
+from cctv_storaged.journal.salvage import Note, recover
 from cctv_storaged.journal.tokens import Token
 from cctv_storaged.model import CopyState, SourceState
 from tests.faults.journal_processes import ids
@@ -445,10 +445,10 @@ async def test_the_reserve_makes_room_for_a_recovery(
     reserve = path.parent / "journal.reserve"
     reserve.write_bytes(bytes(100_000))
 
-    def recover_without_reserve(damaged: Path, draft: Path) -> int:
+    def recover_without_reserve(damaged: Path, draft: Path, note: Note) -> int:
         if reserve.exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return recover(damaged, draft)
+        return recover(damaged, draft, note)
 
     monkeypatch.setattr(opening_module, "recover", recover_without_reserve)
     async with await open_journal(path.parent, reserve_bytes=100_000) as journal:

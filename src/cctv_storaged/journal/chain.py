@@ -7,6 +7,8 @@ elsewhere.
 
 import hashlib
 import json
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 GENESIS = hashlib.sha256(b"cctv-storaged ledger 1").digest()
@@ -25,6 +27,34 @@ class Line(NamedTuple):
     end_us: int
     cause: str
     detail: str
+
+
+class BoundLine(NamedTuple):
+    """A line with its hash; None where a line of an earlier version was carried over without."""
+
+    line: Line
+    hash: bytes | None
+
+
+class Wrong(StrEnum):
+    """What can be wrong with lines of a ledger."""
+
+    CHANGED = "changed"
+    MISSING = "missing"
+    PUT_IN = "put in"
+    CUT_SHORT = "cut short"
+    OTHER_CHAIN = "another chain"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Break:
+    """Lines `first` to `last` are not as they were written."""
+
+    first: int
+    last: int
+    wrong: Wrong
+    why: str
 
 
 def canonical(line: Line) -> bytes:
@@ -59,3 +89,29 @@ class Chain:
         line = Line(no, at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail)
         self._last = linked(self._last, line)
         return self._last
+
+
+class Walk:
+    """Follows lines in their order. Behind a break it goes on from what the lines themselves say."""
+
+    def __init__(self, no: int = 0, last_hash: bytes = GENESIS) -> None:
+        """From the line `no` with that hash on."""
+        self.no = no
+        self.last_hash = last_hash
+
+    def step(self, bound: BoundLine) -> Break | None:
+        """What the next line shows to be wrong; it is the next one to be found."""
+        line, before = bound.line, self.no
+        if line.no <= before:
+            return Break(first=line.no, last=line.no, wrong=Wrong.PUT_IN, why="its number was there before")
+        follows = linked(self.last_hash, line) == bound.hash
+        self.no, self.last_hash = line.no, bound.hash or GENESIS
+        if line.no > before + 1:
+            why = f"line {line.no} comes next" if before else f"line {line.no} is the first"
+            return Break(first=before + 1, last=line.no - 1, wrong=Wrong.MISSING, why=why)
+        if bound.hash is None:
+            return Break(first=line.no, last=line.no, wrong=Wrong.CHANGED, why="it has no hash")
+        if not follows:
+            why = f"its hash does not follow from line {before} and what it says"
+            return Break(first=line.no, last=line.no, wrong=Wrong.CHANGED, why=why)
+        return None

@@ -15,6 +15,8 @@ from cctv_storaged.model import CopyState, Segment, SourceState, TimeSpan
 
 TOLD = "kind IN ('lost', 'found', 'deleted')"
 """Word for word the condition of the partial index ledger_by_camera, or SQLite will not use it."""
+NOBODY = bytes(16)
+"""The id of lines that are about no segment, or no camera."""
 HAS_SOURCE = frozenset({SourceState.PRESENT, SourceState.PRUNING})
 MAY_HOLD_BYTES = frozenset({CopyState.STORED, CopyState.VERIFIED, CopyState.DELETING})
 
@@ -116,16 +118,36 @@ def add(
     detail: str = "",
 ) -> None:
     """Adds a line on a segment, hold or export, inside the transaction of whoever does what it says."""
+    ids = (subject.bytes, camera_id.bytes)
+    _insert(db, kind, *ids, to_us(span.start), to_us(span.end), cause, now, detail)
+
+
+def note(db: sqlite3.Connection, cause: str, now: datetime, detail: str = "") -> None:
+    """Adds a line on the host or the journal itself: both ids are zero, the span is the moment."""
+    _insert(db, Kind.NOTED, NOBODY, NOBODY, to_us(now), to_us(now), cause, now, detail)
+
+
+def _insert(
+    db: sqlite3.Connection,
+    kind: Kind,
+    subject: bytes,
+    camera_id: bytes,
+    start_us: int,
+    end_us: int,
+    cause: str,
+    now: datetime,
+    detail: str,
+) -> None:
     query = "SELECT no, hash FROM ledger WHERE no = (SELECT max(no) FROM ledger)"
     last = db.execute(query).fetchone() or (0, None)
     line = Line(
         no=last[0] + 1,
         at_us=to_us(now),
         kind=str(kind),
-        segment_id=subject.bytes,
-        camera_id=camera_id.bytes,
-        start_us=to_us(span.start),
-        end_us=to_us(span.end),
+        segment_id=subject,
+        camera_id=camera_id,
+        start_us=start_us,
+        end_us=end_us,
         cause=text(cause),
         detail=text(detail),
     )

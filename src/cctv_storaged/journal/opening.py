@@ -23,6 +23,7 @@ from pathlib import Path
 from cctv_storaged.errors import JournalBroken, JournalFull
 from cctv_storaged.journal.connection import PAGE_BYTES, configure, connect, log_path
 from cctv_storaged.journal.faults import concerns_the_journal, is_damage, translated
+from cctv_storaged.journal.ledgerlines import note_recovery
 from cctv_storaged.journal.salvage import recover
 from cctv_storaged.journal.schema import (
     SCHEMA_VERSION,
@@ -107,7 +108,7 @@ def _start_anew(path: Path, now: datetime, damage: str) -> tuple[sqlite3.Connect
     log.error("journal %s is damaged (%s): starting anew from what can be read of it", path, damage)
     _put_apart(path)  # where a kill left the log behind
     draft = path.with_name(path.name + ".new")
-    rows = recover(_set_apart(path), draft)
+    rows = recover(_set_apart(path), draft, lambda db, rows: note_recovery(db, damage, rows, now))
     draft.rename(path)
     sync_folder(path.parent)
     aside = _keep_aside(_set_apart(path), path, now)

@@ -16,12 +16,13 @@ import os
 import shutil
 import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
 from cctv_storaged.journal.connection import PAGE_BYTES, log_path
+from cctv_storaged.journal.ledgerlines import LASTING as LASTING_OF_LEDGER
 from cctv_storaged.journal.outbox import TOLD
 from cctv_storaged.journal.pages import Record, Value, records
 from cctv_storaged.journal.schema import (
@@ -59,8 +60,10 @@ TABLES = {
 """Each with its key, in an order in which a row finds what it refers to."""
 ADDED = {"segment": (1, 3), "camera": (1,), "copy": (1,), "set_aside": (2,), "ledger": (1,)}
 """How many columns at the end of a table rows of earlier versions lack."""
-LASTING = ("host_id",)
+LASTING = ("host_id", *LASTING_OF_LEDGER)
 """Keys of `meta` that are carried over; the others are about the file that was, or better found out anew."""
+Note = Callable[[sqlite3.Connection, int], None]
+"""Says in a new journal where it comes from, and how many rows it has."""
 
 MAGIC = b"SQLite format 3\0"
 HEADER = struct.Struct(">16sH6B12I20x2I")  # https://www.sqlite.org/fileformat2.html#the_database_header
@@ -68,7 +71,7 @@ HEADER_BYTES = 100
 FORMAT_VERSIONS = slice(18, 20)  # 1: rollback journal, 2: write-ahead log
 
 
-def recover(damaged: Path, draft: Path) -> int:
+def recover(damaged: Path, draft: Path, note: Note | None = None) -> int:
     """Leaves a sound journal at `draft`, on the disk; the number of rows in it. `damaged` is only read."""
     image = draft.with_name(draft.name + ".image")
     remove(draft)
@@ -76,10 +79,10 @@ def recover(damaged: Path, draft: Path) -> int:
     _assemble(damaged, image)
     if _is_sound(image):
         image.rename(draft)
-        rows = _adopt(draft)
+        rows = _adopt(draft, note)
     else:
         create(draft)
-        rows = _carry_over(image, draft)
+        rows = _carry_over(image, draft, note)
         remove(image)
     _sync(draft)
     return rows
@@ -137,20 +140,29 @@ def _is_sound(image: Path) -> bool:
         return False
 
 
-def _adopt(path: Path) -> int:
+def _adopt(path: Path, note: Note | None) -> int:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         _says_its_version(connection)
         upgrade(connection)
         _recount(connection)
+        rows = sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES)
+        _say(connection, note, rows)
         say_closed(connection)
-        return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES)
+        return int(rows)
+
+
+def _say(connection: sqlite3.Connection, note: Note | None, rows: int) -> None:
+    if note is not None:
+        connection.execute("BEGIN IMMEDIATE")
+        note(connection, rows)
+        connection.execute("COMMIT")
 
 
 # Row by row
 
 
-def _carry_over(image: Path, draft: Path) -> int:
+def _carry_over(image: Path, draft: Path, note: Note | None) -> int:
     with (
         closing(sqlite3.connect(image, isolation_level=None)) as old,
         closing(sqlite3.connect(draft, isolation_level=None)) as fresh,
@@ -164,6 +176,7 @@ def _carry_over(image: Path, draft: Path) -> int:
         _forget_deleted(fresh)
         _owe_missing_copies(fresh)
         _recount(fresh)
+        _say(fresh, note, rows)
         fresh.execute("PRAGMA journal_mode = WAL")
     return rows
 
