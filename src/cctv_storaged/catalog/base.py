@@ -123,6 +123,9 @@ class Catalog(Protocol):
     async def find(self, query: CatalogQuery) -> CatalogPage:
         """One page of what all hosts have."""
 
+    async def of_host(self, after: UUID, limit: int) -> tuple[CatalogRow, ...]:
+        """This host's rows in the order of their ids, from behind one of them; an empty answer is the end."""
+
     async def check(self) -> None:
         """Nothing, or CatalogUnavailable with what is wrong and what to do."""
 

@@ -152,6 +152,20 @@ SELECT id, coalesce(host_id, '') AS host_id, camera_id,
 """
 
 
+_OF_HOST = """
+SELECT id, host_id, camera_id, start_time, end_time, duration_seconds, size_bytes, storage_backend,
+       storage_path, checksum, created_at, coalesce(flags, '{}') AS flags,
+       ARRAY(SELECT ROW(backend, path, state, stored_at, verified_at)
+               FROM segment_copies
+              WHERE segment_id = segments.id
+              ORDER BY backend) AS copies
+  FROM segments
+ WHERE host_id = $1 AND id > $2
+ ORDER BY id
+ LIMIT $3
+"""
+
+
 class PostgresCatalog:
     """One host's hand on the fleet's catalog. `open` first, `close` last; connects when first needed."""
 
@@ -253,6 +267,14 @@ class PostgresCatalog:
         rows = tuple(_row_from(record) for record in found[: query.limit])
         more = len(found) > query.limit
         return CatalogPage(rows=rows, next=(rows[-1].start_time, rows[-1].id) if more else None)
+
+    async def of_host(self, after: UUID, limit: int) -> tuple[CatalogRow, ...]:
+        """This host's rows in the order of their ids, from behind one of them; an empty answer is the end."""
+        found = await self._ask(
+            "read this host's rows",
+            lambda connection: connection.fetch(_OF_HOST, self._host_id, after, limit),
+        )
+        return tuple(_row_from(record) for record in found)
 
     async def _store(self, rows: Sequence[CatalogRow]) -> UpsertResult:
         """Store what can be stored; halving finds the rows that cannot, and spares the rest a wait."""

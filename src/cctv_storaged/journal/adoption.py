@@ -15,6 +15,7 @@ from uuid import UUID
 from cctv_storaged.clock import to_us
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import flag_if_twin
+from cctv_storaged.journal.heldback import ensure_known
 from cctv_storaged.journal.rows import flags_text, one_segment, segment_by_no, split_path, text
 from cctv_storaged.journal.segments import NO_ROOT, ensure_folder
 from cctv_storaged.journal.store import Store
@@ -159,7 +160,7 @@ def _adopt_new(db: sqlite3.Connection, found: FoundSegment, now: datetime) -> Ad
            VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?, '{SourceState.PRUNED}', ?, ?, ?, ?, ?, ?)""",
         (
             found.id.bytes,
-            _camera(db, found.camera),
+            ensure_known(db, found.camera),
             to_us(found.span.start),
             to_us(found.span.end),
             folder_no,
@@ -192,15 +193,6 @@ def _place(db: sqlite3.Connection, found: FoundSegment) -> tuple[int, bytes, int
         return ensure_folder(db, os.fsencode(source.root), folder), name, source.identity.mtime_ns
     folder, _ = split_path(found.copies[0].path)
     return ensure_folder(db, os.fsencode(NO_ROOT), folder), str(found.id).encode(), 0
-
-
-def _camera(db: sqlite3.Connection, camera: Camera) -> int:
-    """Number of a camera; one that is known keeps its name and folder."""
-    db.execute(
-        "INSERT OR IGNORE INTO camera (id, name, folder) VALUES (?, ?, ?)",
-        (camera.id.bytes, text(camera.name), os.fsencode(camera.folder)),
-    )
-    return int(db.execute("SELECT no FROM camera WHERE id = ?", (camera.id.bytes,)).fetchone()[0])
 
 
 def _add(db: sqlite3.Connection, no: int, segment: Segment, copy: FoundCopy, now: datetime) -> bool:

@@ -23,6 +23,7 @@ from cctv_storaged.journal.deletions import Deletions
 from cctv_storaged.journal.exports import Exports
 from cctv_storaged.journal.faults import translated
 from cctv_storaged.journal.gaps import Gaps
+from cctv_storaged.journal.heldback import HeldBack
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
 from cctv_storaged.journal.ledgerlines import LedgerLines, begin
@@ -67,6 +68,7 @@ class Journal:
         self.exports = Exports(store)
         self.material = Material(store)
         self.adoption = Adoption(store)
+        self.held_back = HeldBack(store)
 
     @classmethod
     async def open(cls, folder: Path, host_id: str, now: datetime, *, reserve_bytes: int = 0) -> Self:
@@ -82,7 +84,7 @@ class Journal:
 
     @classmethod
     async def _open(cls, folder: Path, host_id: str, now: datetime, reserve_bytes: int) -> Self:
-        lock = _lock(folder)
+        lock = lock_folder(folder)
         try:
             path = folder / FILE_NAME
             ballast = _ballast(folder, reserve_bytes)
@@ -146,7 +148,7 @@ def _prepared(path: Path, now: datetime, ballast: Ballast) -> tuple[sqlite3.Conn
     return prepared
 
 
-def _lock(folder: Path) -> int:
+def lock_folder(folder: Path) -> int:
     """Holds the folder for this process: two daemons on one journal would both believe they own it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

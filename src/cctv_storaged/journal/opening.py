@@ -33,6 +33,7 @@ from cctv_storaged.journal.schema import (
     sync_folder,
     upgrade,
 )
+from cctv_storaged.journal.swapping import finish_swap
 from cctv_storaged.journal.wal import read_log
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ def _prepare(path: Path, now: datetime) -> tuple[sqlite3.Connection, Opening]:
         if not os.path.lexists(path):
             return _start_anew(path, now, "an earlier recovery was interrupted")
         _keep_aside(_set_apart(path), path, now)  # all but this was done
+    finish_swap(path)
     if not os.path.lexists(path):
         _keep_aside(path, path, now)  # a log without its database would be replayed into the new one
         _make(path)
