@@ -10,19 +10,19 @@ skips the deadline.
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-
 from cctv_storaged.assembly import Parts, assembled
 from cctv_storaged.clock import SystemClock
 from cctv_storaged.config import ReloadPlan, Settings, not_acted_on, reloadable_difference
-from cctv_storaged.errors import BackendError, ConfigError, JournalFull
+from cctv_storaged.errors import ConfigError
 from cctv_storaged.logs import set_level
+from cctv_storaged.schedule import Schedule, passing
 from cctv_storaged.systemd import ServiceManager
+from cctv_storaged.upkeep import Job
 from cctv_storaged.wiring import configured_cameras, prune_rules
 
 log = logging.getLogger(__name__)
@@ -115,27 +115,15 @@ class Daemon:
 
     async def _by_the_clock(self) -> None:
         """Pruning, deletions left unfinished, exports past their day, leftovers of interrupted uploads."""
-        scheduler = AsyncIOScheduler(timezone="UTC")
-        jobs: tuple[tuple[str, Callable[[], Awaitable[object]], float], ...] = (
-            ("pruning", self._parts.pruner.run_once, 60),
-            ("deleting", self._parts.remover.run_once, 30),
-            ("removing exports", self._parts.exporting.run_once, 30),
-            ("removing abandoned uploads", self._sweep, 6 * 3600),
-            *((job.name, job.run, job.every_s) for job in self._parts.upkeep.jobs()),
+        parts = self._parts
+        jobs = (
+            Job(name="pruning", run=parts.pruner.run_once, every_s=60),
+            Job(name="deleting", run=parts.remover.run_once, every_s=30),
+            Job(name="removing exports", run=parts.exporting.run_once, every_s=30),
+            Job(name="removing abandoned uploads", run=self._sweep, every_s=6 * 3600),
+            *parts.upkeep.jobs(),
         )
-        for name, job, seconds in jobs:
-            scheduler.add_job(
-                _passing, "interval", seconds=seconds, args=(name, job), max_instances=1, coalesce=True
-            )
-        scheduler.start()
-        try:
-            await self._sweep_at_start()
-            await asyncio.Event().wait()
-        finally:
-            scheduler.shutdown(wait=False)
-
-    async def _sweep_at_start(self) -> None:
-        await _passing("removing abandoned uploads", self._sweep)
+        await Schedule(jobs, parts.foundation.clock).run()
 
     async def _sweep(self) -> None:
         foundation = self._parts.foundation
@@ -151,7 +139,7 @@ class Daemon:
             await self._cameras_changed.wait()
             self._cameras_changed.clear()
             for camera in configured_cameras(self._settings):
-                await _passing(
+                await passing(
                     "naming cameras", partial(self._parts.foundation.journal.cameras.ensure, camera)
                 )
 
@@ -272,11 +260,3 @@ async def _time_to_start(manager: ServiceManager) -> AsyncIterator[None]:
 def _tell_what_is_not_acted_on(settings: Settings, news: frozenset[str]) -> None:
     for key in (key for key in not_acted_on(settings) if key in news):
         log.warning("%s: checked, but not acted on by this version", key)
-
-
-async def _passing(name: str, job: Callable[[], Awaitable[object]]) -> None:
-    """A job of the schedule: what is away now is there another time. The journal's end is told elsewhere."""
-    try:
-        await job()
-    except (BackendError, JournalFull, OSError) as exc:
-        log.info("%s put off: %s", name, exc)
