@@ -5,6 +5,7 @@ StoragedError
 ├── SegmentError           one file is not what it should be
 │   ├── NotASegment        left where it is, listed with the reason
 │   └── SourceChanged      the file under the name is another one now: look again
+│       └── WrongDisk      its root is not on the disk it was on: nothing is known of the file
 ├── JournalError
 │   ├── JournalFull        no room to commit: try again when there is
 │   └── JournalBroken      the process must end and start anew
@@ -17,6 +18,7 @@ StoragedError
 │   └── ObjectMismatch     the backend holds other bytes than the journal says
 ├── CatalogUnavailable     PostgreSQL is away: wait
 ├── PackageError           an evidence package cannot be made or read as one
+├── LedgerError            a file of the ledger (lines, archive, head) cannot be made or read as one
 ├── MediaError             a picture, clip or export could not be made
 │   ├── MediaUnusable      nothing can be made of these bytes
 │   ├── MediaBroken        it was begun and is not whole: nothing of it may be used
@@ -24,6 +26,7 @@ StoragedError
 └── RequestError           a caller's request cannot be served as asked
     ├── NotFound
     ├── Conflict
+    │   └── Held           a hold keeps what should go
     ├── Unprocessable
     ├── QueueFull          as much as may wait is waiting: ask again later
     └── NoRoom             a disk has too little room for it: make some, or ask for less
@@ -31,6 +34,7 @@ StoragedError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 
 class StoragedError(Exception):
@@ -74,6 +78,10 @@ class SourceChanged(SegmentError):
     """The file is gone, still written to, or another one than was journalled."""
 
 
+class WrongDisk(SourceChanged):
+    """The recorder root is not the one the journal knows: what is there, or not there, says nothing."""
+
+
 class JournalError(StoragedError):
     """The journal did not take a change."""
 
@@ -93,7 +101,8 @@ class BackendError(StoragedError):
 class BackendUnavailable(BackendError):
     """The backend as a whole is away (network, DNS, credentials, bucket, clock): no object is to blame.
 
-    `reason` is a short stable word for logs and metrics: network, auth, bucket, clock, server, space.
+    `reason` is a short stable word for logs and metrics: network, auth, bucket, clock, server, space,
+    wrong_disk.
     """
 
     def __init__(self, message: str, *, reason: str = "network") -> None:
@@ -156,6 +165,10 @@ class PackageError(StoragedError):
     """An evidence package cannot be made as asked, or what should be one cannot be understood."""
 
 
+class LedgerError(StoragedError):
+    """A file of the ledger (lines, an archive, a head) cannot be made or read as one."""
+
+
 class RequestError(StoragedError):
     """A request cannot be served as asked."""
 
@@ -166,6 +179,14 @@ class NotFound(RequestError):
 
 class Conflict(RequestError):
     """The request contradicts what is already so."""
+
+
+class Held(Conflict):
+    """A hold keeps what should go; the first few that do, where they are known."""
+
+    def __init__(self, message: str, hold_ids: Sequence[UUID] = ()) -> None:
+        self.hold_ids = tuple(hold_ids)
+        super().__init__(message)
 
 
 class Unprocessable(RequestError):
