@@ -1,15 +1,17 @@
 """Work done again and again, by APScheduler, whatever the wall clock does.
 
-APScheduler reckons in wall time: set back by a year, it would do nothing for a year. The wall clock is held
-against the one that only grows, and after a step every job's next time is told anew.
+APScheduler reckons in wall time: set back by a year, it would do nothing for a year, and set forward it would
+make a list of all the turns left out. The wall clock is held against the one that only grows, and after a step
+every job's next time is told anew.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import BackendError, JournalFull
@@ -21,6 +23,16 @@ FIRST_S = 10.0
 """Nothing is done before the start has calmed down, nor much later only because it is done seldom."""
 LOOK_S = 5.0
 STEP = timedelta(seconds=5)
+
+
+class _Every(BaseTrigger):  # type: ignore[misc] # APScheduler 3 has no types
+    """An interval from now on. APScheduler's own would count every turn that a jump of the clock left out."""
+
+    def __init__(self, interval: timedelta) -> None:
+        self._interval = interval
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        return now + self._interval
 
 
 class Schedule:
@@ -36,8 +48,7 @@ class Schedule:
         for job in self._jobs:
             self._scheduler.add_job(
                 passing,
-                "interval",
-                seconds=job.every_s,
+                _Every(timedelta(seconds=job.every_s)),
                 args=(job.name, job.run),
                 id=job.name,
                 max_instances=1,

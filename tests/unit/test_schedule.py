@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from apscheduler.schedulers import base
-from apscheduler.triggers import interval
 
 from cctv_storaged import schedule
 from cctv_storaged.clock import SystemClock
@@ -56,7 +55,6 @@ def _let_apscheduler_see(monkeypatch: pytest.MonkeyPatch, clock: Jumping) -> Non
             return clock.now()
 
     monkeypatch.setattr(base, "datetime", Set)
-    monkeypatch.setattr(interval, "datetime", Set, raising=False)
 
 
 async def test_a_job_begins_soon_after_the_start_and_never_beside_itself(
