@@ -1,7 +1,7 @@
 """Work done again and again, by APScheduler, whatever the wall clock does.
 
 APScheduler reckons in wall time: set back by a year, it would do nothing for a year, and set forward it would
-make a list of all the turns left out. The wall clock is held against the one that only grows, and after a step
+make a list of all turns left out. The wall clock is held against the one that only grows, and after a step
 every job's next time is told anew.
 """
 
