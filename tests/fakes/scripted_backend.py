@@ -6,13 +6,14 @@ Like the real ones it never overwrites: identical bytes under a name are success
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from cctv_storaged.backends.base import Capabilities, Payload, StoredObject
 from cctv_storaged.errors import (
+    BackendError,
     BackendThrottled,
     BackendUnavailable,
     ObjectMismatch,
@@ -214,6 +215,15 @@ class ScriptedBackend:
         self.objects.pop(path, None)
         if isinstance(outcome, LostAnswer):
             raise BackendUnavailable(f"delete {path}: the connection was cut", reason="network")
+
+    async def delete_many(self, paths: Sequence[str]) -> Mapping[str, BackendError]:
+        failures: dict[str, BackendError] = {}
+        for path in paths:
+            try:
+                await self.delete(path)
+            except BackendError as exc:
+                failures[path] = exc
+        return failures
 
     async def sweep(self, older_than_s: float) -> int:
         return 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from cctv_storaged.errors import BackendError
 from cctv_storaged.model import FileIdentity
 from cctv_storaged.pacing import ByteBudget
 
@@ -120,7 +121,13 @@ class Backend(Protocol):
         """The object's bytes from `start` on, in blocks of at most 1 MiB."""
 
     async def delete(self, path: str) -> None:
-        """Remove the object; one that is not there is success."""
+        """Remove the object, with all versions of it; one that is not there is success.
+
+        Raises ObjectLocked where a lock or legal hold of the backend keeps one of them.
+        """
+
+    async def delete_many(self, paths: Sequence[str]) -> Mapping[str, BackendError]:
+        """The same of many; what is not gone, and why. BackendUnavailable where it cannot be asked at all."""
 
     async def sweep(self, older_than_s: float) -> int:
         """Remove what interrupted puts left behind; the number removed."""

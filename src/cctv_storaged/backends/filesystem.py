@@ -16,7 +16,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 
@@ -50,12 +50,14 @@ from cctv_storaged.backends.files import (
     temporary_file,
     write_all,
 )
-from cctv_storaged.backends.folders import FOLDER_MODE, base_folder, folder, remove_empty, split
+from cctv_storaged.backends.folders import FOLDER_MODE, Base, base_folder, folder, remove_empty, split
 from cctv_storaged.backends.oserrors import translated
 from cctv_storaged.backends.proof import is_sampled
 from cctv_storaged.backends.walking import walk
 from cctv_storaged.backends.workers import Workers
 from cctv_storaged.errors import (
+    BackendError,
+    BackendUnavailable,
     ObjectMismatch,
     ObjectRejected,
     SourceChanged,
@@ -98,8 +100,10 @@ class _Put:
 class FilesystemBackend:
     """`Backend` named FILESYSTEM."""
 
-    def __init__(self, settings: FilesystemSettings) -> None:
+    def __init__(self, settings: FilesystemSettings, guard: Callable[[int], None] | None = None) -> None:
+        """`guard`: whether the folder of this descriptor is the right one (`folders.Base`)."""
         self._settings = settings
+        self._base = Base(settings.path, guard)
         self._workers = Workers(self.name, settings.threads)
         self._clones: dict[int, bool] = {}  # by device: whether FICLONE was seen to work there
 
@@ -129,7 +133,7 @@ class FilesystemBackend:
         return self._workers.reading(lambda: self._read(path, start, length))
 
     async def listed(self, prefix: str, after: str = "") -> AsyncIterator[Sequence[ListedObject]]:
-        pages = walk(self.location, prefix, after, _mark_of)
+        pages = walk(self._base, prefix, after, _mark_of)
         try:
             while page := await self._workers.run(next, pages, ()):
                 yield page
@@ -139,6 +143,9 @@ class FilesystemBackend:
 
     async def delete(self, path: str) -> None:
         await self._workers.run(self._delete, path)
+
+    async def delete_many(self, paths: Sequence[str]) -> Mapping[str, BackendError]:
+        return await self._workers.run(self._delete_many, paths)
 
     async def sweep(self, older_than_s: float) -> int:
         return await self._workers.run(self._sweep, older_than_s)
@@ -154,7 +161,7 @@ class FilesystemBackend:
     def _probe(self) -> Capabilities:
         """A file can be made, named, and removed; link(2) or what stands for it keeps the first."""
         name = f"{TEMPORARY}probe-{secrets.token_hex(8)}"
-        with translated(f"try the folder {self.location}"), base_folder(self.location) as top:
+        with translated(f"try the folder {self.location}"), base_folder(self._base) as top:
             with temporary_file(top) as (temporary, descriptor):
                 write_all(descriptor, b"cctv-storaged tries what this folder can do\n", 0)
                 os.fsync(descriptor)
@@ -183,7 +190,7 @@ class FilesystemBackend:
     def _place_in(self, names: tuple[str, ...], put: _Put) -> str:
         for _ in range(_ROUNDS):
             try:
-                with folder(self.location, names, create=True) as inside:
+                with folder(self._base, names, create=True) as inside:
                     return self._place(inside, put)
             except FileNotFoundError:
                 continue  # a deletion beside us found the folder empty and removed it
@@ -274,7 +281,7 @@ class FilesystemBackend:
         deadline = Deadline.for_bytes(expected.size_bytes, self._settings.object_base_s)
         with (
             translated(doing),
-            folder(self.location, names) as inside,
+            folder(self._base, names) as inside,
             opened_object(inside, name) as descriptor,
         ):
             found = identity_of(os.fstat(descriptor))
@@ -290,7 +297,7 @@ class FilesystemBackend:
         names, name = split(path)
         with (
             translated(f"look at {path} below {self.location}"),
-            folder(self.location, names) as inside,
+            folder(self._base, names) as inside,
             opened_object(inside, name) as descriptor,
         ):
             found = identity_of(os.fstat(descriptor))
@@ -306,7 +313,7 @@ class FilesystemBackend:
     def _read(self, path: str, start: int, length: int | None) -> Iterator[Iterator[bytes]]:
         names, name = split(path)
         with translated(f"read {path} below {self.location}"):
-            with folder(self.location, names) as inside:
+            with folder(self._base, names) as inside:
                 descriptor = open_object(inside, name)
             try:
                 yield _file_blocks(path, descriptor, start, length)
@@ -317,12 +324,49 @@ class FilesystemBackend:
         names, name = split(path)
         with translated(f"delete {path} below {self.location}"):
             try:
-                with folder(self.location, names) as inside:
+                with folder(self._base, names) as inside:
                     os.unlink(name, dir_fd=inside)
                     os.fsync(inside)
             except FileNotFoundError:
                 pass
-            remove_empty(self.location, names)
+            remove_empty(self._base, names)
+
+    def _delete_many(self, paths: Sequence[str]) -> dict[str, BackendError]:
+        """Folder by folder: each is synchronised once, however many go."""
+        folders: dict[tuple[str, ...], dict[str, str]] = {}
+        for path in paths:
+            names, name = split(path)
+            folders.setdefault(names, {})[name] = path
+        failures: dict[str, BackendError] = {}
+        for names, inside in folders.items():
+            failures |= self._delete_in(names, inside)
+        return failures
+
+    def _delete_in(self, names: tuple[str, ...], paths: Mapping[str, str]) -> dict[str, BackendError]:
+        failures: dict[str, BackendError] = {}
+        try:
+            with translated(f"delete in {'/'.join(names)} below {self.location}"):
+                failures = self._unlink_in(names, paths)
+        except BackendUnavailable as exc:
+            if exc.reason != "auth":
+                raise
+            failures = dict.fromkeys(paths.values(), exc)
+        except BackendError as exc:
+            failures = dict.fromkeys(paths.values(), exc)
+        remove_empty(self._base, names)
+        return failures
+
+    def _unlink_in(self, names: tuple[str, ...], paths: Mapping[str, str]) -> dict[str, BackendError]:
+        failures: dict[str, BackendError] = {}
+        with contextlib.suppress(FileNotFoundError), folder(self._base, names) as inside:
+            for name, path in paths.items():
+                try:
+                    with translated(f"delete {path} below {self.location}"):
+                        _unlink_if_there(inside, name)
+                except BackendError as exc:
+                    failures[path] = exc
+            os.fsync(inside)
+        return failures
 
     def _sweep(self, older_than_s: float) -> int:
         """Temporary files only: by their name and kind, and old by their last change (ctime)."""
@@ -330,7 +374,7 @@ class FilesystemBackend:
         removed = 0
         if not os.path.lexists(self.location):
             return 0  # a store that was never used has no leftovers
-        with translated(f"sweep {self.location}"), base_folder(self.location) as top:
+        with translated(f"sweep {self.location}"), base_folder(self._base) as top:
             for _, _, files, inside in os.fwalk(".", dir_fd=top):
                 ours = [name for name in files if name.startswith(TEMPORARY)]
                 removed += sum(remove_if_old(inside, name, limit_ns) for name in ours)
@@ -339,6 +383,11 @@ class FilesystemBackend:
     def _make_base(self) -> None:
         with translated(f"make the folder {self.location}"):
             os.makedirs(self.location, FOLDER_MODE, exist_ok=True)
+
+
+def _unlink_if_there(inside: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=inside)
 
 
 def _settled(payload: Payload) -> FileIdentity:

@@ -6,13 +6,29 @@ the folder before it and follows no symbolic link, so `..`, absolute names and p
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from cctv_storaged.errors import BackendUnavailable, ObjectRejected
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER_MODE = 0o750
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The folder that everything lies below, and who is asked each time whether it still is that one.
+
+    `guard` is called with the descriptor that is then walked from, so that nothing can be mounted over the
+    folder or taken from it in between. Raises BackendUnavailable where nothing may be done.
+    """
+
+    path: str
+    guard: Callable[[int], None] | None = None
+
+    def __str__(self) -> str:
+        return self.path
 
 
 def split(path: str) -> tuple[tuple[str, ...], str]:
@@ -24,22 +40,24 @@ def split(path: str) -> tuple[tuple[str, ...], str]:
 
 
 @contextmanager
-def base_folder(base: str) -> Iterator[int]:
-    """A descriptor of the base itself; BackendUnavailable(bucket) where there is none."""
+def base_folder(base: Base) -> Iterator[int]:
+    """A descriptor of the base itself, the right one; BackendUnavailable(bucket) where there is none."""
     try:
-        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(base.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise BackendUnavailable(
             f"the folder {base} is missing (create it, or mount what belongs there)", reason="bucket"
         ) from exc
     try:
+        if base.guard is not None:
+            base.guard(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def folder(base: str, names: tuple[str, ...], *, create: bool = False) -> Iterator[int]:
+def folder(base: Base, names: tuple[str, ...], *, create: bool = False) -> Iterator[int]:
     """A descriptor of the folder `names` below `base`; made durably where `create` asks for it."""
     with base_folder(base) as top, contextlib.ExitStack() as opened:
         inner = top
@@ -49,7 +67,7 @@ def folder(base: str, names: tuple[str, ...], *, create: bool = False) -> Iterat
         yield inner
 
 
-def remove_empty(base: str, names: tuple[str, ...]) -> None:
+def remove_empty(base: Base, names: tuple[str, ...]) -> None:
     """Remove the innermost folders as far as they are empty; somebody using one keeps it."""
     for depth in range(len(names), 0, -1):
         try:

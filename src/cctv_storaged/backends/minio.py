@@ -6,8 +6,8 @@ replaced (`_LeanMinio`); how requests are formed and answers read stays the libr
 """
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import urllib3
 from minio import Minio
 from minio.datatypes import Upload as LibraryUpload
+from minio.deleteobjects import DeleteObject, DeleteResult
 from minio.error import MinioException, S3Error
 from minio.helpers import DictType
 from urllib3.response import BaseHTTPResponse
@@ -37,16 +38,18 @@ from cctv_storaged.backends.sigv4 import Credentials
 from cctv_storaged.backends.storeclient import (
     BucketFacts,
     Completion,
+    Doomed,
     Page,
     PageRequest,
     PartRequest,
     PutRequest,
+    Removal,
     Upload,
     content_type,
 )
 from cctv_storaged.backends.wire import Answer, Timeouts
 from cctv_storaged.clock import Clock, SystemClock
-from cctv_storaged.errors import BackendUnavailable, ObjectMissing, ObjectRejected
+from cctv_storaged.errors import BackendError, BackendUnavailable, ObjectMissing, ObjectRejected
 
 _META = "x-amz-meta-"
 _ERROR_MAX_BYTES = 64 * 1024
@@ -162,9 +165,44 @@ class MinioClient:
         with self._translated("read", key):
             yield from response.stream(BLOCK_BYTES)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, version: str | None = None) -> bool:
         with self._translated("delete", key):
-            self._minio.remove_object(self._bucket, key)
+            return self._minio.delete(self._bucket, key, version)
+
+    def delete_many(self, doomed: Sequence[Doomed]) -> Removal:
+        with self._translated(f"delete {len(doomed)} objects of", ""):
+            result = self._minio.delete_many(self._bucket, doomed)
+        asked = {(each.key, each.version): each for each in doomed}
+        failures: dict[Doomed, BackendError] = {}
+        for error in result.error_list:
+            if (found := asked.get((error.name or "", error.version_id or None))) is not None:
+                failures[found] = self._failure(found, error.code, error.message)
+        marked = {each.name for each in result.object_list if each.delete_marker and not each.version_id}
+        return Removal(failures=failures, marked=frozenset(marked))
+
+    def every_version(self, prefix: str) -> Iterator[Doomed]:
+        with self._translated("list the versions under", prefix):
+            found = self._minio.list_objects(
+                self._bucket, prefix=prefix, include_version=True, recursive=True
+            )
+            for each in found:
+                yield Doomed(key=each.object_name or "", version=each.version_id)
+
+    def keeps_versions(self) -> bool:
+        return self._tells("versioning", self._has_been_versioned)
+
+    def is_locked(self, doomed: Doomed) -> bool:
+        with suppress(ObjectMissing), self._translated("ask for the retention of", doomed.key):
+            retention = self._minio.get_object_retention(self._bucket, doomed.key, doomed.version)
+            if retention is not None and retention.retain_until_date > self._clock.now():
+                return True
+        with suppress(ObjectMissing):
+            return self.legal_hold(doomed.key, doomed.version)
+        return False
+
+    def _failure(self, doomed: Doomed, code: str, message: str | None) -> BackendError:
+        doing = f"delete {doomed.key} in bucket {self._bucket}"
+        return failure(doing, Refusal(status=0, code=code, message=message or ""))
 
     def versions(self, key: str) -> Iterator[str]:
         with self._translated("list the versions of", key):
@@ -212,6 +250,9 @@ class MinioClient:
 
     def _is_versioned(self) -> bool:
         return self._minio.get_bucket_versioning(self._bucket).status == "Enabled"
+
+    def _has_been_versioned(self) -> bool:
+        return self._minio.get_bucket_versioning(self._bucket).status in ("Enabled", "Suspended")
 
     def _has_object_lock(self) -> bool:
         self._minio.get_object_lock_config(self._bucket)
@@ -312,6 +353,15 @@ class _LeanMinio(Minio):
         root = ElementTree.fromstring(answer.data)
         found = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
         return found.get("ETag", "").strip('"')
+
+    def delete(self, bucket: str, key: str, version: str | None) -> bool:
+        """Whether a mark is all that was made. `remove_object` keeps the answer to itself."""
+        query = cast("DictType", {"versionId": version} if version else {})
+        answer = self._execute("DELETE", bucket, key, query_params=query)
+        return answer.headers.get("x-amz-delete-marker", "").lower() == "true"
+
+    def delete_many(self, bucket: str, doomed: Sequence[Doomed]) -> DeleteResult:
+        return self._delete_objects(bucket, [DeleteObject(each.key, each.version) for each in doomed])
 
     def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
         self._abort_multipart_upload(bucket, key, upload_id)

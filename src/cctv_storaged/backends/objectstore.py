@@ -7,7 +7,7 @@ libraries block; a cancelled caller leaves its thread to the socket timeouts and
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,6 +20,7 @@ from cctv_storaged.backends.base import (
     StoredObject,
 )
 from cctv_storaged.backends.body import SINGLE_PUT_MAX_BYTES, Body, Deadline, Stretch, parts, whole
+from cctv_storaged.backends.deleting import Deleter
 from cctv_storaged.backends.presigner import Presigner
 from cctv_storaged.backends.proof import (
     Mark,
@@ -82,6 +83,7 @@ class ObjectStore:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._workers = Workers(name, settings.threads)
+        self._deleter = Deleter(client, self._clock)
         self._capabilities = Capabilities()
         self._presigner: Presigner | None = None
         self._presigner_at_s = 0.0
@@ -139,7 +141,10 @@ class ObjectStore:
             token = page.token
 
     async def delete(self, path: str) -> None:
-        await self._workers.run(self._client.delete, path)
+        await self._workers.run(self._deleter.delete, path)
+
+    async def delete_many(self, paths: Sequence[str]) -> Mapping[str, BackendError]:
+        return await self._workers.run(self._deleter.delete_many, paths)
 
     async def set_legal_hold(self, path: str, on: bool) -> None:
         await self._workers.run(self._set_legal_hold if on else self._take_off_legal_hold, path)

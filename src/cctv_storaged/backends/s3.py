@@ -6,8 +6,8 @@ and hands boto3 the answer: botocore would hash the body again to sign it, and s
 Requests are formed, endpoints resolved and credentials found by boto3 throughout.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -47,16 +47,18 @@ from cctv_storaged.backends.sigv4 import Credentials
 from cctv_storaged.backends.storeclient import (
     BucketFacts,
     Completion,
+    Doomed,
     Page,
     PageRequest,
     PartRequest,
     PutRequest,
+    Removal,
     Upload,
     content_type,
 )
 from cctv_storaged.backends.wire import Answer, Timeouts
 from cctv_storaged.clock import Clock, SystemClock
-from cctv_storaged.errors import BackendUnavailable, ObjectMissing, ObjectRejected
+from cctv_storaged.errors import BackendError, BackendUnavailable, ObjectMissing, ObjectRejected
 
 _HOT = ("PutObject", "UploadPart", "HeadObject", "ListObjectsV2")
 _BODY = "Body"  # where a hot answer's own bytes are found, which boto3 would make a slow tree of
@@ -228,9 +230,50 @@ class S3Client:
         with self._translated("read", key):
             yield from stream.iter_chunks(BLOCK_BYTES)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, version: str | None = None) -> bool:
         with self._translated("delete", key):
-            self._boto.delete_object(Bucket=self._bucket, Key=key)
+            answer = self._boto.delete_object(Bucket=self._bucket, Key=key, **_version(version))
+            return bool(answer.get("DeleteMarker"))
+
+    def delete_many(self, doomed: Sequence[Doomed]) -> Removal:
+        listed = [{"Key": each.key, **_version(each.version)} for each in doomed]
+        with self._translated(f"delete {len(doomed)} objects of", ""):
+            answer = self._boto.delete_objects(Bucket=self._bucket, Delete={"Objects": listed})
+        asked = {(each.key, each.version): each for each in doomed}
+        failures: dict[Doomed, BackendError] = {}
+        for error in answer.get("Errors", ()):
+            if (found := asked.get((error["Key"], error.get("VersionId") or None))) is not None:
+                failures[found] = self._failure(found, error.get("Code", ""), error.get("Message", ""))
+        deleted = answer.get("Deleted", ())
+        marked = {each["Key"] for each in deleted if each.get("DeleteMarker") and not each.get("VersionId")}
+        return Removal(failures=failures, marked=frozenset(marked))
+
+    def every_version(self, prefix: str) -> Iterator[Doomed]:
+        with self._translated("list the versions under", prefix):
+            pages = self._boto.get_paginator("list_object_versions").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            for page in pages:
+                for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                    yield Doomed(key=each["Key"], version=each["VersionId"])
+
+    def keeps_versions(self) -> bool:
+        return self._tells("versioning", self._has_been_versioned)
+
+    def is_locked(self, doomed: Doomed) -> bool:
+        of = {"Bucket": self._bucket, "Key": doomed.key, **_version(doomed.version)}
+        with suppress(ObjectMissing), self._translated("ask for the retention of", doomed.key):
+            retention = self._boto.get_object_retention(**of).get("Retention") or {}
+            until = retention.get("RetainUntilDate")
+            if until is not None and until > self._clock.now():
+                return True
+        with suppress(ObjectMissing):
+            return self.legal_hold(doomed.key, doomed.version)
+        return False
+
+    def _failure(self, doomed: Doomed, code: str, message: str) -> BackendError:
+        doing = f"delete {doomed.key} in bucket {self._bucket}"
+        return failure(doing, Refusal(status=0, code=code, message=message))
 
     def versions(self, key: str) -> Iterator[str]:
         with self._translated("list the versions of", key):
@@ -297,6 +340,10 @@ class S3Client:
 
     def _is_versioned(self) -> bool:
         return bool(self._boto.get_bucket_versioning(Bucket=self._bucket).get("Status") == "Enabled")
+
+    def _has_been_versioned(self) -> bool:
+        status = self._boto.get_bucket_versioning(Bucket=self._bucket).get("Status")
+        return status in ("Enabled", "Suspended")
 
     def _has_object_lock(self) -> bool:
         self._boto.get_object_lock_configuration(Bucket=self._bucket)

@@ -7,7 +7,7 @@ is a folder made by its first put; the store's own folder is never made, it may 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -22,7 +22,7 @@ from cctv_storaged.backends.base import (
     Presigning,
     StoredObject,
 )
-from cctv_storaged.errors import BackendUnavailable, ObjectMissing, ObjectRejected
+from cctv_storaged.errors import BackendError, BackendUnavailable, ObjectMissing, ObjectRejected
 from cctv_storaged.pacing import ByteBudget
 
 
@@ -103,6 +103,14 @@ class Shelf:
         backend = await self._opened()
         with suppress(ObjectMissing), self._nothing_without_bucket(path):
             await backend.delete(self._key(path))
+
+    async def delete_many(self, paths: Sequence[str]) -> Mapping[str, BackendError]:
+        backend = await self._opened()
+        named = {self._key(path): path for path in paths}
+        with suppress(ObjectMissing), self._nothing_without_bucket(""):
+            failures = await backend.delete_many(tuple(named))
+            return {named[key]: error for key, error in failures.items()}
+        return {}
 
     async def sweep(self, older_than_s: float) -> int:
         """Only what this process uses: an export that was interrupted goes on and opens the shelf again."""

@@ -4,7 +4,7 @@ Single blocking requests. A client raises only `errors.BackendError` and below (
 a body does), and tries nothing twice.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from cctv_storaged.backends.base import ListedObject
 from cctv_storaged.backends.body import Body
 from cctv_storaged.backends.presigner import Presigner
 from cctv_storaged.backends.proof import ObjectHead
+from cctv_storaged.errors import BackendError
 
 CONTENT_TYPES = {
     "ts": "video/mp2t",
@@ -105,6 +106,22 @@ class BucketFacts:
     clock_skew_s: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doomed:
+    """What is to be deleted: a version of an object, or the object where versions are not kept."""
+
+    key: str
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What came of deleting many."""
+
+    failures: Mapping[Doomed, BackendError]
+    marked: frozenset[str]  # keys of which versions are left below a new mark
+
+
 class StoreClient(Protocol):
     """One bucket of one store."""
 
@@ -138,8 +155,23 @@ class StoreClient(Protocol):
     def read(self, key: str, start: int, length: int | None) -> AbstractContextManager[Iterator[bytes]]:
         """The bytes in blocks of at most 1 MiB; leaving gives the connection back."""
 
-    def delete(self, key: str) -> None:
-        """Nothing there is success."""
+    def delete(self, key: str, version: str | None = None) -> bool:
+        """True where the bucket keeps versions and has only put a mark above them; nothing there is success.
+
+        With a version just that one goes.
+        """
+
+    def delete_many(self, doomed: Sequence[Doomed]) -> Removal:
+        """At most 1000 in one request; nothing there is success."""
+
+    def every_version(self, prefix: str) -> Iterator[Doomed]:
+        """All versions of all keys that begin so, and the marks of deletions."""
+
+    def keeps_versions(self) -> bool:
+        """Whether the bucket keeps them, or has kept some; no where that may not be asked."""
+
+    def is_locked(self, doomed: Doomed) -> bool:
+        """Whether a retention period or a legal hold keeps the version from being deleted."""
 
     def versions(self, key: str) -> Iterator[str]:
         """Ids of all that lie under the key, without the marks of a deletion."""

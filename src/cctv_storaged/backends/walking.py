@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cctv_storaged.backends.base import ListedObject
-from cctv_storaged.backends.folders import base_folder, folder
+from cctv_storaged.backends.folders import Base, base_folder, folder
 from cctv_storaged.backends.oserrors import translated
 
 PAGE_FILES = 1000
@@ -36,7 +36,7 @@ class _Folder:
         return "/".join((*self.names, name))
 
 
-def walk(base: str, prefix: str, after: str, mark: Marking) -> Generator[Sequence[ListedObject], None, None]:
+def walk(base: Base, prefix: str, after: str, mark: Marking) -> Generator[Sequence[ListedObject], None, None]:
     """Regular files whose path begins with `prefix` and comes behind `after` by its bytes.
 
     No link is followed. A folder that goes meanwhile has no more files; one that may not be read raises,
@@ -69,7 +69,7 @@ class _Span:
         return raw.startswith(first) and raw > last
 
 
-def _runs(base: str, span: _Span) -> Iterator[tuple[_Folder, list[str]]]:
+def _runs(base: Base, span: _Span) -> Iterator[tuple[_Folder, list[str]]]:
     """Files that follow each other in one folder, at most a page of them at a time."""
     ways = [_entered(base, (), span)]
     while ways:
@@ -85,7 +85,7 @@ def _runs(base: str, span: _Span) -> Iterator[tuple[_Folder, list[str]]]:
             ways.append(_entered(base, (*inside.names, inside.left.pop()[:-1]), span))
 
 
-def _entered(base: str, names: tuple[str, ...], span: _Span) -> _Folder:
+def _entered(base: Base, names: tuple[str, ...], span: _Span) -> _Folder:
     inside = _Folder(names)
     with translated(f"list the folder {'/'.join(names) or '.'} below {base}"):
         try:
@@ -112,7 +112,7 @@ def _sorted(inside: _Folder, descriptor: int, span: _Span) -> list[str]:
     return sorted(wanted, key=os.fsencode, reverse=True)
 
 
-def _facts(base: str, inside: _Folder, names: Sequence[str], mark: Marking) -> list[ListedObject]:
+def _facts(base: Base, inside: _Folder, names: Sequence[str], mark: Marking) -> list[ListedObject]:
     facts: list[ListedObject] = []
     with translated(f"look at the files of {'/'.join(inside.names) or '.'} below {base}"):
         try:
