@@ -23,6 +23,7 @@ class AlarmName(StrEnum):
     CLOCK = "clock"  # ages mean nothing now: nothing is deleted by age
     DISK_LOW = "disk_low"  # below the level at which somebody should know
     DISK_FULL = "disk_full"  # nothing is left that may go
+    READ_ONLY = "read_only"  # a disk that was mounted read-only: recorders cannot write, nothing can go
     AT_LEAST = "at_least"  # a camera keeps less than its rule promises
     AT_MOST = "at_most"  # something that should be gone cannot be deleted
     BRAKE = "brake"  # so much was to go at once that somebody has to say yes

@@ -140,6 +140,24 @@ class Metrics:
         self.disk_free = Gauge(
             "storage_disk_free_bytes", "Free bytes on the root's disk", ("root",), registry=registry
         )
+        self.place_ok = Gauge(
+            "storage_place_ok",
+            "1 while the root, folder or bucket is the one that the journal knows",
+            ("kind", "location"),
+            registry=registry,
+        )
+        self.disk_total = Gauge(
+            "storage_disk_total_bytes",
+            "Size of the root's disk, without what is kept back for the superuser",
+            ("root",),
+            registry=registry,
+        )
+        self.disk_days_left = Gauge(
+            "storage_disk_days_left",
+            "Days until the root's disk is full at the measured rate; +Inf where it never is",
+            ("root",),
+            registry=registry,
+        )
         self.alarms = Gauge("storage_alarms", "Alarms that sound now", ("alarm",), registry=registry)
         self.holds = Gauge("storage_holds", "Holds in force", registry=registry)
         self.journal_full = Gauge(
