@@ -291,6 +291,7 @@ def _exporting(
             key=key,
             pins=pins,
             clock=foundation.clock,
+            clock_guard=foundation.clock_guard,
             metrics=foundation.metrics,
             hub=foundation.hub,
         )

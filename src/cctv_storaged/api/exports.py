@@ -36,7 +36,7 @@ from cctv_storaged.backends.base import Presigning
 from cctv_storaged.errors import BackendError, Conflict, NotFound, ObjectMismatch, ObjectMissing
 from cctv_storaged.exporting.request import Wish
 from cctv_storaged.journal.exportrows import Export, ExportResult, ExportStatus
-from cctv_storaged.journal.exports import RepeatKey
+from cctv_storaged.journal.idempotency import RepeatKey
 
 log = logging.getLogger(__name__)
 
@@ -294,5 +294,6 @@ ROUTES: Sequence[Route] = (
         summary="Cancel an export that is not over, or delete one that is, with its file",
         scope=Scope.EXPORT,
         answers=(Answer(status=204, means="Cancelled or gone", media_type=None),),
+        problems=(problems.CONFLICT,),
     ),
 )

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.clock import Clock
+from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.errors import (
     BackendError,
     BackendUnavailable,
@@ -29,7 +30,8 @@ from cctv_storaged.exporting.telling import Telling
 from cctv_storaged.exporting.trying import Trying
 from cctv_storaged.exporting.work import WorkFolders, in_thread
 from cctv_storaged.journal.exportrows import Export, ExportStatus
-from cctv_storaged.journal.exports import Ending, Exports, RepeatKey
+from cctv_storaged.journal.exports import Ending, Exports
+from cctv_storaged.journal.idempotency import RepeatKey
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class ExportingParts:
     shelf: Shelf
     puts: Puts
     clock: Clock
+    clock_guard: ClockGuard
 
 
 class Exporting:
@@ -89,7 +92,7 @@ class Exporting:
         return export
 
     async def delete(self, export_id: UUID) -> None:
-        """Cancels it, or deletes what it made. Raises NotFound.
+        """Cancels it, or deletes what it made. Raises NotFound, and Held where a hold needs that.
 
         From the first commit on it is certain; its bytes follow, at once where that is quick.
         """
@@ -119,8 +122,9 @@ class Exporting:
     async def run_once(self) -> None:
         """What the clock brings: exports that expire, and removals that something was in the way of."""
         parts = self._parts
-        for export in await parts.exports.expire(parts.clock.now()):
-            parts.telling.expired(export)
+        if parts.clock_guard.distrust() is None:
+            for export in await parts.exports.expire(parts.clock.now()):
+                parts.telling.expired(export)
         after = 0
         while batch := await parts.exports.removals(BATCH, after):
             after = batch[-1].no  # what stays for now holds up no other

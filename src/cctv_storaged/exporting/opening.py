@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.clock import Clock
+from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings, secrets_of
 from cctv_storaged.errors import MediaError
 from cctv_storaged.events import EventHub
@@ -44,6 +45,7 @@ class ExportingNeeds:
     key: HostKey
     pins: Pins
     clock: Clock
+    clock_guard: ClockGuard
     metrics: Metrics
     hub: EventHub
 
@@ -59,7 +61,7 @@ def open_exporting(needs: ExportingNeeds) -> Exporting:
     making = Making(
         MakingParts(
             gathering=gathering,
-            takes=Takes(journal, gathering),
+            takes=Takes(journal, gathering, clock),
             packing=Packing(gathering, needs.reader, needs.key),
             work=work,
             shelf=needs.shelf,
@@ -92,6 +94,7 @@ def open_exporting(needs: ExportingNeeds) -> Exporting:
         shelf=needs.shelf,
         puts=puts,
         clock=clock,
+        clock_guard=needs.clock_guard,
     )
     return Exporting(parts, settings.exports.workers, settings.exports.queue)
 

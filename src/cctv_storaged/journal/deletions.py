@@ -18,9 +18,10 @@ from enum import StrEnum
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.errors import Conflict, NotFound
+from cctv_storaged.errors import NotFound
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import waiting_us
+from cctv_storaged.journal.holds import require_free
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, one_segment, segments_from, text
 from cctv_storaged.journal.segments import forget
 from cctv_storaged.journal.store import Store
@@ -79,7 +80,7 @@ class Deletions:
         self._store = store
 
     async def begin(self, segment_id: UUID, cause: Cause = Cause.REQUEST) -> Segment:
-        """Writes the tombstone and returns the segment. Raises NotFound, or Conflict while it is held."""
+        """Writes the tombstone and returns the segment. Raises NotFound, or Held with the holds."""
         return await self._store.write(lambda db: _begin(db, segment_id, cause))
 
     async def begin_many(self, segment_ids: Sequence[UUID], cause: Cause) -> list[Segment]:
@@ -151,9 +152,7 @@ def _begin(db: sqlite3.Connection, segment_id: UUID, cause: Cause) -> Segment:
     if found is None:
         raise NotFound(f"no segment {segment_id} on this host")
     no, segment = found
-    query = f"SELECT s.held OR {UNDER_HOLD} FROM segment s WHERE s.no = ?"
-    if db.execute(query, (no,)).fetchone()[0]:
-        raise Conflict(f"segment {segment_id} is held; release the hold first")
+    require_free(db, no)
     _mark(db, [no], cause)
     return segment
 

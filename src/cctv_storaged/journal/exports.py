@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from uuid import UUID
@@ -26,7 +26,8 @@ from cctv_storaged.journal.exportrows import (
     request_text,
     result_text,
 )
-from cctv_storaged.journal.idempotency import forget, made_by, remember
+from cctv_storaged.journal.holds import holding_export, require_free_export
+from cctv_storaged.journal.idempotency import RepeatKey, forget, made_by, remember
 from cctv_storaged.journal.rows import text
 from cctv_storaged.journal.store import Store
 
@@ -37,6 +38,11 @@ _COLUMNS = """no, id, request, status, starts, progress, error, due_us, waiting_
     completed_us, expires_us, removal"""
 _SEEN = "(removal IS NULL OR removal IN ('asked', 'done'))"
 _NEWEST = 2**62
+PUT_OFF = timedelta(days=1)
+"""So long the day of an export that is held is put off at a time."""
+PUT_OFF_AHEAD = timedelta(hours=1)
+"""And so long before it comes: it is never to be seen as expired."""
+EXPIRED_AT_ONCE = 200
 
 
 class Ending(StrEnum):
@@ -44,15 +50,6 @@ class Ending(StrEnum):
 
     CANCEL = "cancel"  # it was not over yet
     FORGET = "forget"  # it was: its bytes go, and so does its row
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatKey:
-    """An Idempotency-Key with the request that it stands for."""
-
-    route: str
-    key: str
-    request: bytes  # SHA-256 of the body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +142,17 @@ class Exports:
     # Removing
 
     async def delete(self, export_id: UUID, now: datetime) -> tuple[Export, Ending]:
-        """Cancels what is not over, or forgets what is; its bytes are to be removed. Raises NotFound."""
+        """Cancels what is not over, or forgets what is; its bytes are to be removed.
+
+        Raises NotFound, and Held where a hold needs what it made.
+        """
         return await self._store.write(lambda db: _delete(db, export_id, now))
 
     async def expire(self, now: datetime) -> list[Export]:
-        """The bytes of those past their day are to be removed; those that came to be so now."""
+        """The bytes of those past their day are to be removed; those that came to be so now.
+
+        What shows held footage, or belongs to a held case, has its day put off instead, again and again.
+        """
         return await self._store.write(lambda db: _expire(db, now))
 
     async def removals(self, limit: int, after: int = 0) -> list[Export]:
@@ -272,9 +275,15 @@ def _end(
 
 
 def _expire(db: sqlite3.Connection, now: datetime) -> list[Export]:
-    past = _select(db, "status = 'COMPLETED' AND removal IS NULL AND expires_us <= ?", to_us(now))
-    change = "UPDATE export SET removal = 'asked' WHERE no = ?"
-    db.executemany(change, [(export.no,) for export in past])
+    due = "status = 'COMPLETED' AND removal IS NULL AND expires_us <= ? ORDER BY expires_us LIMIT ?"
+    past = []
+    for export in _select(db, due, to_us(now + PUT_OFF_AHEAD), EXPIRED_AT_ONCE):
+        if holding_export(db, export.request):
+            change = "UPDATE export SET expires_us = ? WHERE no = ?"
+            db.execute(change, (to_us(now + PUT_OFF), export.no))
+        elif export.expired(now):
+            db.execute("UPDATE export SET removal = 'asked' WHERE no = ?", (export.no,))
+            past.append(export)
     return past
 
 
@@ -284,6 +293,8 @@ def _delete(db: sqlite3.Connection, export_id: UUID, now: datetime) -> tuple[Exp
         raise NotFound(f"no export {export_id} on this host")
     if _end(db, export_id, ExportStatus.CANCELLED, None, now):
         return export, Ending.CANCEL
+    if export.status is ExportStatus.COMPLETED and export.removal is None:
+        require_free_export(db, export.id, export.request)
     db.execute("UPDATE export SET removal = 'forget' WHERE id = ?", (export_id.bytes,))
     return export, Ending.FORGET
 

@@ -6,7 +6,7 @@ nothing had been, so an I/O error makes the whole connection untrustworthy (docs
 
 import sqlite3
 
-from cctv_storaged.errors import JournalBroken, JournalError, JournalFull
+from cctv_storaged.errors import Held, JournalBroken, JournalError, JournalFull
 
 _REMEDIES = {
     sqlite3.SQLITE_IOERR: "the disk failed, see the kernel's log; the next start checks the journal",
@@ -29,6 +29,10 @@ _NO_ROOM = {
 """EFBIG and EDQUOT arrive as SQLITE_IOERR_WRITE; the transaction was rolled back and the log is whole."""
 
 
+_HELD = "a hold is in force"
+"""What the trigger `held_stays` says (schema.sql)."""
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file itself is at fault, so that starting anew needs its recovery first."""
     return _primary(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -42,6 +46,13 @@ def is_no_room(error: sqlite3.Error) -> bool:
 def concerns_the_journal(error: BaseException) -> bool:
     """Whether the error is the file's or the disk's, and not of one operation alone."""
     return isinstance(error, sqlite3.Error) and (is_no_room(error) or _primary(error) in _REMEDIES)
+
+
+def refused(error: Exception) -> Exception:
+    """What an operation's caller gets: an error of ours where a rule of the schema is in the way."""
+    if isinstance(error, sqlite3.IntegrityError) and _HELD in str(error):
+        return Held(f"{_HELD} over footage that should go; release it first")
+    return error
 
 
 def translated(error: sqlite3.Error) -> JournalError:

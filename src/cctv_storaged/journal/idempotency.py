@@ -1,6 +1,7 @@
 """Idempotency keys: what the first request with a key made, so that its repetition makes nothing new."""
 
 import sqlite3
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cctv_storaged.clock import to_us
@@ -10,6 +11,15 @@ from cctv_storaged.journal.store import Store
 
 KEPT = timedelta(days=1)
 """A client that repeats a request later than this has made a new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatKey:
+    """An Idempotency-Key with the request that it stands for."""
+
+    route: str
+    key: str
+    request: bytes  # SHA-256 of the body
 
 
 class IdempotencyKeys:

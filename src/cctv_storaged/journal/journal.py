@@ -24,6 +24,8 @@ from cctv_storaged.journal.exports import Exports
 from cctv_storaged.journal.faults import translated
 from cctv_storaged.journal.gaps import Gaps
 from cctv_storaged.journal.heldback import HeldBack
+from cctv_storaged.journal.holdmarks import HoldMarks
+from cctv_storaged.journal.holds import Holds
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
 from cctv_storaged.journal.ledgerlines import LedgerLines, begin
@@ -31,8 +33,10 @@ from cctv_storaged.journal.listing import Listing
 from cctv_storaged.journal.material import Material
 from cctv_storaged.journal.opening import Opening, prepare
 from cctv_storaged.journal.outbox import Outbox
+from cctv_storaged.journal.places import PlaceBook
 from cctv_storaged.journal.playback import Playback
 from cctv_storaged.journal.segments import Segments
+from cctv_storaged.journal.reconcile import Reconciliation
 from cctv_storaged.journal.sources import Sources
 from cctv_storaged.journal.store import Store
 from cctv_storaged.journal.tokens import Tokens
@@ -59,6 +63,7 @@ class Journal:
         self.capacity = CapacityRows(store)
         self.deletions = Deletions(store)
         self.ledger = Ledger(store)
+        self.places = PlaceBook(store)
         self.ledger_lines = LedgerLines(store)
         self.gaps = Gaps(store)
         self.watched = Watched(store)
@@ -67,6 +72,9 @@ class Journal:
         self.idempotency = IdempotencyKeys(store)
         self.exports = Exports(store)
         self.material = Material(store)
+        self.holds = Holds(store)
+        self.hold_marks = HoldMarks(store)
+        self.reconcile = Reconciliation(store)
         self.adoption = Adoption(store)
         self.held_back = HeldBack(store)
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from cctv_storaged.errors import JournalBroken, JournalError, JournalFull
 from cctv_storaged.journal.ballast import Ballast
 from cctv_storaged.journal.connection import Connection, log_path, to_the_end
-from cctv_storaged.journal.faults import concerns_the_journal, is_no_room, translated
+from cctv_storaged.journal.faults import concerns_the_journal, is_no_room, refused, translated
 from cctv_storaged.journal.schema import say_closed, say_open
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ def _tried(connection: sqlite3.Connection, operation: Operation[Any]) -> _Outcom
     except Exception as exc:  # the item boundary of the batch: the error goes to whoever handed the item in
         if concerns_the_journal(exc):
             raise
-        return _Outcome(error=exc)
+        return _Outcome(error=refused(exc))
 
 
 def _answer(future: asyncio.Future[Any], outcome: _Outcome) -> None:

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from cctv_storaged.errors import Conflict, NotFound
 from cctv_storaged.journal.exportrows import Export, ExportRequest, ExportResult, ExportStatus
-from cctv_storaged.journal.exports import Ending, RepeatKey
+from cctv_storaged.journal.exports import Ending
+from cctv_storaged.journal.idempotency import RepeatKey
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import TimeSpan
 
