@@ -88,10 +88,21 @@ class ClipCache:
         self._entries[tag] = entry
         await self._make_room()
 
+    async def shrink(self, by_bytes: int) -> int:
+        """Room is needed: clips of so many bytes go, or all; how many bytes went."""
+        gone_bytes = 0
+        while self._entries and gone_bytes < by_bytes:
+            gone_bytes += await self._remove_oldest()
+        return gone_bytes
+
     async def _make_room(self) -> None:
         while self._entries and sum(each.size_bytes for each in self._entries.values()) > self._most_bytes:
-            tag, entry = self._entries.popitem(last=False)
-            await asyncio.to_thread(_remove, self._path(tag, entry))
+            await self._remove_oldest()
+
+    async def _remove_oldest(self) -> int:
+        tag, entry = self._entries.popitem(last=False)
+        await asyncio.to_thread(_remove, self._path(tag, entry))
+        return entry.size_bytes
 
     def _path(self, tag: str, entry: _Entry) -> Path:
         return self._folder / f"{tag}.{to_us(entry.start)}{_ENDING}"

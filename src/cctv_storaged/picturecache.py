@@ -93,6 +93,13 @@ class PictureCache:
         for name in tuple(self._of_segment.get(segment_id, ())):
             await self._forget(name)
 
+    async def shrink(self, by_bytes: int) -> int:
+        """Room is needed: pictures of so many bytes go, or all; how many bytes went."""
+        before = self._size_bytes
+        while self._entries and before - self._size_bytes < by_bytes:
+            await self._forget(next(iter(self._entries)))
+        return before - self._size_bytes
+
     async def _remember(self, name: Name, entry: _Entry) -> None:
         if self._entries.get(name) == entry:
             return

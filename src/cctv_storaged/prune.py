@@ -17,9 +17,10 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from uuid import UUID
 
 from cctv_storaged.backends.base import Backend, StoredObject
 from cctv_storaged.clock import Clock
@@ -80,6 +81,14 @@ def _long_verified(segment: Segment, backend: str, moment: datetime) -> bool:
         and copy.verified_at is not None
         and copy.verified_at <= moment
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyPruned:
+    """What came of pruning for room."""
+
+    pruned: tuple[Segment, ...]
+    why: str | None  # why it ended before all were considered
 
 
 class _Fate(Enum):
@@ -152,21 +161,47 @@ class Pruner:
             self._whole_at, self._considered = now, None
             self._barred.clear()
 
-    async def _consider_all(self, candidates: Sequence[Segment]) -> list[_Fate]:
+    async def prune_early(self, segment_ids: Sequence[UUID]) -> EarlyPruned:
+        """Prunes these for room: without grace and `keep`, and with every other question asked as ever.
+
+        Asks them in order and stops where a backend cannot be asked; what is left alone stays.
+        """
+        if not self.rules.enabled:
+            return EarlyPruned(pruned=(), why="source.prune is never")
+        rules = replace(self.rules, grace=timedelta(0), keep=timedelta(0))
+        found = [await self._journal.segments.by_id(each) for each in segment_ids]
+        segments = [each for each in found if each is not None]
+        fates = await self._consider_all(segments, rules)
+        pruned = [each for each, fate in zip(segments, fates, strict=False) if fate is _Fate.PRUNED]
+        why = None
+        if _Fate.UNDECIDED in fates:
+            why = "the journal's disk is full"
+        elif _is_away(fates):
+            why = f"{' and '.join(rules.required)} cannot be asked whether the copies are there"
+        return EarlyPruned(pruned=tuple(pruned), why=why)
+
+    def try_folders_again(self) -> None:
+        """Folders in which nothing could be removed may be others now: a disk was mounted anew."""
+        self._barred.clear()
+
+    async def _consider_all(
+        self, candidates: Sequence[Segment], rules: PruneRules | None = None
+    ) -> list[_Fate]:
+        """What became of them, as far as they were considered; by these rules, or those in force."""
         fates: list[_Fate] = []
         for first in range(0, len(candidates), AT_ONCE):
             async with asyncio.TaskGroup() as tasks:
                 some = candidates[first : first + AT_ONCE]
-                tries = [tasks.create_task(self._fate_of(segment)) for segment in some]
+                tries = [tasks.create_task(self._fate_of(segment, rules)) for segment in some]
             decided = [each.result() for each in tries]
             fates += decided
             if _Fate.UNDECIDED in decided or _is_away(decided):
                 break  # the next would wait for the same
         return fates
 
-    async def _fate_of(self, segment: Segment) -> _Fate:
+    async def _fate_of(self, segment: Segment, rules: PruneRules | None) -> _Fate:
         try:
-            return await self._consider(segment)
+            return await self._consider(segment, rules)
         except JournalFull:
             return _Fate.UNDECIDED  # a tombstone that stays behind is decided about in the next pass
         except JournalError:
@@ -175,9 +210,9 @@ class Pruner:
             log.exception("pruning the source of %s", segment.id, extra={"segment_id": str(segment.id)})
             return _Fate.STAYS
 
-    async def _consider(self, segment: Segment) -> _Fate:
+    async def _consider(self, segment: Segment, rules: PruneRules | None) -> _Fate:
         folder = _folder_of(segment)
-        if folder in self._barred or not self._may_go(segment):
+        if folder in self._barred or not self._may_go(segment, rules):
             return _Fate.STAYS
         where = await asyncio.to_thread(whereabouts, segment)
         if where is Whereabouts.GONE:
@@ -189,10 +224,12 @@ class Pruner:
             return _Fate.UNASKED
         now = await self._journal.segments.by_id(segment.id) if held else None
         # Asking took its time: a copy that was put anew meanwhile has a grace of its own.
-        return await self._prune(now) if now is not None and self._may_go(now) else _Fate.STAYS
+        return await self._prune(now) if now is not None and self._may_go(now, rules) else _Fate.STAYS
 
-    def _may_go(self, segment: Segment) -> bool:
-        return not self.pins.pinned(segment.id) and may_prune(segment, self.rules, self._clock.now())
+    def _may_go(self, segment: Segment, rules: PruneRules | None) -> bool:
+        if self.pins.pinned(segment.id):
+            return False
+        return may_prune(segment, rules or self.rules, self._clock.now())
 
     async def _vanished(self, segment: Segment) -> None:
         """Somebody else removed it, the recorder's own clean-up for one."""

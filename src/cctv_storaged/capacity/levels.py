@@ -71,7 +71,7 @@ class Marks:
 
 
 def marks(limits: Limits, total_bytes: int, rate: float | None) -> Marks:
-    """`rate`: bytes per second that are recorded onto the volume; None: not known, then shares alone count."""
+    """`rate`: bytes per second recorded onto the volume; None: not known, then shares alone count."""
 
     def mark(name: str, limit: Limit) -> int:
         by_share = round(limit.share * total_bytes)

@@ -35,7 +35,7 @@ class Buckets:
             if not buckets:
                 del self._bytes[key]
 
-    def keys(self) -> frozenset[Key]:
+    def known(self) -> frozenset[Key]:
         return frozenset(self._bytes)
 
     def rate(self, keys: Iterable[Key], now: datetime, window: timedelta) -> float | None:
@@ -79,12 +79,12 @@ class Rates:
 
     def of_roots(self, roots: frozenset[str], now: datetime, window: timedelta = HOUR) -> float | None:
         """Bytes per second that are recorded below these roots."""
-        return self.buckets.rate((key for key in self.buckets.keys() if key[1] in roots), now, window)
+        return self.buckets.rate((key for key in self.buckets.known() if key[1] in roots), now, window)
 
     def of_camera(self, camera_id: UUID, roots: frozenset[str] | None, now: datetime) -> float:
         """Bytes per second of one camera below these roots (None: all) over the last day."""
         keys = [
-            key for key in self.buckets.keys() if key[0] == camera_id and (roots is None or key[1] in roots)
+            key for key in self.buckets.known() if key[0] == camera_id and (roots is None or key[1] in roots)
         ]
         return self.buckets.rate(keys, now, DAY) or 0.0
 

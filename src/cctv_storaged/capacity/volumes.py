@@ -1,9 +1,15 @@
-"""The disks under recorder roots, store and data_dir, as statvfs(2) tells them. Looks only; blocking."""
+"""The disks under recorder roots, store and data_dir, as statvfs(2) tells them. Looks only."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+
+from cctv_storaged.guarding.folders import in_its_own_thread
+
+PATIENCE_S = 5.0
 
 
 class Use(StrEnum):
@@ -57,7 +63,7 @@ Looker = Callable[[str], Facts]
 
 
 def facts_of(path: str) -> Facts:
-    """Raises OSError where the folder is away."""
+    """Blocking. Raises OSError where the folder is away."""
     disk = os.statvfs(path)
     used = disk.f_blocks - disk.f_bfree
     return Facts(
@@ -68,14 +74,27 @@ def facts_of(path: str) -> Facts:
     )
 
 
-def volumes_of(places: Iterable[Place], look: Looker = facts_of) -> tuple[Volume, ...]:
-    """By device, in the order of their first folders; folders that are away are left out."""
+class Looks:
+    """Looks at folders in threads; one that hangs (a dead network mount) is waited for by nobody."""
+
+    def __init__(self, look: Looker = facts_of) -> None:
+        self._look = look
+        self._asked: dict[str, asyncio.Future[Facts]] = {}
+
+    async def at(self, places: Sequence[Place]) -> tuple[Volume, ...]:
+        """The disks under them; folders that are away or do not answer in PATIENCE_S are left out."""
+        for path in {place.path for place in places} - self._asked.keys():
+            self._asked[path] = in_its_own_thread(partial(self._look, path))
+        await asyncio.wait(self._asked.values(), timeout=PATIENCE_S)
+        told = {path: self._asked.pop(path) for path in list(self._asked) if self._asked[path].done()}
+        found = {path: answer.result() for path, answer in told.items() if answer.exception() is None}
+        return volumes_of([(place, found[place.path]) for place in places if place.path in found])
+
+
+def volumes_of(looked_at: Iterable[tuple[Place, Facts]]) -> tuple[Volume, ...]:
+    """By device, in the order of their first folders. Pure."""
     found: dict[int, tuple[Facts, list[Place]]] = {}
-    for place in places:
-        try:
-            facts = look(place.path)
-        except OSError:
-            continue
+    for place, facts in looked_at:
         found.setdefault(facts.device, (facts, []))[1].append(place)
     return tuple(Volume(facts=facts, places=tuple(on_it)) for facts, on_it in found.values())
 

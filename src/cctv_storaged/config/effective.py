@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from cctv_storaged.config.places import key_text
-from cctv_storaged.config.reload import changed_keys
-from cctv_storaged.config.settings import Capacity, Settings
+from cctv_storaged.config.settings import Settings
 
 
 def effective(settings: Settings) -> str:
@@ -23,17 +21,7 @@ def not_acted_on(settings: Settings) -> tuple[str, ...]:
 
     Each issue that makes one of them work takes it out of here.
     """
-    defaults = {
-        "capacity": Capacity(),
-    }
-    given = {
-        key
-        for name, default in defaults.items()
-        for key in changed_keys(default, getattr(settings, name), (name,))
-        if key != ("capacity", "reserve")
-    }
-    milestone = () if settings.milestone is None else ("milestone",)
-    return (*sorted(map(key_text, given)), *milestone)
+    return () if settings.milestone is None else ("milestone",)
 
 
 def secrets_of(settings: Settings) -> frozenset[str]:

@@ -14,6 +14,8 @@ RELOADABLE = (
     "delivery.backlog_newest_share",
     "source",
     "retention",
+    *(f"capacity.{level}_{unit}" for level in ("warn", "clean", "emergency") for unit in ("free", "left")),
+    "capacity.on_full",
 )
 """Everything else is held open (files, sockets, clients, threads) by parts that are built once."""
 

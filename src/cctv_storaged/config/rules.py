@@ -167,10 +167,11 @@ def retention_limits_are_ordered(settings: Settings) -> Iterator[Finding]:
 
 
 def capacity_limits_are_ordered(settings: Settings) -> Iterator[Finding]:
-    names = ("emergency_free", "clean_free", "warn_free")
-    for low, high in pairwise(names):
-        if getattr(settings.capacity, low) > getattr(settings.capacity, high):
-            yield _finding(f"is more than {high}", f"capacity.{low}", f"capacity.{high}")
+    for unit in ("free", "left"):
+        names = [f"{level}_{unit}" for level in ("emergency", "clean", "warn")]
+        for low, high in pairwise(names):
+            if getattr(settings.capacity, low) > getattr(settings.capacity, high):
+                yield _finding(f"is more than {high}", f"capacity.{low}", f"capacity.{high}")
 
 
 RULES: Sequence[Rule] = (

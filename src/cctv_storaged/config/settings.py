@@ -226,14 +226,21 @@ class Retention(Section):
 
 
 class Capacity(Section):
-    """What happens when volumes fill up. Checked; of these, this version acts on `reserve` only."""
+    """What happens when volumes fill up. A level begins at its free share, or with so much time left at the
+    measured rate of recording, whichever comes first."""
 
     warn_free: Share = 0.2
     """Free share of a volume below which it is reported."""
+    warn_left: Duration = timedelta(hours=6)
+    """Time left below which it is reported; 0: the share alone counts, here and below."""
     clean_free: Share = 0.1
-    """Free share below which footage that may go is deleted early."""
+    """Free share below which footage that may go is deleted early, until half as much again is free."""
+    clean_left: Duration = timedelta(hours=2)
+    """Time left below which it is."""
     emergency_free: Share = 0.05
     """Free share below which `on_full` decides."""
+    emergency_left: Duration = timedelta(minutes=30)
+    """Time left below which it does."""
     reserve: Size = 250_000_000
     """Room kept back so that the journal can write on a full disk."""
     on_full: Literal["refuse", "delete_oldest_undelivered"] = "refuse"

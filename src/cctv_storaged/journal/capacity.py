@@ -1,4 +1,4 @@
-"""What capacity asks the journal: how much is recorded, what may go for room, and giving up what is undelivered.
+"""What capacity asks: how much is recorded, what may go for room; and giving up what is undelivered.
 
 Everything comes in slices: a call looks at a bounded number of rows, whether they qualify or not.
 """
@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
@@ -66,10 +67,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidatePage:
-    """Candidates in order, and where to go on (None: that was all)."""
+    """Candidates in order, among the rows looked at."""
 
     candidates: tuple[Candidate, ...]
-    next: tuple[int, int] | None
+    last: tuple[int, int] | None  # where to go on, also for what comes later; None: no row was looked at
+    more: bool
 
 
 class CapacityRows:
@@ -194,7 +196,7 @@ def _verified_sources(
         for _, _, id_, start, end, size, inode, root, held, etags in rows
         if root in known and not held
     ]
-    return CandidatePage(candidates=tuple(candidates), next=rows[-1][:2] if len(rows) == SLICE else None)
+    return _page(candidates, rows, SLICE)
 
 
 def _is_linked(etags: str | None, inode: int) -> bool:
@@ -226,7 +228,7 @@ def _delivered(
         for start, _, id_, end, size, may_go in rows
         if may_go and end <= before_us
     ]
-    return CandidatePage(candidates=tuple(candidates), next=rows[-1][:2] if len(rows) == limit else None)
+    return _page(candidates, rows, limit)
 
 
 def _undelivered(
@@ -254,9 +256,14 @@ def _undelivered(
     ).fetchall()
     known = {os.fsencode(root) for root in roots}
     candidates = [_candidate(*row[:4]) for row in rows if row[4] in known]
-    following = (pending[-1][0] if pending else start_us, failed[-1][0] if failed else no)
-    more = SLICE in (len(pending), len(failed))
-    return CandidatePage(candidates=tuple(candidates), next=following if more else None)
+    last = (pending[-1][0] if pending else start_us, failed[-1][0] if failed else no)
+    return CandidatePage(candidates=tuple(candidates), last=last, more=SLICE in (len(pending), len(failed)))
+
+
+def _page(candidates: Sequence[Candidate], rows: Sequence[Sequence[Any]], limit: int) -> CandidatePage:
+    """Of rows that begin with their position; typed by STRICT."""
+    last = rows[-1][:2] if rows else None
+    return CandidatePage(candidates=tuple(candidates), last=last, more=len(rows) == limit)
 
 
 def _candidate(id_: bytes, start: int, end: int, size: int, *, linked: bool = False) -> Candidate:

@@ -53,8 +53,8 @@ class Sources:
         )
 
     async def unfinished(self) -> list[Segment]:
-        """Tombstones of pruning that the last process left behind (not those of whole deletions, nor of giving
-        up on a full disk)."""
+        """Tombstones of pruning that the last process left behind (those of whole deletions and of giving
+        up on a full disk are others' business)."""
         query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
              WHERE s.source_state = 'pruning' AND s.deletion_due_us IS NULL AND s.deletion_cause IS NULL"""
         return await self._store.read(lambda db: segments_from(db, db.execute(query).fetchall()))

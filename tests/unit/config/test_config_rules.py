@@ -110,6 +110,8 @@ def test_an_open_api_by_two_variables_is_told_with_one_of_them(tmp_path: Path) -
         ),
         ("capacity: {clean_free: 30%}", "capacity.clean_free", "more than warn_free"),
         ("capacity: {emergency_free: 15%}", "capacity.emergency_free", "more than clean_free"),
+        ("capacity: {clean_left: 7h}", "capacity.clean_left", "more than warn_left"),
+        ("capacity: {emergency_left: 3h}", "capacity.emergency_left", "more than clean_left"),
     ],
 )
 def test_a_contradiction_is_refused(tmp_path: Path, text: str, where: str, words: str) -> None:
@@ -181,7 +183,7 @@ def test_a_folder_fault_is_told_once_though_two_checks_find_it(tmp_path: Path) -
         ("capacity: {reserve: 1GB}\nretention: {default: {at_most: 30d}}", ()),
         ("retention: {default: {at_most: 10d}}", ()),
         ("retention: {per_camera: {gate: {at_most: 10d}}}", ()),
-        ("capacity: {on_full: delete_oldest_undelivered}", ("capacity.on_full",)),
+        ("capacity: {on_full: delete_oldest_undelivered, clean_left: 1h}", ()),
         ("exports: {expire: 1d}\nthumbnails: {width: 640}", ()),
         ("milestone: {url: 'https://m', username: u, password: p}", ("milestone",)),
     ],

@@ -1,0 +1,108 @@
+"""Stages `EXPIRED` and `SHORTENED`: delivered segments go, with all their copies, oldest first."""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cctv_storaged.capacity.stages import NOTHING_LEFT, Taken, enough_of
+from cctv_storaged.clock import Clock
+from cctv_storaged.clockguard import ClockGuard
+from cctv_storaged.journal.capacity import Candidate, CapacityRows
+from cctv_storaged.journal.deletions import Cause
+from cctv_storaged.model import Camera
+from cctv_storaged.removal import Remover
+from cctv_storaged.retention.rules import Policy, Rule
+
+PAGE = 256
+"""Rows of a camera looked at in one call."""
+PAGES = 4
+"""Calls for one camera in one batch: a year under a hold is passed over bit by bit."""
+
+Cutoff = Callable[[Rule, datetime], datetime | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgeingParts:
+    """What it works with."""
+
+    rows: CapacityRows
+    remover: Remover
+    clock: Clock
+    clock_guard: ClockGuard
+
+
+@dataclass(slots=True)
+class _Queue:
+    """A camera's candidates, read ahead."""
+
+    no: int
+    camera: Camera
+    waiting: deque[Candidate] = field(default_factory=deque)
+    after: tuple[int, int] | None = None
+    over: bool = False
+
+
+class Ageing:
+    """One round over one volume; the next round begins anew."""
+
+    def __init__(
+        self,
+        parts: AgeingParts,
+        backend: str,
+        policy: Policy,
+        *,
+        cutoff: Cutoff,
+        cause: Cause,
+        by_priority: bool,
+    ) -> None:
+        """`backend`: the one whose store lies on the volume; `by_priority`: low cameras first."""
+        self._rows = parts.rows
+        self._remover = parts.remover
+        self._clock = parts.clock
+        self._clock_guard = parts.clock_guard
+        self._backend = backend
+        self._policy = policy
+        self._cutoff = cutoff
+        self._cause = cause
+        self._by_priority = by_priority
+        self._queues: list[_Queue] | None = None
+
+    async def take(self, most: int, need_bytes: int) -> Taken:
+        """The oldest that may go, at most so many and no more than needed."""
+        distrusted = self._clock_guard.distrust()
+        if distrusted is not None:
+            return Taken(0, 0, f"nothing goes by its age: {distrusted}")
+        if self._queues is None:
+            self._queues = [_Queue(no, camera) for no, camera in await self._rows.cameras()]
+        for queue in self._queues:
+            await self._fill(queue)
+        chosen = enough_of(self._in_order(), most, need_bytes)
+        if not chosen:
+            more = any(not queue.over for queue in self._queues)
+            return Taken(0, 0, None if more else NOTHING_LEFT)
+        ids = {each.id for each in chosen}
+        for queue in self._queues:  # what is pinned or held is passed over in this round
+            queue.waiting = deque(each for each in queue.waiting if each.id not in ids)
+        gone = await self._remover.delete_many(ids, self._cause)
+        return Taken(len(gone), sum(each.size_bytes for each in gone))
+
+    async def _fill(self, queue: _Queue) -> None:
+        before = self._cutoff(self._policy.rule_for(queue.camera), self._clock.now())
+        if before is None:
+            queue.over = True
+        for _ in range(PAGES):
+            if queue.waiting or queue.over or before is None:
+                return
+            page = await self._rows.delivered(queue.no, self._backend, before, queue.after, PAGE)
+            queue.waiting.extend(page.candidates)
+            queue.after, queue.over = page.last or queue.after, not page.more
+
+    def _in_order(self) -> Iterator[Candidate]:
+        ranked = ([(self._rank(queue), each) for each in queue.waiting] for queue in self._queues or ())
+        for _, each in heapq.merge(*ranked, key=lambda pair: (pair[0], pair[1].start, pair[1].id.int)):
+            yield each
+
+    def _rank(self, queue: _Queue) -> int:
+        return int(self._policy.rule_for(queue.camera).priority) if self._by_priority else 0
