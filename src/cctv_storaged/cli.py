@@ -83,7 +83,32 @@ def _parser() -> argparse.ArgumentParser:
         help="the host's public key or its fingerprint, from elsewhere than the package",
     )
     verify.set_defaults(command=_verify)
+    rebuild = commands.add_parser("rebuild", help="a new journal from the store, the catalog and the folders")
+    rebuild.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the settings")
+    rebuild.add_argument(
+        "--replace", action="store_true", help="also where a sound journal is there; it is kept aside"
+    )
+    rebuild.add_argument(
+        "--unlabelled",
+        action="store_true",
+        help="objects that do not say which host they are from are this host's",
+    )
+    rebuild.set_defaults(command=_rebuild)
     return parser
+
+
+def _rebuild(options: argparse.Namespace) -> int:
+    settings = _load(options.config)
+    configure_logging("warning", settings.log_format, secrets_of(settings))
+    from cctv_storaged import cli_rebuild  # noqa: PLC0415 - only where used
+
+    try:
+        return cli_rebuild.rebuild(options, settings)
+    except ConfigError:
+        raise
+    except StoragedError as exc:
+        print(f"cctv-storaged: {exc}", file=sys.stderr)
+        return OUT_OF_REACH
 
 
 def _verify(options: argparse.Namespace) -> int:

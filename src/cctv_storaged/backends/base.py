@@ -136,6 +136,7 @@ class Backend(Protocol):
         """Give back connections and threads."""
 
 
+@runtime_checkable
 class Describing(Protocol):
     """A backend that gives back what a put was told, so that the journal can be rebuilt from it."""
 

@@ -10,7 +10,7 @@ folder's lock.
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -32,8 +32,8 @@ def is_there(path: Path) -> bool:
 def damage_of(path: Path) -> str | None:
     """What is wrong with the journal at `path`; None where it is sound. Blocking: reads it whole.
 
-    Its log is folded in, as any start would do; not so one that is damaged, which SQLite would cut off. Raises
-    JournalBroken for a later version.
+    Its log is folded in, as any start would do; not so one that is damaged, which SQLite would cut off.
+    Raises JournalBroken for a later version.
     """
     if read_log(log_path(path), PAGE_BYTES).damaged:
         return "its log is damaged"
@@ -54,23 +54,26 @@ def host_of(path: Path) -> str | None:
     return None if row is None else str(row[0])
 
 
-def carry_over(old: Path, draft: Path, *, damaged: bool) -> dict[str, int]:
-    """Copies the tables CARRIED from the journal `old` into a closed one that lacks them; blocking.
-
-    The rows taken, by table. What cannot be read, or is of an earlier version, stays out. One that is damaged
-    is only read.
+@contextmanager
+def readable(path: Path, scratch: Path, *, damaged: bool) -> Iterator[Path]:
+    """The journal at `path`, or for a damaged one what can be read of it, at `scratch` as long as the block
+    lasts: a damaged one is only read. Blocking.
     """
     if not damaged:
-        return _carry_all(old, draft)
-    salvaged = draft.with_name("salvaged.db")
-    recover(old, salvaged)
+        yield path
+        return
+    recover(path, scratch)
     try:
-        return _carry_all(salvaged, draft)
+        yield scratch
     finally:
-        remove(salvaged)
+        remove(scratch)
 
 
-def _carry_all(old: Path, draft: Path) -> dict[str, int]:
+def carry_over(old: Path, draft: Path) -> dict[str, int]:
+    """Copies the tables CARRIED from the journal `old` into a closed one; twice is once. Blocking.
+
+    The rows taken, by table. What cannot be read, or is of an earlier version, stays out.
+    """
     with closing(connect(draft)) as fresh, closing(connect(old)) as source:
         try:
             if source.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
