@@ -22,4 +22,4 @@ class UpkeepNeeds:
 async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     """Builds it."""
     foundation = needs.foundation
-    return Upkeep(alarms=foundation.alarms, clock_guard=foundation.clock_guard)
+    return Upkeep(alarms=foundation.alarms, clock_guard=foundation.clock_guard, places=foundation.places)

@@ -15,9 +15,11 @@ from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.events import EventHub
+from cctv_storaged.guarding.places import Places
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import count_past_losses
 from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import BackendKind
 from cctv_storaged.wiring import catalog_target, open_backend, open_shelves
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Foundation:
     alarms: Alarms
     clock_guard: ClockGuard
     journal: Journal
+    places: Places
     backends: tuple[Backend, ...]
     catalog: PostgresCatalog | None
     exports_store: Shelf
@@ -67,9 +70,10 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
     if journal.opening.recovered_from is not None:
         metrics.journal_recovered.inc()
     await count_past_losses(metrics, journal)
-    backend = open_backend(settings)
+    places = await _places(settings, journal, alarms, metrics, clock)
+    backend = open_backend(settings, places)
     stack.push_async_callback(backend.close)
-    shelves = open_shelves(settings)
+    shelves = open_shelves(settings, places)
     for shelf in (shelves.exports, shelves.thumbnails):
         stack.push_async_callback(shelf.close)
     target = catalog_target(settings)
@@ -88,11 +92,26 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
         alarms=alarms,
         clock_guard=ClockGuard(clock, alarms),
         journal=journal,
+        places=places,
         backends=(backend,),
         catalog=catalog,
         exports_store=shelves.exports,
         thumbnails_store=shelves.thumbnails,
     )
+
+
+async def _places(
+    settings: Settings, journal: Journal, alarms: Alarms, metrics: Metrics, clock: Clock
+) -> Places:
+    """Every folder looked at once, before anything is done in one; buckets follow when they are asked."""
+    places = Places(journal.places, journal.host_id, clock, alarms, metrics)
+    await places.load()
+    for recorder in settings.recorders:
+        places.root(str(recorder.path))
+    if settings.backend is BackendKind.FILESYSTEM:
+        places.store(str(settings.filesystem.path))
+    await places.check()
+    return places
 
 
 def _with_pinned_host(settings: Settings, pinned: str) -> Settings:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cctv_storaged.alarms import Alarms
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
+from cctv_storaged.guarding.places import CHECK_S, Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +24,11 @@ class Upkeep:
 
     alarms: Alarms
     clock_guard: ClockGuard
+    places: Places
 
     def jobs(self) -> Iterator[Job]:
         """What the schedule does."""
-        yield from ()
+        yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)
 
     def duties(self) -> Iterator[Coroutine[object, object, None]]:
         """What runs all the time."""

@@ -1,13 +1,16 @@
 """Where a segment's source is now: there, another file, truly gone, or out of reach. Looks only; blocking.
 
 An unmounted disk makes every file of it vanish. That is no loss, and nothing may be marked for it, so "gone"
-is said only when the folder the file lay in, or the nearest one left above it, is on the disk it was on.
+is said only when the root is the one that the journal knows (guarding/), and the folder the file lay in, or
+the nearest one left above it, is on the disk it was on.
 """
 
 import os
+from dataclasses import replace
 from enum import Enum
 
-from cctv_storaged.errors import NotASegment
+from cctv_storaged.errors import NotASegment, WrongDisk
+from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.model import FileIdentity, Segment, SourceFile, identity_of
 from cctv_storaged.recorder.source import open_folder
 
@@ -22,9 +25,16 @@ class Whereabouts(Enum):
     UNREACHABLE = "unreachable"  # something else is in the way: rights, a link, a broken disk
 
 
-def whereabouts(segment: Segment) -> Whereabouts:
+def whereabouts(segment: Segment, roots: Roots = UNGUARDED) -> Whereabouts:
     """Looks; follows no link below the root."""
-    source = segment.source
+    try:
+        with roots.opened(segment.source.root) as root:
+            return _beneath(replace(segment.source, root=root))
+    except WrongDisk:
+        return Whereabouts.AWAY
+
+
+def _beneath(source: SourceFile) -> Whereabouts:
     folder, name = os.path.split(source.path)
     try:
         with open_folder(source.root, folder) as parent:

@@ -15,6 +15,10 @@ from cctv_storaged.catalog.connections import PostgresTarget, SslMode
 from cctv_storaged.config import S3, Minio, Recorder, Settings
 from cctv_storaged.delivery import DeliverySettings
 from cctv_storaged.errors import ConfigError, Fault
+from cctv_storaged.guarding.buckets import BucketPlace
+from cctv_storaged.guarding.guarded import GuardedBackend
+from cctv_storaged.guarding.place import PlaceKind
+from cctv_storaged.guarding.places import Places
 from cctv_storaged.model import BackendKind, Camera, camera_id_for, is_object_key
 from cctv_storaged.playback import Signing
 from cctv_storaged.prune import PruneRules
@@ -100,39 +104,48 @@ def wants_events(recorder: Recorder) -> bool:
     return recorder.watch == "inotify"
 
 
-def open_backend(settings: Settings) -> Backend:
-    """The object store or file system that segments go to; its client is imported only where it is used."""
+def open_backend(settings: Settings, places: Places | None = None) -> Backend:
+    """The object store or file system that segments go to; its client is imported only where it is used.
+
+    Guarded where there are places.
+    """
     threads = settings.delivery.workers + SPARE_THREADS
     match settings.backend:
         case BackendKind.FILESYSTEM:
-            return _filesystem(settings, threads)
+            return _filesystem(settings, threads, places)
         case BackendKind.MINIO:
-            return _minio(settings, _recordings_store(settings.minio, threads))
+            place = _recordings_place(settings.backend, settings.minio, places)
+            return _at(place, _minio(settings, _recordings_store(settings.minio, threads)))
         case BackendKind.S3:
-            return _s3(settings, _recordings_store(settings.s3, threads))
+            place = _recordings_place(settings.backend, settings.s3, places)
+            return _at(place, _s3(settings, _recordings_store(settings.s3, threads)))
         case _:
             raise ConfigError([Fault("backend", f"{settings.backend} cannot hold segments by itself")])
 
 
-def open_shelves(settings: Settings) -> Shelves:
+def open_shelves(settings: Settings, places: Places | None = None) -> Shelves:
     """Where exports and thumbnails go: beside the recordings. Nothing is opened before its first use."""
-    return Shelves(exports=_shelf(settings, "exports"), thumbnails=_shelf(settings, "thumbnails"))
+    return Shelves(
+        exports=_shelf(settings, "exports", places), thumbnails=_shelf(settings, "thumbnails", places)
+    )
 
 
-def _shelf(settings: Settings, word: str) -> Shelf:
+def _shelf(settings: Settings, word: str, places: Places | None) -> Shelf:
     match settings.backend:
         case BackendKind.MINIO:
             place = _bucket_place(settings.backend, settings.minio, word)
-            return PresigningShelf(place, partial(_minio, settings, _shelf_store(place)))
+            guard = _shelf_guard(place, settings.minio, word, places)
+            return PresigningShelf(place, lambda: _at(guard, _minio(settings, _shelf_store(place))))
         case BackendKind.S3:
             place = _bucket_place(settings.backend, settings.s3, word)
-            return PresigningShelf(place, partial(_s3, settings, _shelf_store(place)))
+            guard = _shelf_guard(place, settings.s3, word, places)
+            return PresigningShelf(place, lambda: _at(guard, _s3(settings, _shelf_store(place))))
         case _:
             folder = str(settings.filesystem.path / word)
             place = ShelfPlace(
                 name=settings.backend, location=folder, prefix=f"{word}/", own_bucket=False, swept=False
             )
-            return Shelf(place, partial(_filesystem, settings, SHELF_THREADS))
+            return Shelf(place, partial(_filesystem, settings, SHELF_THREADS, places))
 
 
 def _bucket_place(kind: BackendKind, block: Minio | S3, word: str) -> ShelfPlace:
@@ -142,6 +155,28 @@ def _bucket_place(kind: BackendKind, block: Minio | S3, word: str) -> ShelfPlace
     own = bucket not in (block.bucket_recordings, *buckets.values())
     prefix = block.prefix if own else f"{block.prefix}{word}/"
     return ShelfPlace(name=kind, location=bucket, prefix=prefix, own_bucket=own, swept=True)
+
+
+def _recordings_place(kind: BackendKind, block: Minio | S3, places: Places | None) -> BucketPlace | None:
+    if places is None:
+        return None
+    return places.bucket(PlaceKind.STORE, kind, block.bucket_recordings, block.prefix)
+
+
+def _shelf_guard(
+    place: ShelfPlace, block: Minio | S3, word: str, places: Places | None
+) -> BucketPlace | None:
+    if places is None:
+        return None
+    return places.bucket(PlaceKind(word), place.name, place.location, block.prefix)
+
+
+def _at(place: BucketPlace | None, backend: ShelfBackend) -> ShelfBackend:
+    """The backend, guarded where its place is."""
+    if place is None:
+        return backend
+    place.reached_by(backend)
+    return GuardedBackend(backend, place)
 
 
 def _shelf_store(place: ShelfPlace) -> StoreSettings:
@@ -161,14 +196,18 @@ def _recordings_store(block: Minio | S3, threads: int) -> StoreSettings:
     )
 
 
-def _filesystem(settings: Settings, threads: int) -> ShelfBackend:
+def _filesystem(settings: Settings, threads: int, places: Places | None) -> ShelfBackend:
     from cctv_storaged.backends.filesystem import (  # noqa: PLC0415 - only where used
         FilesystemBackend,
         FilesystemSettings,
     )
 
     block = settings.filesystem
-    return FilesystemBackend(FilesystemSettings(path=str(block.path), link=block.link, threads=threads))
+    folder = FilesystemSettings(path=str(block.path), link=block.link, threads=threads)
+    if places is None:
+        return FilesystemBackend(folder)
+    place = places.store(folder.path)
+    return GuardedBackend(FilesystemBackend(folder, place.by_descriptor), place)
 
 
 def _minio(settings: Settings, store: StoreSettings) -> ShelfBackend:

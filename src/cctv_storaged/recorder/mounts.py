@@ -17,6 +17,7 @@ class Mount:
 
     point: str
     type: str
+    source: str = ""  # what is mounted: a device, or a host and what it exports
 
     @property
     def remote(self) -> bool:
@@ -41,9 +42,9 @@ def mount_of(path: str, mountinfo: str | None = None) -> Mount:
 def _parsed(line: str) -> Mount | None:
     before, separator, after = line.partition(" - ")
     fields, kind = before.split(" "), after.split(" ")
-    if not separator or len(fields) < 5:
+    if not separator or len(fields) < 5 or len(kind) < 2:
         return None
-    return Mount(point=_unescaped(fields[4]), type=kind[0])
+    return Mount(point=_unescaped(fields[4]), type=kind[0], source=_unescaped(kind[1]))
 
 
 def _unescaped(text: str) -> str:

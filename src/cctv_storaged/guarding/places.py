@@ -1,0 +1,136 @@
+"""All places of a host: seen at start, looked at again and again, and told about."""
+
+import asyncio
+import logging
+from typing import TypeVar
+
+from cctv_storaged.alarms import AlarmName, Alarms
+from cctv_storaged.clock import Clock
+from cctv_storaged.errors import NotFound
+from cctv_storaged.guarding.buckets import BucketPlace
+from cctv_storaged.guarding.folders import FolderPlace
+from cctv_storaged.guarding.identity import Mark, Standing
+from cctv_storaged.guarding.place import Keeping, Place, PlaceKind
+from cctv_storaged.guarding.roots import Roots
+from cctv_storaged.journal.places import KnownPlace, PlaceBook
+from cctv_storaged.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+AnyPlace = TypeVar("AnyPlace", bound=Place)
+
+CHECK_S = 10.0
+"""How often places are looked at; a bucket that is right once a minute."""
+
+
+class Places:
+    """The registry. On the event loop, but for `roots` and what folders' guards do by descriptor."""
+
+    def __init__(self, book: PlaceBook, host_id: str, clock: Clock, alarms: Alarms, metrics: Metrics) -> None:
+        self._book = book
+        self._host_id = host_id
+        self._clock = clock
+        self._alarms = alarms
+        self._metrics = metrics
+        self._places: dict[tuple[str, str], Place] = {}
+        self._known: dict[tuple[str, str], str] = {}
+        self._keeping = Keeping(
+            new_mark=self._new_mark, note=self._note, accept=self._accept, name_of=self._whose
+        )
+        self.roots = Roots(self._identity_of_root)
+        """For whoever is about to believe or remove something under a recorder root."""
+
+    async def load(self) -> None:
+        """What the journal knows; before places are named."""
+        for place in await self._book.all():
+            self._known[place.kind, place.location] = place.identity
+
+    # Naming
+
+    def root(self, path: str, *, marked: bool = True) -> FolderPlace:
+        """A recorder root; not `marked`: other people's folder, known by its file system alone."""
+        return self._folder(PlaceKind.ROOT, path, marked=marked)
+
+    def store(self, path: str) -> FolderPlace:
+        """The folder of the store named FILESYSTEM."""
+        return self._folder(PlaceKind.STORE, path)
+
+    def bucket(self, kind: PlaceKind, backend: str, bucket: str, prefix: str) -> BucketPlace:
+        """A bucket, with what comes before our keys; the same one for whatever is kept in it."""
+        location = f"{backend}:{bucket}/{prefix}".rstrip("/")
+        for each in self._places.values():
+            if isinstance(each, BucketPlace) and each.location == location:
+                return each
+        return self._named(BucketPlace(kind, location, self._keeping, prefix))
+
+    def _folder(self, kind: PlaceKind, path: str, *, marked: bool = True) -> FolderPlace:
+        found = self._places.get((kind, path))
+        if isinstance(found, FolderPlace):
+            return found
+        return self._named(FolderPlace(kind, path, self._keeping, marked=marked))
+
+    def _named(self, place: AnyPlace) -> AnyPlace:
+        place.known = self._known.get((place.kind, place.location))
+        self._places[place.kind, place.location] = place
+        return place
+
+    # Looking
+
+    async def check(self) -> None:
+        """One round; whatever hangs is left to itself. Folders are all looked at, buckets when it is time."""
+        due = [place for place in self._places.values() if not isinstance(place, BucketPlace) or place.due()]
+        await asyncio.gather(*(place.check() for place in due))
+        self._tell()
+
+    def trouble(self) -> str | None:
+        """Why nothing may be deleted or taken for missing by a rule now; None: all places are right."""
+        return next(filter(None, (place.trouble for place in self._places.values())), None)
+
+    def all(self) -> tuple[Place, ...]:
+        """Every place that the settings name."""
+        return tuple(self._places.values())
+
+    async def accept(self, kind: str, location: str) -> Place:
+        """An operator says that what is there now is right. Raises NotFound, Conflict, JournalFull."""
+        place = self._places.get((kind, location))
+        if place is None:
+            raise NotFound(f"there is no {kind} at {location!r}; GET /places lists them")
+        await place.accept()
+        self._tell()
+        return place
+
+    def _tell(self) -> None:
+        for place in self._places.values():
+            if place.standing is Standing.UNSEEN:
+                continue
+            right = place.standing is Standing.RIGHT
+            self._metrics.place_ok.labels(place.kind, place.location).set(1 if right else 0)
+            if place.trouble is not None:
+                self._alarms.sound(AlarmName.WRONG_DISK, place.location, place.trouble)
+        sounding = frozenset(place.location for place in self._places.values() if place.trouble is not None)
+        self._alarms.keep_only(AlarmName.WRONG_DISK, sounding)
+
+    # What places ask
+
+    def _identity_of_root(self, root: str) -> str | None:
+        """From any thread. Of a root that the settings no longer name the journal's word counts."""
+        place = self._places.get((PlaceKind.ROOT, root))
+        return self._known.get((PlaceKind.ROOT, root)) if place is None else place.known
+
+    def _new_mark(self) -> Mark:
+        return Mark.new(self._host_id, self._clock.now())
+
+    async def _note(self, place: Place, identity: str) -> None:
+        await self._book.note(_known(place, identity), self._clock.now())
+        log.info("%s %s is known by the identity %s from now on", place.kind, place.location, identity)
+
+    async def _accept(self, place: Place, identity: str, before: str | None) -> None:
+        await self._book.accept(_known(place, identity), before, self._clock.now())
+        log.warning("%s %s was accepted with the identity %s", place.kind, place.location, identity)
+
+    def _whose(self, identity: str) -> str | None:
+        return next((each.location for each in self._places.values() if each.known == identity), None)
+
+
+def _known(place: Place, identity: str) -> KnownPlace:
+    return KnownPlace(kind=place.kind, location=place.location, identity=identity)
