@@ -1,27 +1,26 @@
-"""Where footage of a camera exists, and where not and why. The decisions are pure."""
+"""Where footage of a camera exists, and where not and why.
 
-from collections import deque
+Footage and causes are read from the journal in slices; causes.py decides.
+"""
+
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from cctv_storaged.causes import TOLERANCE, Gap, explained, jumped_over, silent_in
+from cctv_storaged.journal.gaps import Absence, CameraTimes
 from cctv_storaged.journal.journal import Journal
-from cctv_storaged.journal.ledger import Absence
-from cctv_storaged.model import TimeSpan
+from cctv_storaged.model import GapCause, TimeSpan
 
-TOLERANCE = timedelta(seconds=1)
-"""Recorders cut at whole seconds in the name and at key frames in the stream: less than this is no gap."""
 STEP = 5000
 """Segments or lines of the ledger looked at in one go: a year's coverage must not hold up the journal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """A span without footage. `cause`: lost, deleted, or unknown."""
-
-    span: TimeSpan
-    cause: str
+GAPS = 500
+"""Gaps whose neighbours are looked up in one go."""
+NEWS = timedelta(seconds=90)
+"""So long after its end a segment is journalled: its file stands still for a minute, then a scan meets it."""
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""Before the calendar ends, by more than any segment is long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,51 +31,119 @@ class Coverage:
     gaps: tuple[Gap, ...]
 
 
-async def coverage_of(journal: Journal, camera_id: UUID, span: TimeSpan) -> Coverage:
-    """Coverage of a camera over a span, from the journal."""
+async def coverage_of(journal: Journal, camera_id: UUID, span: TimeSpan, now: datetime) -> Coverage:
+    """Coverage of a camera over a span, from the journal as it is `now`."""
+    times = await journal.gaps.times(camera_id, now)
     merged: list[TimeSpan] = []
+    known = list(by_time(times, span, now))
     after, more = None, True
     while more:
         footage = await journal.segments.footage(camera_id, span, TOLERANCE, STEP, after)
         merge_into(merged, footage.spans)
+        known += footage.going
         after, more = footage.next, footage.next is not None
-    return covered(merged, await _absences(journal, camera_id, span), span)
+    missing = list(between(clipped(merged, span), span))
+    if missing:
+        known += await _told(journal, camera_id, span)
+        known += await _invalid(journal, camera_id, span, times.usual)
+        known += jumped_over(missing, await journal.gaps.steps(span))
+    found = covered(merged, known, span)
+    silent = await _silent(journal, camera_id, span, found.gaps, times.usual)
+    return covered(merged, [*known, *silent], span) if silent else found
 
 
-async def _absences(journal: Journal, camera_id: UUID, span: TimeSpan) -> list[Absence]:
+def undecided_since(times: CameraTimes, now: datetime) -> datetime:
+    """Footage of later may be in a segment that is not closed yet, or not looked at."""
+    return now - times.usual - NEWS
+
+
+def by_time(times: CameraTimes, span: TimeSpan, now: datetime) -> Iterator[Absence]:
+    """What follows from when a moment is: before all footage, or not over yet."""
+    since = undecided_since(times, now)
+    if span.end > since:
+        yield Absence(span=TimeSpan(max(span.start, since), span.end), cause=GapCause.NOT_YET)
+    before = span.end if times.first is None else min(span.end, times.first)
+    if span.start < before:
+        yield Absence(span=TimeSpan(span.start, before), cause=GapCause.BEFORE_FIRST)
+
+
+async def _told(journal: Journal, camera_id: UUID, span: TimeSpan) -> list[Absence]:
+    """What the ledger says."""
     absences: list[Absence] = []
-    page = await journal.ledger.absences(camera_id, span, TOLERANCE, STEP, None)
-    while True:
+    page = await journal.gaps.absences(camera_id, span, TOLERANCE, STEP, None)
+    absences += page.parts
+    while page.next is not None:
+        page = await journal.gaps.absences(camera_id, span, TOLERANCE, STEP, page.next)
         absences += page.parts
-        if page.next is None:
+    return absences
+
+
+async def _invalid(journal: Journal, camera_id: UUID, span: TimeSpan, usual: timedelta) -> list[Absence]:
+    """What files of the camera that were set aside stand for."""
+    absences: list[Absence] = []
+    after = None
+    while True:
+        files = await journal.segments.set_aside_of(camera_id, span, usual, STEP, after)
+        absences += (Absence(span=each, cause=GapCause.INVALID) for each in files)
+        if len(files) < STEP:
             return absences
-        page = await journal.ledger.absences(camera_id, span, TOLERANCE, STEP, page.next)
+        after = files[-1].start
 
 
-def merge_into(merged: list[TimeSpan], spans: Iterable[TimeSpan]) -> None:
-    """Adds spans in order of their start to a list of merged ones, joining what touches within TOLERANCE."""
+async def _silent(
+    journal: Journal, camera_id: UUID, span: TimeSpan, gaps: Iterable[Gap], usual: timedelta
+) -> list[Absence]:
+    """Of what is unexplained: when all roots were watched that footage could have been in."""
+    parts = [gap.span for gap in gaps if gap.cause is GapCause.UNKNOWN]
+    if not parts:
+        return []
+    roots = frozenset(await journal.gaps.roots())
+    watched = {root: await _watched(journal, root, span, usual + NEWS) for root in roots}
+    silent: list[Absence] = []
+    for first in range(0, len(parts), GAPS):
+        batch = parts[first : first + GAPS]
+        around = (
+            [roots] * len(batch) if len(roots) == 1 else await journal.gaps.roots_around(camera_id, batch)
+        )
+        for part, possible in zip(batch, around, strict=True):
+            looked = [watched.get(root, []) for root in possible]
+            silent += silent_in(looked, part, usual + NEWS)
+    return silent
+
+
+async def _watched(journal: Journal, root: str, span: TimeSpan, beyond: timedelta) -> list[TimeSpan]:
+    """When a root was looked at whole; `beyond` the span too, for what shows later."""
+    asked = TimeSpan(span.start, min(span.end, LATEST) + beyond)
+    found = await journal.watched.spans(root, asked)
+    merged: list[TimeSpan] = []
+    while found:
+        merge_into(merged, found, timedelta(0))
+        found = await journal.watched.spans(root, asked, found[-1].start)
+    return merged
+
+
+def merge_into(merged: list[TimeSpan], spans: Iterable[TimeSpan], slack: timedelta = TOLERANCE) -> None:
+    """Adds spans in order of their start to a list of merged ones, joining what touches within the slack."""
     for span in spans:
-        if merged and span.start <= merged[-1].end + TOLERANCE:
+        if merged and span.start <= merged[-1].end + slack:
             if span.end > merged[-1].end:
                 merged[-1] = TimeSpan(merged[-1].start, span.end)
         else:
             merged.append(span)
 
 
-def covered(merged: Sequence[TimeSpan], absences: Sequence[Absence], span: TimeSpan) -> Coverage:
-    """Footage clipped to the span, and what is missing of it with its cause from the ledger."""
-    footage = tuple(clipped for each in merged if (clipped := each.clipped_to(span)) is not None)
-    gaps: list[Gap] = []
-    coming, near = deque(absences), deque[Absence]()
-    for gap in _between(footage, span):
-        while coming and coming[0].span.start < gap.end:
-            near.append(coming.popleft())
-        near = deque(absence for absence in near if absence.span.end > gap.start)
-        gaps.extend(_explained(gap, near))
-    return Coverage(spans=footage, gaps=tuple(gaps))
+def covered(merged: Sequence[TimeSpan], known: Sequence[Absence], span: TimeSpan) -> Coverage:
+    """Footage clipped to the span, and what is missing of it with its causes."""
+    footage = clipped(merged, span)
+    return Coverage(spans=footage, gaps=tuple(explained(between(footage, span), known)))
 
 
-def _between(footage: Sequence[TimeSpan], span: TimeSpan) -> Iterator[TimeSpan]:
+def clipped(merged: Sequence[TimeSpan], span: TimeSpan) -> tuple[TimeSpan, ...]:
+    """What of the footage lies within the span."""
+    return tuple(part for each in merged if (part := each.clipped_to(span)) is not None)
+
+
+def between(footage: Sequence[TimeSpan], span: TimeSpan) -> Iterator[TimeSpan]:
     """What of the span is not footage."""
     cursor = span.start
     for each in footage:
@@ -85,32 +152,3 @@ def _between(footage: Sequence[TimeSpan], span: TimeSpan) -> Iterator[TimeSpan]:
         cursor = each.end
     if span.end > cursor:
         yield TimeSpan(cursor, span.end)
-
-
-def _explained(gap: TimeSpan, absences: Iterable[Absence]) -> list[Gap]:
-    """The gap, cut where the ledger says why: its parts are known or unknown. Absences by their start."""
-    known: list[tuple[TimeSpan, str]] = []
-    for absence in absences:
-        part = absence.span.clipped_to(gap)
-        if part is not None and (not known or part.end > known[-1][0].end):
-            begin = max(part.start, known[-1][0].end) if known else part.start
-            _append(known, TimeSpan(begin, part.end), str(absence.kind))
-    return list(_with_unknown_between(gap, known))
-
-
-def _append(known: list[tuple[TimeSpan, str]], part: TimeSpan, cause: str) -> None:
-    """Adds a part; what goes on with the same cause is one (two pages of the ledger meet somewhere)."""
-    if known and known[-1][1] == cause and part.start <= known[-1][0].end + TOLERANCE:
-        part = TimeSpan(known.pop()[0].start, part.end)
-    known.append((part, cause))
-
-
-def _with_unknown_between(gap: TimeSpan, known: Iterable[tuple[TimeSpan, str]]) -> Iterator[Gap]:
-    cursor = gap.start
-    for part, cause in known:
-        if part.start > cursor:
-            yield Gap(span=TimeSpan(cursor, part.start), cause="unknown")
-        yield Gap(span=part, cause=cause)
-        cursor = part.end
-    if cursor < gap.end:
-        yield Gap(span=TimeSpan(cursor, gap.end), cause="unknown")

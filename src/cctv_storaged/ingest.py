@@ -23,7 +23,7 @@ from cctv_storaged.journal.segments import Recorded
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import NewSegment, Segment, SourceFile, TimeSpan
-from cctv_storaged.recorder.admission import Found, Root, closed_at, inspect, unread, whole
+from cctv_storaged.recorder.admission import Found, Root, closed_at, inspect, meant, unread, whole
 from cctv_storaged.recorder.ffprobe import ffprobe_duration
 from cctv_storaged.recorder.source import Writer, open_source
 
@@ -135,14 +135,14 @@ class Ingest:
 
     async def _register(self, root: Root, found: Found) -> Outcome:
         if found.refusal is not None:
-            await self._set_aside(found.source, found.refusal.reason, str(found.refusal))
+            await self._set_aside(root, found.source, found.refusal)
             return Outcome.SET_ASIDE
         if found.facts is not None and found.facts.duration is None:
             found = await self._with_duration_from_ffprobe(root, found)
         try:
             new = whole(root, found)
         except NotASegment as exc:
-            await self._set_aside(found.source, exc.reason, str(exc))
+            await self._set_aside(root, found.source, exc)
             return Outcome.SET_ASIDE
         recorded = await self._record(new)
         if recorded.created:
@@ -212,9 +212,11 @@ class Ingest:
         waited = (self._now() - closed_at(new.source.identity)).total_seconds()
         self._context.metrics.ingest_seconds.observe(max(0.0, waited))
 
-    async def _set_aside(self, source: SourceFile, reason: str, detail: str) -> None:
-        context = self._context
-        done = await context.journal.segments.set_aside(source, reason, detail, self._now())
+    async def _set_aside(self, root: Root, source: SourceFile, refusal: NotASegment) -> None:
+        context, reason = self._context, refusal.reason
+        done = await context.journal.segments.set_aside(
+            source, reason, str(refusal), self._now(), meant(root, source)
+        )
         if done.lost is not None:
             self._tell_loss(done.lost, done.lost.span)
             if self._on_overwritten is not None:
@@ -228,7 +230,7 @@ class Ingest:
         source = await self._run(root, lambda: unread(root, path))
         if source is None:
             return Outcome.GONE
-        await self._set_aside(source, refusal.reason, str(refusal))
+        await self._set_aside(root, source, refusal)
         return Outcome.SET_ASIDE
 
     def _postponed(self, path: str, error: Exception, hint: str = "") -> None:

@@ -176,6 +176,14 @@ class StreamStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Meant:
+    """What a file that is no segment would have been, by its name."""
+
+    camera_id: UUID
+    start: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewSegment:
     """A closed, admitted `.ts` file, ready for the journal."""
 

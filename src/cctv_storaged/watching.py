@@ -22,6 +22,7 @@ from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.ingest import FINAL, LET_US_READ, Ingest, Outcome
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.segments import KnownFile
+from cctv_storaged.lookout import Doubt, Lookout
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import FileIdentity, SourceFile
 from cctv_storaged.recorder.admission import Root
@@ -48,6 +49,8 @@ CONCURRENT_LOOKS = 16
 MOST_FORGOTTEN = 500
 """Files in one commit that are set aside no longer: others wait that long for the journal."""
 HINT_FOLLOWERS = 4
+NOT_RECORDED = frozenset({"lost+found"})
+"""Folders that refuse on most disks, and that no recorder writes to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ class WatchContext:
     census: FolderCensus
     scan_interval: timedelta
     events: bool  # whether inotify is to be tried at all
+    doubt: Doubt | None = None  # whether a root is what it was
 
 
 class RootWatch:
@@ -72,6 +76,7 @@ class RootWatch:
         self._context = context
         self._scanner = Scanner(root.path, root.layout.extension)
         self._settling = Settling()
+        self._lookout = Lookout(root.path, context.journal, context.clock, context.doubt)
         self._hints: deque[Hint] = deque()
         self._queued: set[tuple[str, Sign]] = set()
         self._hint_arrived = asyncio.Event()
@@ -87,6 +92,7 @@ class RootWatch:
         self._unreadable: frozenset[str] = frozenset()
         self._refused: dict[str, set[str]] = {}  # files that may not be read, by folder
         self._refusal_told = False
+        self._put_off = False  # whether the scan met a file that it could not deal with
         self.scans = 0
         """Scans finished so far."""
         self.scanned_at = time.monotonic()
@@ -248,7 +254,8 @@ class RootWatch:
     async def _scan(self) -> None:
         started = time.monotonic()
         full = self._full_wanted or started - self._last_full_at >= FULL_SCAN_S
-        self._full_wanted = self._soon = False
+        self._full_wanted = self._soon = self._put_off = False
+        look, whole = self._lookout.begins(), False
         owed, self._owed = self._owed, set()
         self._scanner.unsettle(owed)
         found = 0
@@ -270,7 +277,15 @@ class RootWatch:
             if self._scanner.remounted:
                 self._supervisor.renew(f"a disk was mounted below {self._root.path}, or went away")
             self._last_full_at = started if full else self._last_full_at
+            whole = self._saw_all
+        await (self._lookout.saw_all(look) if whole else self._lookout.broken())
         self._finish(started, found)
+
+    @property
+    def _saw_all(self) -> bool:
+        """Whether the scan that just ended met all there is, on the disk that was there before."""
+        refusing = self._unreadable - NOT_RECORDED or self._files_refused
+        return not (refusing or self._put_off or self._scanner.remounted)
 
     def _finish(self, started: float, found: int) -> None:
         self.scanned_at = time.monotonic()
@@ -307,6 +322,7 @@ class RootWatch:
             outcomes = await asyncio.gather(*(self._look(listing, name) for name in names))
             registered += outcomes.count(Outcome.REGISTERED)
             settled = settled and FINAL.issuperset(outcomes)
+            self._put_off = self._put_off or Outcome.POSTPONED in outcomes
             self.scanned_at = time.monotonic()
         if settled and listing.folder not in self._owed:
             self._scanner.settle(listing)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cctv_storaged.coverage import covered, merge_into
-from cctv_storaged.journal.ledger import Absence, Kind
-from cctv_storaged.model import TimeSpan
+from cctv_storaged.journal.gaps import Absence
+from cctv_storaged.model import GapCause, TimeSpan
 
 ZERO = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -21,8 +21,8 @@ def span(start: float, end: float) -> TimeSpan:
     return TimeSpan(at(start), at(end))
 
 
-def lost(start: float, end: float, kind: Kind = Kind.LOST) -> Absence:
-    return Absence(span=span(start, end), kind=kind)
+def lost(start: float, end: float, cause: GapCause = GapCause.LOST) -> Absence:
+    return Absence(span=span(start, end), cause=cause)
 
 
 def merged(*spans: TimeSpan) -> list[TimeSpan]:
@@ -55,7 +55,7 @@ def test_the_ledger_names_its_part_of_a_gap_and_the_rest_stays_unknown() -> None
 
 
 def test_overlapping_ledger_lines_explain_each_moment_once() -> None:
-    result = covered([], [lost(0, 20), lost(10, 30, Kind.DELETED)], span(0, 40))
+    result = covered([], [lost(0, 20), lost(10, 30, GapCause.DELETED)], span(0, 40))
     assert [(gap.span, gap.cause) for gap in result.gaps] == [
         (span(0, 20), "lost"),
         (span(20, 30), "deleted"),
@@ -64,7 +64,7 @@ def test_overlapping_ledger_lines_explain_each_moment_once() -> None:
 
 
 def test_what_goes_on_with_one_cause_is_one_gap() -> None:
-    result = covered([], [lost(0, 10), lost(10, 20), lost(20, 30, Kind.DELETED)], span(0, 30))
+    result = covered([], [lost(0, 10), lost(10, 20), lost(20, 30, GapCause.DELETED)], span(0, 30))
     assert [(gap.span, gap.cause) for gap in result.gaps] == [
         (span(0, 20), "lost"),
         (span(20, 30), "deleted"),

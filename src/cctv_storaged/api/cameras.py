@@ -39,10 +39,11 @@ async def show(request: web.Request, services: Services) -> web.StreamResponse:
 
 async def coverage(request: web.Request, services: Services) -> web.StreamResponse:
     query = query_of(request, SpanQuery)
-    span = coverage_span(query.start, query.end, services.clock.now())
+    now = services.clock.now()
+    span = coverage_span(query.start, query.end, now)
     camera_id = path_id(request, "camera_id")
     await require_camera(services, camera_id)
-    found = await coverage_of(services.journal, camera_id, span)
+    found = await coverage_of(services.journal, camera_id, span, now)
     return answer(
         {
             "spans": [_span_json(each) for each in found.spans],

@@ -8,6 +8,7 @@ from cctv_storaged.api.models import Incoming, Moment, Outgoing, Sha256Hex, Uuid
 from cctv_storaged.evidence.manifest import Manifest
 from cctv_storaged.exporting.request import MOST_CAMERAS
 from cctv_storaged.journal.exportrows import ExportStatus
+from cctv_storaged.model import GapCause
 
 MOST_EXPORTS = 100
 _LINE = r"^[^\x00-\x1f\x7f-\x9f]+$"
@@ -66,8 +67,8 @@ class ExportGapAnswer(Outgoing):
     camera_id: Uuid
     start: Moment
     end: Moment
-    cause: Literal["lost", "deleted", "unknown", "unreadable", "missing"]
-    """As of coverage, or: a segment was there and was unreadable, or its bytes were missing."""
+    cause: GapCause | Literal["unreadable", "damaged", "differing", "missing"]
+    """As of coverage, or what befell the footage in the export (docs/reference/exports.md)."""
     detail: str | None
 
 

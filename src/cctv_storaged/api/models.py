@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from cctv_storaged.access import Scope
 from cctv_storaged.events import EventKind
-from cctv_storaged.model import BackendKind, CopyState, SegmentFlag
+from cctv_storaged.model import BackendKind, CopyState, GapCause, SegmentFlag
 
 UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 MOST_BYTES = 2**63 - 1
@@ -250,7 +250,8 @@ class GapAnswer(Outgoing):
 
     start: Moment
     end: Moment
-    cause: Literal["lost", "deleted", "unknown"]
+    cause: GapCause
+    """docs/reference/coverage.md"""
 
 
 class CoverageAnswer(Outgoing):

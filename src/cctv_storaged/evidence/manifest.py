@@ -127,7 +127,7 @@ class ManifestGap(Part):
 
     span: ManifestSpan
     cause: str
-    """A word: `lost`, `deleted` and `unknown` as of coverage, others of what befell the export."""
+    """A word: as of coverage (docs/reference/coverage.md), or for what befell the export."""
     detail: str | None = None
 
 

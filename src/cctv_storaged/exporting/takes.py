@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.coverage import TOLERANCE, coverage_of, covered, merge_into
+from cctv_storaged.causes import TOLERANCE
+from cctv_storaged.clock import Clock, from_us, to_us
+from cctv_storaged.coverage import coverage_of, covered, merge_into
 from cctv_storaged.errors import MediaBroken, MediaUnusable, ObjectMismatch, SourceChanged
 from cctv_storaged.exporting.work import (
     NO_ROOM_WORDS,
@@ -94,9 +95,10 @@ class TakePlan:
 class Takes:
     """Makes them."""
 
-    def __init__(self, journal: Journal, gathering: Gathering) -> None:
+    def __init__(self, journal: Journal, gathering: Gathering, clock: Clock) -> None:
         self._journal = journal
         self._gathering = gathering
+        self._clock = clock
 
     async def take(self, plan: TakePlan, rows: Sequence[MaterialRow], advance: Advance) -> Take:
         """The take, as it was kept or made now.
@@ -114,7 +116,7 @@ class Takes:
 
     async def _made(self, plan: TakePlan, rows: Sequence[MaterialRow], advance: Advance) -> Take:
         camera, span = plan.camera, plan.request.span
-        coverage = await coverage_of(self._journal, camera.id, span)
+        coverage = await coverage_of(self._journal, camera.id, span, self._clock.now())
         gaps = [ExportGap(camera_id=camera.id, span=gap.span, cause=gap.cause) for gap in coverage.gaps]
         joined, failed = await self._joined(plan, rows, advance) if rows else (None, ())
         gaps += [_gap(camera.id, each, span) for each in failed if each.span.overlaps(span)]

@@ -4,17 +4,20 @@ import os
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from uuid import UUID
 
-from cctv_storaged.clock import from_us
+from cctv_storaged.clock import MICROSECOND, from_us, to_us
 from cctv_storaged.journal.rows import join_path
-from cctv_storaged.model import FileIdentity
+from cctv_storaged.model import FileIdentity, TimeSpan
 
 Position = tuple[int, int, bytes]
 """When the last file of a page was set aside, its folder's number and its name: the next page follows it."""
 
 FOLDERS = 500
 """Folders looked through at once; others wait that long for the journal."""
+WRITTEN_US = 1_000_000
+"""A file whose time is less than this after its name's was given up as soon as it was made."""
 _NEWEST: Position = (2**62, 0, b"")
 
 
@@ -95,3 +98,39 @@ def forget(db: sqlite3.Connection, root: str, folder: str, files: Mapping[str, F
         "DELETE FROM set_aside WHERE folder_no = ? AND name = ? AND size_bytes = ? AND mtime_ns = ?",
         [(row[0], os.fsencode(name), file.size_bytes, file.mtime_ns) for name, file in files.items()],
     )
+
+
+def spans_of(
+    db: sqlite3.Connection,
+    camera_id: UUID,
+    span: TimeSpan,
+    usual: timedelta,
+    limit: int,
+    after: datetime | None,
+) -> list[TimeSpan]:
+    """Spans of files set aside: until they were last written to, but not longer than a segment is.
+
+    A file that was never written to stands for a whole one. Several with one start count once.
+    """
+    usual_us = max(usual // MICROSECOND, 1)
+    earliest = to_us(span.start) - usual_us
+    rows = db.execute(
+        """SELECT start_us, max(mtime_ns) FROM set_aside
+            WHERE camera_id = ? AND start_us > ? AND start_us < ?
+            GROUP BY start_us ORDER BY start_us LIMIT ?""",
+        (
+            camera_id.bytes,
+            earliest if after is None else max(earliest, to_us(after)),
+            to_us(span.end),
+            limit,
+        ),
+    )
+    return [
+        TimeSpan(from_us(start), from_us(start + _length_us(start, mtime_ns, usual_us)))
+        for start, mtime_ns in rows
+    ]
+
+
+def _length_us(start_us: int, mtime_ns: int, usual_us: int) -> int:
+    written_us = mtime_ns // 1000 - start_us
+    return written_us if WRITTEN_US <= written_us < usual_us else usual_us

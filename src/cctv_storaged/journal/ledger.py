@@ -1,13 +1,12 @@
 """The ledger: append-only lines on what became of footage that had been registered."""
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from cctv_storaged.clock import MICROSECOND, from_us, to_us
+from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.journal.chain import GENESIS, Line, linked
 from cctv_storaged.journal.rows import one_segment, text
 from cctv_storaged.journal.store import Store
@@ -53,22 +52,6 @@ class Entry:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Absence:
-    """When footage is not there any more, and what the ledger calls that."""
-
-    span: TimeSpan
-    kind: Kind  # LOST or DELETED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Absences:
-    """Absences in order of their start, and where to ask on (None: that was all)."""
-
-    parts: tuple[Absence, ...]
-    next: tuple[int, int] | None
-
-
 class Ledger:
     """Reads the ledger; it is written to inside the commits that make its lines true."""
 
@@ -78,21 +61,6 @@ class Ledger:
     async def of_camera(self, camera_id: UUID, span: TimeSpan) -> list[Entry]:
         """Lost and deleted footage of a camera that overlaps the span, oldest first; at most 10,000."""
         return await self._store.read(lambda db: _of_camera(db, camera_id, span))
-
-    async def absences(
-        self,
-        camera_id: UUID,
-        span: TimeSpan,
-        tolerance: timedelta,
-        limit: int,
-        after: tuple[int, int] | None,
-    ) -> Absences:
-        """What is lost and deleted of a camera within the span: `limit` lines' worth, from `after` on.
-
-        What was told last of a segment counts. Lines of one kind are joined where less than `tolerance` lies
-        between them: retention writes one for each segment, three million in a year.
-        """
-        return await self._store.read(lambda db: _absences(db, camera_id, span, tolerance, limit, after))
 
     async def losses(self) -> dict[str, int]:
         """Segments lost so far, by cause."""
@@ -210,46 +178,3 @@ def _of_camera(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan) -> list[
         )
         for at, kind, segment, camera, start, end, cause, detail in rows
     ]
-
-
-def _absences(
-    db: sqlite3.Connection,
-    camera_id: UUID,
-    span: TimeSpan,
-    tolerance: timedelta,
-    limit: int,
-    after: tuple[int, int] | None,
-) -> Absences:
-    longest = db.execute("SELECT longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
-    start_us, end_us = to_us(span.start), to_us(span.end)
-    lowest = (start_us - (longest[0] if longest else 0), 0)
-    rows = db.execute(
-        f"""SELECT start_us, no, end_us, kind FROM ledger line
-             WHERE camera_id = ? AND {TOLD} AND (start_us, no) > (?, ?) AND start_us < ? AND end_us > ?
-               AND NOT EXISTS (
-                   SELECT 1 FROM ledger later
-                    WHERE later.camera_id = line.camera_id AND later.start_us = line.start_us
-                      AND later.segment_id = line.segment_id AND later.no > line.no
-                      AND later.{TOLD})
-             ORDER BY start_us, no LIMIT ?""",
-        (camera_id.bytes, *(lowest if after is None else after), end_us, start_us, limit),
-    ).fetchall()
-    parts = [
-        Absence(span=TimeSpan(from_us(start), from_us(end)), kind=Kind(kind))
-        for start, end, kind in _joined(rows, tolerance)
-    ]
-    return Absences(parts=tuple(parts), next=rows[-1][:2] if len(rows) == limit else None)
-
-
-def _joined(rows: Sequence[tuple[int, int, int, str]], tolerance: timedelta) -> list[tuple[int, int, str]]:
-    """Start, end and kind, joined where lines of one kind follow each other; what was found is there."""
-    slack_us = tolerance // MICROSECOND
-    joined: list[tuple[int, int, str]] = []
-    for start, _, end, kind in rows:
-        if kind == Kind.FOUND:
-            continue
-        if joined and joined[-1][2] == kind and start <= joined[-1][1] + slack_us:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end), kind)
-        else:
-            joined.append((start, end, kind))
-    return joined

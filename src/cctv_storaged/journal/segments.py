@@ -1,5 +1,6 @@
 """Segments: registered once, found by camera and time, known by folder to the scan."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from cctv_storaged.model import (
     Camera,
     CopyState,
     FileIdentity,
+    Meant,
     NewSegment,
     Segment,
     SegmentFlag,
@@ -112,13 +114,15 @@ class Segments:
         """Registers a closed file with a pending copy per backend, in one commit. Twice is once."""
         return await self._store.write(lambda db: _record(db, self._host_id, new, backends, now))
 
-    async def set_aside(self, source: SourceFile, reason: str, detail: str, now: datetime) -> SetAside:
+    async def set_aside(
+        self, source: SourceFile, reason: str, detail: str, now: datetime, meant: Meant | None = None
+    ) -> SetAside:
         """Lists a file that is no segment; the latest word on a name replaces the earlier.
 
         A segment that stood under the name has been overwritten. A file that is registered as a segment just
         as it is stays one, whatever a later look made of it.
         """
-        return await self._store.write(lambda db: _set_aside(db, source, reason, detail, now))
+        return await self._store.write(lambda db: _set_aside(db, source, reason, detail, now, meant))
 
     async def known_in(self, root: str, folder: str) -> dict[str, KnownFile]:
         """Every file of a folder that needs no second look, by name."""
@@ -363,7 +367,12 @@ def forget(db: sqlite3.Connection, no: int, segment_id: UUID) -> None:
 
 
 def _set_aside(
-    db: sqlite3.Connection, source: SourceFile, reason: str, detail: str, now: datetime
+    db: sqlite3.Connection,
+    source: SourceFile,
+    reason: str,
+    detail: str,
+    now: datetime,
+    meant: Meant | None,
 ) -> SetAside:
     folder_no, name = _place(db, source)
     identity = source.identity
@@ -379,8 +388,9 @@ def _set_aside(
     news = before is None or (before.size_bytes, before.mtime_ns, before.reason) != version
     db.execute(
         """INSERT OR REPLACE INTO set_aside
-               (folder_no, name, device, inode, size_bytes, mtime_ns, reason, detail, seen_us)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+               (folder_no, name, device, inode, size_bytes, mtime_ns, reason, detail, seen_us, camera_id,
+                start_us)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             folder_no,
             name,
@@ -389,6 +399,8 @@ def _set_aside(
             *version,
             text(detail),
             to_us(now) if before is None or news else before.seen_us,
+            None if meant is None else meant.camera_id.bytes,
+            None if meant is None else to_us(meant.start),
         ),
     )
     told_lost = earlier[1] if earlier is not None and lost is not None else None
@@ -511,13 +523,9 @@ def _footage(
         return Footage(spans=(), going=(), next=None)
     lowest = to_us(span.start) - camera[1]
     rows = db.execute(
-        f"""SELECT start_us, end_us, iif(has_bytes, NULL, (
-                       SELECT coalesce(deletion_cause, '') FROM segment gone
-                        WHERE gone.no = found.no AND deletion_due_us IS NOT NULL)), has_bytes
-              FROM (SELECT s.no, s.start_us, s.end_us, {HAS_BYTES} AS has_bytes FROM segment s
-                     WHERE s.camera_no = ? AND s.start_us > ? AND s.start_us < ? AND s.end_us > ?
-                     ORDER BY s.start_us LIMIT ?) found
-             ORDER BY start_us""",
+        f"""SELECT s.start_us, s.end_us, s.no, {HAS_BYTES} FROM segment s
+             WHERE s.camera_no = ? AND s.start_us > ? AND s.start_us < ? AND s.end_us > ?
+             ORDER BY s.start_us LIMIT ?""",
         (
             camera[0],
             lowest if after is None else max(lowest, to_us(after) - 1),
@@ -530,16 +538,25 @@ def _footage(
     if last is not None and last == rows[0][0]:
         last += 1  # thousands with one start: the next call would be the same again
     there = [(start, end) for start, end, _, has_bytes in rows if has_bytes]
-    going = [
-        (start, end, cause_of(ledger.Kind.DELETED, cause))
-        for start, end, cause, has_bytes in rows
-        if not has_bytes and cause is not None
-    ]
     return Footage(
         spans=tuple(TimeSpan(from_us(start), from_us(end)) for start, end in _joined(there, tolerance)),
-        going=joined(going, tolerance),
+        going=_going(db, [no for _, _, no, has_bytes in rows if not has_bytes], tolerance),
         next=None if last is None else from_us(last),
     )
+
+
+def _going(db: sqlite3.Connection, numbers: Sequence[int], tolerance: timedelta) -> tuple[Absence, ...]:
+    """Those of the segments that are being deleted: the ledger hears of it when the last byte is gone."""
+    if not numbers:
+        return ()
+    rows = db.execute(
+        """SELECT start_us, end_us, coalesce(deletion_cause, '') FROM json_each(?) asked
+             CROSS JOIN segment s ON s.no = asked.value
+            WHERE s.deletion_due_us IS NOT NULL""",
+        (json.dumps(numbers),),
+    )
+    going = [(start, end, cause_of(ledger.Kind.DELETED, cause)) for start, end, cause in rows]
+    return joined(going, tolerance)
 
 
 def _joined(rows: Sequence[tuple[int, int]], tolerance: timedelta) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ from cctv_storaged.errors import NotASegment, SourceChanged
 from cctv_storaged.model import (
     Camera,
     FileIdentity,
+    Meant,
     NewSegment,
     SegmentFlag,
     SourceFile,
@@ -137,6 +138,18 @@ def whole(root: Root, found: Found) -> NewSegment:
         codec=facts.video_codec or next(iter(facts.audio_codecs), None),
         stream=facts.start,
     )
+
+
+def meant(root: Root, source: SourceFile) -> Meant | None:
+    """Whose footage a file would have been and from when, by its name; None where that does not say it."""
+    try:
+        match = root.layout.match(source.path)
+    except NotASegment:
+        return None
+    if match is None:
+        return None
+    start = resolve_start(match, closed_at=closed_at(source.identity), duration=timedelta(0)).start
+    return Meant(camera_id=root.cameras.of(match).id, start=start)
 
 
 def closed_at(identity: FileIdentity) -> datetime:

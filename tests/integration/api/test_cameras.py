@@ -104,7 +104,7 @@ async def test_spans_and_gaps_fill_what_was_asked_for(host: Host) -> None:
     found = await coverage(host, start=at(-10), end=at(101))
     assert found["spans"] == [{"start": at(0), "end": at(6)}, {"start": at(100), "end": at(101)}]
     assert found["gaps"] == [
-        {"start": at(-10), "end": at(0), "cause": "unknown"},
+        {"start": at(-10), "end": at(0), "cause": "before_first"},
         {"start": at(6), "end": at(60), "cause": "unknown"},
         {"start": at(60), "end": at(62), "cause": "deleted"},
         {"start": at(62), "end": at(100), "cause": "unknown"},

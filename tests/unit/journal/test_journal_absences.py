@@ -6,9 +6,9 @@ import pytest
 
 from cctv_storaged.clock import to_us
 from cctv_storaged.coverage import coverage_of
+from cctv_storaged.journal.gaps import RETENTION, Absence
 from cctv_storaged.journal.journal import Journal
-from cctv_storaged.journal.ledger import Absence, Kind
-from cctv_storaged.model import SourceState, TimeSpan
+from cctv_storaged.model import GapCause, SourceState, TimeSpan
 from tests.unit.journal.samples import ALWAYS, GATE, LENGTH, NOW, START, deliver, new, record, span
 
 SECOND = timedelta(seconds=1)
@@ -16,10 +16,10 @@ SECOND = timedelta(seconds=1)
 
 async def absences(journal: Journal, asked: TimeSpan = ALWAYS, *, limit: int = 100) -> list[Absence]:
     """All pages, one after the other."""
-    page = await journal.ledger.absences(GATE.id, asked, SECOND, limit, None)
+    page = await journal.gaps.absences(GATE.id, asked, SECOND, limit, None)
     parts = [*page.parts]
     while page.next is not None:
-        page = await journal.ledger.absences(GATE.id, asked, SECOND, limit, page.next)
+        page = await journal.gaps.absences(GATE.id, asked, SECOND, limit, page.next)
         parts += page.parts
     return parts
 
@@ -42,14 +42,15 @@ async def test_a_loss_behind_a_year_of_deletions_is_told(journal: Journal) -> No
         lambda db: db.execute(
             """WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
                INSERT INTO ledger (at_us, kind, segment_id, camera_id, start_us, end_us, cause)
-               SELECT 0, 'deleted', randomblob(16), ?2, ?3 + i * ?4, ?3 + (i + 1) * ?4, 'retention' FROM n""",
-            (deleted, GATE.id.bytes, to_us(START), LENGTH // timedelta(microseconds=1)),
+               SELECT 0, 'deleted', randomblob(16), ?2, ?3 + i * ?4, ?3 + (i + 1) * ?4, ?5 FROM n""",
+            (deleted, GATE.id.bytes, to_us(START), LENGTH // timedelta(microseconds=1), RETENTION),
         )
     )
     await lose(journal, lost)
-    found = await coverage_of(journal, GATE.id, TimeSpan(START, span(lost).end))
+    await journal._store.write(lambda db: db.execute("UPDATE camera SET first_us = ?", (to_us(START),)))
+    found = await coverage_of(journal, GATE.id, TimeSpan(START, span(lost).end), NOW + timedelta(days=9))
     assert [(gap.span, gap.cause) for gap in found.gaps] == [
-        (TimeSpan(START, span(deleted).start), "deleted"),
+        (TimeSpan(START, span(deleted).start), "retention"),
         (span(deleted), "unknown"),
         (span(lost), "lost"),
     ]
@@ -63,11 +64,12 @@ async def test_absences_are_the_same_however_many_lines_are_looked_at_in_one_go(
         await delete(journal, number)
     for number in (3, 7):
         await lose(journal, number)
-    told = {(part.span.start, part.kind) for part in await absences(journal, limit=limit)}
-    always = {(span(1), Kind.DELETED), (span(3), Kind.LOST), (span(5), Kind.DELETED), (span(7), Kind.LOST)}
-    where_pages_meet = {(span(2), Kind.DELETED)}
-    assert {(part.start, kind) for part, kind in always} <= told
-    assert told <= {(part.start, kind) for part, kind in always | where_pages_meet}
+    told = {(part.span.start, part.cause) for part in await absences(journal, limit=limit)}
+    always = {(span(each), GapCause.DELETED) for each in (1, 5)}
+    always |= {(span(each), GapCause.LOST) for each in (3, 7)}
+    where_pages_meet = {(span(2), GapCause.DELETED)}
+    assert {(part.start, cause) for part, cause in always} <= told
+    assert told <= {(part.start, cause) for part, cause in always | where_pages_meet}
 
 
 async def test_what_was_told_last_of_a_segment_counts(journal: Journal) -> None:
@@ -77,12 +79,12 @@ async def test_what_was_told_last_of_a_segment_counts(journal: Journal) -> None:
     assert await absences(journal) == [], "it is there again"
     await deliver(journal, again)
     await delete(journal, 1)
-    assert await absences(journal) == [Absence(span=span(1), kind=Kind.DELETED)]
+    assert await absences(journal) == [Absence(span=span(1), cause=GapCause.DELETED)]
 
 
 async def test_a_long_absence_is_found_by_a_span_deep_inside_it(journal: Journal) -> None:
     long = new(0, at=span(0, timedelta(hours=5)))
     segment = await record(journal, long)
     await journal.copies.source_gone(segment.id, SourceState.MISSING, "source_vanished", NOW)
-    assert await absences(journal, span(900)) == [Absence(span=long.span, kind=Kind.LOST)]
+    assert await absences(journal, span(900)) == [Absence(span=long.span, cause=GapCause.LOST)]
     assert await absences(journal, span(5 * 360)) == []

@@ -102,7 +102,7 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "lag": (lambda j: j.outbox.lag(), {"segment_to_catalogue"}),
     "ledger": (lambda j: j.ledger.of_camera(GATE.id, span(5)), {"ledger_by_camera"}),
     "absences": (
-        lambda j: j.ledger.absences(GATE.id, span(5), timedelta(seconds=1), 100, (0, 0)),
+        lambda j: j.gaps.absences(GATE.id, span(5), timedelta(seconds=1), 100, (0, 0)),
         {"ledger_by_camera"},
     ),
     "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
