@@ -30,6 +30,7 @@ class AlarmName(StrEnum):
     HOLD_REVIEW = "hold_review"  # a hold whose review is due
     HOLD_LOCAL = "hold_local"  # a hold that the bucket does not know
     DAMAGED_COPY = "damaged_copy"  # a copy whose bytes are wrong and could not be repaired
+    LEDGER = "ledger"  # it contradicts a head that was made of it
     RECONCILE = "reconcile"  # folders, journal, backends and catalog tell different things
 
 

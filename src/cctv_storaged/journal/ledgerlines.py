@@ -20,9 +20,9 @@ from cctv_storaged.journal.store import Store
 from cctv_storaged.model import TimeSpan
 
 LINE_COLUMNS = "no, at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail, hash"
-KEPT = ("lost", "found", "deleted", "replaced")
+KEPT = frozenset({Kind.LOST, Kind.FOUND, Kind.DELETED, Kind.REPLACED})
 """Kinds that stay in the table: coverage asks for them, and a salvage for what is not to come back."""
-_KEPT = "('lost', 'found', 'deleted', 'replaced')"
+KEPT_SQL = "('lost', 'found', 'deleted', 'replaced')"
 BEGUN = "chain_begun"
 RECOVERED = "journal_recovered"
 """Causes of `noted` lines."""
@@ -30,15 +30,10 @@ SLICE = 500
 """Lines read, looked through or removed in one operation of the journal: a few milliseconds."""
 MOST_RANGES = 500
 
-CHAIN, ARCHIVED, REMOVED, STORED, HEAD = (
-    "ledger_chain",
-    "ledger_archived",
-    "ledger_removed",
-    "ledger_stored",
-    "ledger_head",
-)
+CHAIN, ARCHIVED, REMOVED, STORED = "ledger_chain", "ledger_archived", "ledger_removed", "ledger_stored"
+HEAD, CONTRADICTION = "ledger_head", "ledger_contradiction"
 """Keys of `meta`."""
-LASTING = (CHAIN, ARCHIVED, REMOVED, STORED, HEAD)
+LASTING = (CHAIN, ARCHIVED, REMOVED, STORED, HEAD, CONTRADICTION)
 """Those that a recovered journal takes over."""
 
 
@@ -79,7 +74,8 @@ class LedgerEnd:
     no: int
     hash: bytes
     chain: str
-    archived: int
+    archived: int  # the last line that is in an archive that counts, and its hash
+    archived_hash: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +170,7 @@ def _bind(db: sqlite3.Connection) -> None:
 
 def breaks_in(db: sqlite3.Connection) -> Iterator[Break]:
     """Where the lines behind the archives do not follow from each other."""
-    no, last_hash = _archived_to(db)
+    no, last_hash = archived_to(db)
     walk = Walk(no, last_hash)
     for row in db.execute(f"SELECT {LINE_COLUMNS} FROM ledger WHERE no > ? ORDER BY no", (no,)):
         found = walk.step(bound_from(row))
@@ -202,7 +198,7 @@ def page_of(db: sqlite3.Connection, after: int, limit: int, sift: Sift) -> Lines
     """See LedgerLines.page."""
     window = "SELECT max(no), count(*) FROM (SELECT no FROM ledger WHERE no > ? ORDER BY no LIMIT ?)"
     looked_to, seen = db.execute(window, (after, limit if sift.all else SLICE)).fetchone()
-    archived, _ = _archived_to(db)
+    archived, _ = archived_to(db)
     if not seen:
         return LinesPage(lines=(), looked_to=after, archived=archived, at_end=True)
     conditions = {
@@ -231,7 +227,14 @@ def end_of(db: sqlite3.Connection) -> LedgerEnd | None:
     row = db.execute(query).fetchone()
     if row is None:
         return None
-    return LedgerEnd(no=row[0], hash=row[1] or GENESIS, chain=_chain(db), archived=_archived_to(db)[0])
+    archived, archived_hash = archived_to(db)
+    return LedgerEnd(
+        no=row[0],
+        hash=row[1] or GENESIS,
+        chain=_chain(db),
+        archived=archived,
+        archived_hash=archived_hash,
+    )
 
 
 def recalled(db: sqlite3.Connection, key: str) -> str | None:
@@ -247,7 +250,7 @@ def _chain(db: sqlite3.Connection) -> str:
     return "" if row is None or row[0] is None else row[0].hex()
 
 
-def _archived_to(db: sqlite3.Connection) -> tuple[int, bytes]:
+def archived_to(db: sqlite3.Connection) -> tuple[int, bytes]:
     """The last line that is in an archive, and its hash."""
     told = recalled(db, ARCHIVED)
     if told is None:
@@ -270,7 +273,7 @@ def _deliver(db: sqlite3.Connection, what: Delivered, now: datetime) -> None:
 
 def _due_to(db: sqlite3.Connection, most: int, before_us: int, at_last_us: int) -> int | None:
     """Clocks grow, but for their jumps: a younger line among older ones goes along with them."""
-    low = _archived_to(db)[0] + 1
+    low = archived_to(db)[0] + 1
     at = (
         "SELECT no, at_us FROM ledger WHERE no >= ? AND no < (SELECT max(no) FROM ledger) ORDER BY no LIMIT 1"
     )
@@ -292,12 +295,12 @@ def _archived(db: sqlite3.Connection, last: int, last_hash: bytes) -> None:
 
 
 def _drop(db: sqlite3.Connection) -> bool:
-    archived, _ = _archived_to(db)
+    archived, _ = archived_to(db)
     removed = int(recalled(db, REMOVED) or 0)
     window = "SELECT max(no) FROM (SELECT no FROM ledger WHERE no > ? AND no <= ? ORDER BY no LIMIT ?)"
     up_to = db.execute(window, (removed, archived, SLICE)).fetchone()[0]
     if up_to is None:
         return False
-    db.execute(f"DELETE FROM ledger WHERE no > ? AND no <= ? AND kind NOT IN {_KEPT}", (removed, up_to))
+    db.execute(f"DELETE FROM ledger WHERE no > ? AND no <= ? AND kind NOT IN {KEPT_SQL}", (removed, up_to))
     _remember(db, REMOVED, str(up_to))
     return True
