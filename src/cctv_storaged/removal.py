@@ -1,44 +1,59 @@
-"""Deleting a segment on request: tombstone → bytes everywhere → source → row. Resumed until it is done.
+"""Deleting segments: tombstone → bytes everywhere → source → row. Resumed until it is done.
 
 "Everywhere" is also where a put had begun and nobody wrote it down: the object's name follows from the bytes,
 so it is found from the source while that is there. The source goes last for that reason.
 
 The segment's thumbnail goes after all of them: a shelf that does not delete it holds up no footage, and the
 row with its tombstone, which nobody sees any more, stays for the thumbnail to be tried again.
+
+What a backend keeps by a lock, and what lies at a backend that the settings no longer name, holds up nothing
+else of the segment: all other bytes go, the source too, and it is tried again once a day.
 """
 
-import errno
 import logging
-import os
-from asyncio import to_thread
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager, nullcontext
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TypeVar
 from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
-from cctv_storaged.backends.body import digest_file
 from cctv_storaged.breaker import retry_delay
 from cctv_storaged.clock import Clock
 from cctv_storaged.delivery import Delivery
-from cctv_storaged.errors import BackendError, Conflict, JournalError, NotASegment, SourceChanged
+from cctv_storaged.errors import (
+    BackendError,
+    BackendUnavailable,
+    Conflict,
+    JournalError,
+    ObjectLocked,
+    ObjectRejected,
+)
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.journal.deletions import Cause, Gone
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import Copy, CopyState, Segment, SourceState
+from cctv_storaged.model import CopyState, Segment
 from cctv_storaged.pins import Pins
-from cctv_storaged.prune import unlink_source
-from cctv_storaged.recorder.source import open_source
-from cctv_storaged.whereabouts import Whereabouts, same_version, whereabouts
+from cctv_storaged.removing import Elsewhere, Failures, hashed, reason_of, remove_sources
+from cctv_storaged.unlinking import Opened
 
 log = logging.getLogger(__name__)
 
 BATCH = 100
+"""Segments in one commit: some milliseconds of the journal's time."""
 BEING_PUT = timedelta(seconds=2)
-_MAY_NOT = "give this service's user the right to write to its folder; in a systemd unit, ReadWritePaths= too"
-_HINTS = {errno.EACCES: _MAY_NOT, errno.EPERM: _MAY_NOT, errno.EROFS: f"it is mounted read-only: {_MAY_NOT}"}
-HAS_SOURCE = (SourceState.PRESENT, SourceState.PRUNING)
+KEPT_WAIT = timedelta(days=1)
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+Forget = Callable[[Sequence[Segment]], Awaitable[Mapping[UUID, BackendError]]]
+
+
+async def no_pictures(segments: Sequence[Segment]) -> Mapping[UUID, BackendError]:
+    """Where nothing is drawn of segments."""
+    return {}
 
 
 class Remover:
@@ -53,9 +68,10 @@ class Remover:
         hub: EventHub,
         deliveries: Sequence[Delivery],
         pins: Pins,
-        forget_pictures: Callable[[Segment], Awaitable[None]] | None = None,
+        forget_pictures: Forget = no_pictures,
+        opened: Opened = nullcontext,
     ) -> None:
-        """`forget_pictures` removes what was drawn of a segment; raises BackendError where it cannot now."""
+        """`forget_pictures` removes what was drawn of segments, and says of which it could not."""
         self._journal = journal
         self._backends = {backend.name: backend for backend in backends}
         self._deliveries = {delivery.name: delivery for delivery in deliveries}
@@ -64,6 +80,7 @@ class Remover:
         self._hub = hub
         self._pins = pins
         self._forget_pictures = forget_pictures
+        self._opened = opened
         self._under_way: set[UUID] = set()
 
     async def delete(self, segment_id: UUID) -> None:
@@ -75,135 +92,211 @@ class Remover:
         export_id = self._pins.export_of(segment_id)
         if export_id is not None:
             raise Conflict(f"export {export_id} needs segment {segment_id}; wait for it, or cancel it first")
-        await self._go_on(await self._journal.deletions.begin(segment_id))
+        await self._go_on([await self._journal.deletions.begin(segment_id)])
+
+    async def delete_many(self, segment_ids: Iterable[UUID], cause: Cause) -> list[Segment]:
+        """The same of many, for a reason of ours; returns those of which no bytes are left.
+
+        What is held, pinned or on its way out is left out. Who calls has asked before whether ages mean
+        anything now, and whether the disks are the right ones.
+        """
+        free = (each for each in segment_ids if not self._pins.pinned(each))
+        gone: list[Segment] = []
+        while some := list(islice(free, BATCH)):
+            gone += await self._go_on(await self._journal.deletions.begin_many(some, cause))
+        return gone
 
     async def run_once(self) -> None:
         """Goes on with every tombstone that is due, those of an earlier process among them."""
-        for segment in await self._journal.deletions.unfinished(BATCH, self._clock.now()):
-            await self._go_on(segment)
+        tried: set[UUID] = set()
+        while batch := await self._journal.deletions.unfinished(BATCH, self._clock.now()):
+            news = [segment for segment in batch if segment.id not in tried]
+            if not news:
+                return
+            tried.update(segment.id for segment in news)
+            if not await self._go_on(news):
+                return  # what keeps all of these will keep the next
 
-    async def _go_on(self, segment: Segment) -> None:
-        if segment.id in self._under_way:
-            return
-        self._under_way.add(segment.id)
+    async def _go_on(self, segments: Sequence[Segment]) -> list[Segment]:
+        """As far as it comes; those of which nothing is left."""
+        with self._taken(segments) as mine, ExitStack() as stack:
+            free = [each for each in mine if self._withheld(each, stack)]
+            being_put = [each for each in mine if each not in free]
+            if being_put:
+                await self._postpone(being_put, "it is being put right now", BEING_PUT)
+            return await self._try(free) if free else []
+
+    @contextmanager
+    def _taken(self, segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+        """Those that nobody else is deleting at this moment."""
+        mine = [each for each in segments if each.id not in self._under_way]
+        ids = {each.id for each in mine}
+        self._under_way |= ids
         try:
-            with ExitStack() as stack:
-                withheld = [
-                    stack.enter_context(delivery.withheld(segment.id))
-                    for delivery in self._deliveries.values()
-                ]
-                if all(withheld):
-                    await self._try(segment)
-                else:
-                    await self._postpone(segment, "it is being put right now", BEING_PUT)
+            yield mine
         finally:
-            self._under_way.discard(segment.id)
+            self._under_way -= ids
 
-    async def _try(self, segment: Segment) -> None:
+    def _withheld(self, segment: Segment, stack: ExitStack) -> bool:
+        withheld = [
+            stack.enter_context(delivery.withheld(segment.id)) for delivery in self._deliveries.values()
+        ]
+        return all(withheld)
+
+    async def _try(self, segments: Sequence[Segment]) -> list[Segment]:
         try:
-            known = await to_thread(_with_hash, segment)
-            for copy in segment.copies:
-                await self._delete_copy(known, copy)
-            await to_thread(_unlink_if_there, segment)
-            if self._forget_pictures is not None:
-                await self._forget_pictures(segment)
-        except (BackendError, SourceChanged, OSError) as exc:
-            reason = _reason(segment, exc)
-            log.warning("segment %s not deleted yet, tried again: %s", segment.id, reason)
-            await self._postpone(segment, reason, retry_delay(4))
-            return
+            failures = await self._remove_bytes(segments)
         except JournalError:
             raise
         except Exception as exc:  # the item boundary: behind one odd segment no other would ever be deleted
-            log.exception("deleting segment %s", segment.id, extra={"segment_id": str(segment.id)})
-            await self._postpone(segment, f"{type(exc).__name__}: {exc}", retry_delay(4))
+            if len(segments) > 1:
+                return [gone for each in segments for gone in await self._try([each])]
+            log.exception("deleting segment %s", segments[0].id, extra={"segment_id": str(segments[0].id)})
+            await self._postpone(segments, f"{type(exc).__name__}: {exc}", retry_delay(4))
+            return []
+        await self._put_off(segments, failures)
+        return await self._done([each for each in segments if each.id not in failures])
+
+    async def _remove_bytes(self, segments: Sequence[Segment]) -> Failures:
+        failures = Failures()
+        known = await hashed(segments, self._opened, failures)
+        for name in sorted({copy.backend for each in known for copy in each.copies}):
+            await self._delete_copies(name, known, failures)
+        copiless = [each for each in segments if failures.only_kept(each.id)]
+        await remove_sources(copiless, self._opened, failures)
+        bare = [each for each in copiless if failures.only_kept(each.id)]
+        failures.add_all(await self._forget_pictures(bare))
+        return failures
+
+    async def _delete_copies(self, name: str, segments: Sequence[Segment], failures: Failures) -> None:
+        delivery, backend = self._deliveries.get(name), self._backends.get(name)
+        concerned = [each for each in segments if each.copy_at(name) is not None]
+        if delivery is None or backend is None:
+            failures.add_all(_elsewhere(name, concerned))
             return
-        self._count(segment)
+        keys = {each.id: delivery.possible_keys(each) for each in concerned}
+        families = {found[0] for found in keys.values() if found}  # else: nobody can tell where it might be
+        async with AsyncExitStack() as stack:
+            for family in sorted(families):  # in one order, or two would wait for each other
+                await stack.enter_async_context(delivery.exclusive(family))
+            failed = await self._delete_objects(backend, [key for found in keys.values() for key in found])
+        failures.add_all(_by_segment(name, concerned, keys, failed))
+
+    async def _delete_objects(self, backend: Backend, keys: Sequence[str]) -> Mapping[str, BackendError]:
+        """All but those on which a twin with the same bytes stands."""
+        in_use = await self._journal.deletions.in_use(backend.name, keys)
+        doomed = [key for key in dict.fromkeys(keys) if key not in in_use]
+        if not doomed:
+            return {}
+        try:
+            failed = await backend.delete_many(doomed)
+        except BackendUnavailable as exc:
+            failed = dict.fromkeys(doomed, exc)
+        if failed and not all(isinstance(each, ObjectLocked) for each in failed.values()):
+            self._metrics.errors.labels("delete", backend.name).inc()
+        return failed
+
+    # What comes of it
+
+    async def _put_off(self, segments: Sequence[Segment], failures: Failures) -> None:
+        stays = [each for each in segments if each.id in failures]
+        for reason, some in _alike(stays, lambda each: reason_of(each, failures.worst(each.id))):
+            kept = [each for each in some if failures.only_kept(each.id)]
+            others = [each for each in some if not failures.only_kept(each.id)]
+            if kept:
+                log.info("%s kept, tried again tomorrow: %s", _named(kept), reason)
+                due = self._clock.now() + KEPT_WAIT
+                await self._journal.deletions.keep([each.id for each in kept], reason, due)
+            if others:
+                log.warning("%s not deleted yet, tried again: %s", _named(others), reason)
+                await self._postpone(others, reason, retry_delay(4))
+
+    async def _postpone(self, segments: Sequence[Segment], error: str, delay: timedelta) -> None:
+        ids = [each.id for each in segments]
+        await self._journal.deletions.postpone_many(ids, error, self._clock.now() + delay)
+
+    async def _done(self, segments: Sequence[Segment]) -> list[Segment]:
+        if not segments:
+            return []
+        for segment in segments:
+            self._count(segment)
         now = self._clock.now()
-        await self._journal.deletions.done(segment, "deleted_on_request", now)
-        fields = {"segment_id": str(segment.id), "camera_id": str(segment.camera_id)}
-        log.info("deleted on request: %s %s", segment.source.path, segment.span, extra=fields)
-        self._hub.publish(
-            Event(kind=EventKind.DELETED, at=now, camera_id=segment.camera_id, segment_id=segment.id)
-        )
+        gone = await self._journal.deletions.done_many(segments, now)
+        self._tell(gone, now)
+        return [each.segment for each in gone]
 
     def _count(self, segment: Segment) -> None:
         for copy in segment.copies:
             if copy.path is not None and copy.state is not CopyState.GONE:
                 self._metrics.segments_deleted.labels(copy.backend).inc()
 
-    async def _postpone(self, segment: Segment, error: str, delay: timedelta) -> None:
-        await self._journal.deletions.postpone(segment.id, error, self._clock.now() + delay)
+    def _tell(self, gone: Sequence[Gone], now: datetime) -> None:
+        """One line and one event for all that went for one cause; each loss by itself."""
+        for cause, some in _alike(gone, lambda each: each.cause):
+            if cause == Cause.DISK_FULL:
+                for each in some:
+                    tell_loss(self._metrics, self._hub, each.segment, each.segment.span, cause, now)
+            for camera_id, of_camera in _alike(some, lambda each: each.segment.camera_id):
+                self._tell_of_camera(camera_id, cause, [each.segment for each in of_camera], now)
 
-    async def _delete_copy(self, segment: Segment, copy: Copy) -> None:
-        delivery, backend = self._deliveries.get(copy.backend), self._backends.get(copy.backend)
-        if delivery is None or backend is None:
-            if copy.path is None:
-                return  # nothing was ever put there
-            raise BackendError(f"backend {copy.backend} is not configured, its copy cannot be deleted")
-        keys = delivery.possible_keys(segment)
-        if not keys:
-            return  # no source to tell from where it might be
-        async with delivery.exclusive(keys[0]):
-            for key in keys:
-                if not await self._journal.deletions.shared(segment.id, copy.backend, key):
-                    await self._delete_object(backend, key)
-                # else a twin with the same bytes stands on this very object
-
-    async def _delete_object(self, backend: Backend, key: str) -> None:
-        try:
-            await backend.delete(key)
-        except BackendError:
-            self._metrics.errors.labels("delete", backend.name).inc()
-            raise
-
-
-def _reason(segment: Segment, error: Exception) -> str:
-    """What a client was told 204 for waits for this: the log says what to do about it."""
-    if not isinstance(error, OSError):
-        return str(error)
-    path = os.path.join(segment.source.root, segment.source.path)
-    text = f"{path!r} cannot be removed: {error.strerror or error}"
-    hint = _HINTS.get(error.errno or 0)
-    return f"{text} ({hint})" if hint else text
+    def _tell_of_camera(self, camera_id: UUID, cause: str, gone: Sequence[Segment], now: datetime) -> None:
+        fields: dict[str, str | int] = {"camera_id": str(camera_id), "cause": cause, "count": len(gone)}
+        single = gone[0] if len(gone) == 1 else None
+        if single is not None:
+            fields["segment_id"] = str(single.id)
+            log.info("%s: %s %s", _words(cause), single.source.path, single.span, extra=fields)
+        else:
+            log.debug("%s: %d of them", _words(cause), len(gone), extra=fields)
+        self._hub.publish(
+            Event(
+                kind=EventKind.DELETED,
+                at=now,
+                camera_id=camera_id,
+                segment_id=None if single is None else single.id,
+                detail=None if cause == Cause.REQUEST else f"{cause}: {len(gone)} segment(s)",
+            )
+        )
 
 
-def _with_hash(segment: Segment) -> Segment:
-    """The segment with its SHA-256, from the source if nobody wrote it down; without where that cannot be.
+def _elsewhere(name: str, segments: Sequence[Segment]) -> dict[UUID, BackendError]:
+    """Where nothing was ever put there is nothing to delete."""
+    error = Elsewhere(f"backend {name} is not configured, its copy cannot be deleted")
+    placed = (each.id for each in segments if (copy := each.copy_at(name)) is not None and copy.path)
+    return dict.fromkeys(placed, error)
 
-    Raises OSError where the source cannot be read, and SourceChanged where its disk is not there.
+
+def _by_segment(
+    backend: str,
+    segments: Sequence[Segment],
+    keys: Mapping[UUID, Sequence[str]],
+    failed: Mapping[str, BackendError],
+) -> dict[UUID, BackendError]:
+    """What a segment's objects met; what is worse than a lock counts first.
+
+    A lock on what only the source tells the name of keeps the source as well.
     """
-    if segment.sha256 is not None or segment.source_state not in HAS_SOURCE:
-        return segment
-    try:
-        with open_source(segment.source.root, segment.source.path) as opened:
-            if not same_version(segment.source.identity, opened.identity):
-                return segment
-            return replace(segment, sha256=digest_file(opened.descriptor, segment.size_bytes).sha256)
-    except NotASegment:
-        return segment
-    except SourceChanged:
-        _require_decided(segment)
-        return segment
+    found: dict[UUID, BackendError] = {}
+    for segment in segments:
+        copy = segment.copy_at(backend)
+        told = copy is not None and copy.path is not None
+        for error in (failed[name] for name in keys[segment.id] if name in failed):
+            if segment.id not in found or isinstance(found[segment.id], ObjectLocked):
+                locked = isinstance(error, ObjectLocked)
+                found[segment.id] = ObjectRejected(str(error)) if locked and not told else error
+    return found
 
 
-def _unlink_if_there(segment: Segment) -> None:
-    """Also where the source was gone: put back and not scanned yet, it would be registered anew."""
-    try:
-        unlink_source(segment, same_version)  # as its id does: a restored file is the same segment
-    except NotASegment:
-        return  # a link is in the way; what it leads to is another path
-    except SourceChanged:
-        _require_decided(segment)  # what is there is not this segment; the scan registers it as what it is
-    except OSError:
-        if segment.source_state in HAS_SOURCE or whereabouts(segment) is Whereabouts.HERE:
-            raise
+def _alike(things: Iterable[T], word: Callable[[T], K]) -> Iterable[tuple[K, list[T]]]:
+    """The things by what their word is."""
+    found: dict[K, list[T]] = {}
+    for thing in things:
+        found.setdefault(word(thing), []).append(thing)
+    return found.items()
 
 
-def _require_decided(segment: Segment) -> None:
-    """On a disk that is not there the file may be waiting, and would be registered anew when it is back."""
-    if segment.source_state not in HAS_SOURCE:
-        return
-    where = whereabouts(segment)
-    if where not in (Whereabouts.GONE, Whereabouts.ANOTHER):
-        raise SourceChanged(f"{segment.source.path!r} cannot be removed now ({where})")
+def _named(segments: Sequence[Segment]) -> str:
+    return f"segment {segments[0].id}" if len(segments) == 1 else f"{len(segments)} segments"
+
+
+def _words(cause: str) -> str:
+    return "deleted on request" if cause == Cause.REQUEST else f"deleted ({cause})"

@@ -11,7 +11,8 @@ made anew and takes its place. So whoever deletes the segment knows its name.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -134,6 +135,15 @@ class Thumbnails:
         await self._cache.drop(segment.id)
         async with self._locks.hold(str(segment.id)):
             await self._shelf.delete(segment)
+
+    async def forget_many(self, segments: Sequence[Segment]) -> Mapping[UUID, BackendError]:
+        """The same of many; of which they are not gone, and why."""
+        for segment in segments:
+            await self._cache.drop(segment.id)
+        async with AsyncExitStack() as stack:
+            for name in sorted(str(segment.id) for segment in segments):
+                await stack.enter_async_context(self._locks.hold(name))
+            return await self._shelf.delete_many(segments)
 
     def overwritten(self, segment: Segment) -> None:
         """Other bytes took its place: if that was the end of the segment, its pictures go, if they can."""

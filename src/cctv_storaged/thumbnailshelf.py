@@ -6,6 +6,8 @@ anew. Only a deletion insists, since nobody else knows of the object.
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.clock import Clock
@@ -76,6 +78,15 @@ class ThumbnailShelf:
     async def delete(self, segment: Segment) -> None:
         """Raises BackendError."""
         await self._shelf.delete(thumbnail_key(segment))
+
+    async def delete_many(self, segments: Sequence[Segment]) -> Mapping[UUID, BackendError]:
+        """Of which they are not gone, and why."""
+        keys = {thumbnail_key(each): each.id for each in segments}
+        try:
+            failed = await self._shelf.delete_many(tuple(keys))
+        except BackendError as exc:
+            return dict.fromkeys(keys.values(), exc)
+        return {keys[key]: error for key, error in failed.items()}
 
     @property
     def _rests(self) -> bool:

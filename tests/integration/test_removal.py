@@ -4,14 +4,14 @@ import asyncio
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from cctv_storaged import removal
+from cctv_storaged import removing
 from cctv_storaged.errors import Conflict, NotFound
 from cctv_storaged.events import EventKind
 from cctv_storaged.ingest import Outcome
@@ -26,7 +26,7 @@ from cctv_storaged.model import (
     camera_id_for,
     key_family,
 )
-from cctv_storaged.prune import unlink_source
+from cctv_storaged.unlinking import IsIt, Opened, unlink_sources
 from tests.fakes.scripted_backend import (
     Forgets,
     LostAnswer,
@@ -210,12 +210,12 @@ async def test_an_error_nobody_thought_of_at_one_segment_holds_up_no_other(tmp_p
         assert await is_gone(rig, odd)
 
 
-def before_the_unlink(segment: Segment, is_it: Callable[[FileIdentity, FileIdentity], bool]) -> None:
+def before_the_unlink(segments: Sequence[Segment], is_it: IsIt, opened: Opened) -> None:
     raise Killed
 
 
-def after_the_unlink(segment: Segment, is_it: Callable[[FileIdentity, FileIdentity], bool]) -> None:
-    unlink_source(segment, is_it)
+def after_the_unlink(segments: Sequence[Segment], is_it: IsIt, opened: Opened) -> None:
+    assert not unlink_sources(segments, is_it, opened)
     raise Killed
 
 
@@ -229,7 +229,7 @@ async def test_a_deletion_that_a_kill_interrupted_is_finished_after_the_start(
         segment = await rig.recorded(0)
         async with rig.delivering(rig.delivery(backend)):
             await verified(rig, segment)
-        monkeypatch.setattr(removal, "unlink_source", step)
+        monkeypatch.setattr(removing, "unlink_sources", step)
         with pytest.raises(Killed):
             await rig.remover().delete(segment.id)
         await rig.journal.alive()
@@ -470,8 +470,9 @@ async def test_a_deletion_that_may_not_unlink_says_what_to_do(
 ) -> None:
     """The client was answered 204: only the log and the journal say that the file is there still."""
 
-    def refused(segment: Segment, is_it: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "00-00-00.ts")
+    def refused(segments: Sequence[Segment], is_it: IsIt, opened: Opened) -> dict[UUID, Exception]:
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "00-00-00.ts")
+        return {each.id: error for each in segments}
 
     backend = ScriptedBackend()
     async with opened(tmp_path, backend) as rig:
@@ -479,7 +480,7 @@ async def test_a_deletion_that_may_not_unlink_says_what_to_do(
         rig.delivery(backend)
         remover = rig.remover()
         with monkeypatch.context() as patched:  # root is refused nothing
-            patched.setattr(removal, "unlink_source", refused)
+            patched.setattr(removing, "unlink_sources", refused)
             await remover.delete(segment.id)
         assert not await is_gone(rig, segment)
         (line,) = [each for each in caplog.messages if "not deleted yet" in each]
