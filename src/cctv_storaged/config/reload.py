@@ -16,6 +16,7 @@ RELOADABLE = (
     "retention",
     *(f"capacity.{level}_{unit}" for level in ("warn", "clean", "emergency") for unit in ("free", "left")),
     "capacity.on_full",
+    "reconcile",
 )
 """Everything else is held open (files, sockets, clients, threads) by parts that are built once."""
 

@@ -248,6 +248,15 @@ class Capacity(Section):
     oldest and writes each loss into the ledger."""
 
 
+class Reconcile(Section):
+    """How folders, journal, backend and catalog are compared by the clock; differences are an alarm."""
+
+    every: Span = timedelta(hours=24)
+    """Time from the end of one comparison to the next."""
+    rate: Count | None = 2000
+    """Most objects, files and rows looked at per second. Empty: no limit."""
+
+
 class Playback(Section):
     """How footage is looked at over the REST API."""
 
@@ -314,6 +323,7 @@ class Settings(Section):
     source: Source = Source()
     retention: Retention = Retention()
     capacity: Capacity = Capacity()
+    reconcile: Reconcile = Reconcile()
     playback: Playback = Playback()
     exports: Exports = Exports()
     thumbnails: Thumbnails = Thumbnails()
