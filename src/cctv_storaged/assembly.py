@@ -126,7 +126,9 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     health = Health(journal, watches, deliveries, cataloguing, foundation.alarms)
     signing = await _signing(settings)
     exporting = _exporting(foundation, reader, cameras, signing, pruner.pins)
-    needs = UpkeepNeeds(foundation=foundation, pruner=pruner, remover=remover, reader=reader)
+    needs = UpkeepNeeds(
+        foundation=foundation, pruner=pruner, remover=remover, reader=reader, signing=signing
+    )
     upkeep = await open_upkeep(needs)
     services = Services(
         settings=settings,

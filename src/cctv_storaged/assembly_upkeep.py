@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+from cctv_storaged.auditing.opening import Auditing, AuditingNeeds, open_auditing
+from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.foundation import Foundation
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
 from cctv_storaged.removal import Remover
 from cctv_storaged.upkeep import Upkeep
+from cctv_storaged.wiring import delivery_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +20,31 @@ class UpkeepNeeds:
     pruner: Pruner
     remover: Remover
     reader: Reader
+    signing: HostKey
 
 
 async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     """Builds it."""
     foundation = needs.foundation
-    return Upkeep(alarms=foundation.alarms, clock_guard=foundation.clock_guard, places=foundation.places)
+    return Upkeep(
+        alarms=foundation.alarms,
+        clock_guard=foundation.clock_guard,
+        places=foundation.places,
+        auditing=_auditing(needs),
+    )
+
+
+def _auditing(needs: UpkeepNeeds) -> Auditing:
+    foundation = needs.foundation
+    return open_auditing(
+        AuditingNeeds(
+            journal=foundation.journal,
+            store=foundation.backends[0],
+            prefix=delivery_settings(foundation.settings).prefix,
+            data_dir=foundation.settings.data_dir,
+            keep=foundation.settings.ledger.keep,
+            key=needs.signing,
+            alarms=foundation.alarms,
+            clock=foundation.clock,
+        )
+    )

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
 from cctv_storaged.alarms import Alarms
+from cctv_storaged.auditing.opening import EVERY_S, Auditing
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.guarding.places import CHECK_S, Places
@@ -25,14 +26,18 @@ class Upkeep:
     alarms: Alarms
     clock_guard: ClockGuard
     places: Places
+    auditing: Auditing
 
     def jobs(self) -> Iterator[Job]:
         """What the schedule does."""
         yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)
+        yield Job(name="storing the ledger's head", run=self.auditing.heads.run_once, every_s=EVERY_S)
+        yield Job(name="archiving the ledger", run=self.auditing.archiver.run_once, every_s=EVERY_S)
 
     def duties(self) -> Iterator[Coroutine[object, object, None]]:
         """What runs all the time."""
-        yield from ()
+        yield self.auditing.heads.run()
 
     def apply(self, settings: Settings) -> None:
         """Takes over settings that a reload changed."""
+        self.auditing.archiver.keep = settings.ledger.keep

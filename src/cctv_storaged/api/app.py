@@ -19,6 +19,7 @@ from cctv_storaged.api import (
     exports,
     health,
     keys,
+    ledger,
     models,
     openapi,
     playback,
@@ -135,6 +136,7 @@ _WRITTEN: Sequence[Route] = (
     *thumbnails.ROUTES,
     *exports.ROUTES,
     *keys.ROUTES,
+    *ledger.ROUTES,
     Route(
         method="GET",
         path=f"{PREFIX}/cameras",

@@ -14,6 +14,7 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
+from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.auditing.archive import ArchiveFile, ArchiveWriter, archives_in, lines_in, sweep
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.clock import Clock
@@ -35,7 +36,14 @@ class Archiver:
     """Moves old lines out of the journal."""
 
     def __init__(
-        self, lines: LedgerLines, folder: Path, store: Backend, below: str, keep: timedelta, clock: Clock
+        self,
+        lines: LedgerLines,
+        folder: Path,
+        store: Backend,
+        below: str,
+        keep: timedelta,
+        clock: Clock,
+        alarms: Alarms,
     ) -> None:
         """`below`: where in the store archives are put; `keep`: the age that lines have at least."""
         self._lines = lines
@@ -44,16 +52,25 @@ class Archiver:
         self._below = below
         self.keep = keep
         self._clock = clock
+        self._alarms = alarms
 
     async def run_once(self) -> None:
-        """All that is due. Raises LedgerError, JournalFull, OSError; BackendError while the store is away."""
+        """All that is due. Raises JournalFull, OSError, and BackendError while the store is away."""
+        try:
+            await self._archive()
+        except LedgerError as exc:
+            self._alarms.sound(AlarmName.LEDGER, str(self._folder), f"nothing is archived: {exc}")
+        else:
+            self._alarms.end(AlarmName.LEDGER, str(self._folder))
+        await self._store_all()
+
+    async def _archive(self) -> None:
         await in_thread(sweep, self._folder)
         await self._take_in()
         while await self._archive_next():
             pass
         while await self._lines.drop():
             pass
-        await self._store_all()
 
     async def _take_in(self) -> None:
         """Archives that a killed process had finished and not counted."""

@@ -15,6 +15,9 @@ from cctv_storaged.clock import Clock
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.journal.journal import Journal
 
+EVERY_S = 3600.0
+"""A store that was away is tried again after so long, and a day's head comes no later."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditingNeeds:
@@ -59,6 +62,6 @@ def open_auditing(needs: AuditingNeeds) -> Auditing:
     return Auditing(
         reader=reader,
         heads=HeadKeeper(heads),
-        archiver=Archiver(lines, folder, needs.store, below, needs.keep, needs.clock),
+        archiver=Archiver(lines, folder, needs.store, below, needs.keep, needs.clock, needs.alarms),
         fetches=Fetches(lines, needs.clock),
     )

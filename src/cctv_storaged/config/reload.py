@@ -14,6 +14,7 @@ RELOADABLE = (
     "delivery.backlog_newest_share",
     "source",
     "retention",
+    "ledger",
     *(f"capacity.{level}_{unit}" for level in ("warn", "clean", "emergency") for unit in ("free", "left")),
     "capacity.on_full",
     "reconcile",

@@ -257,6 +257,13 @@ class Reconcile(Section):
     """Most objects, files and rows looked at per second. Empty: no limit."""
 
 
+class Ledger(Section):
+    """The record of what became of footage."""
+
+    keep: Span = timedelta(days=90)
+    """Age at which its lines leave the journal for archives below `data_dir`, which are kept for good."""
+
+
 class Playback(Section):
     """How footage is looked at over the REST API."""
 
@@ -323,6 +330,7 @@ class Settings(Section):
     source: Source = Source()
     retention: Retention = Retention()
     capacity: Capacity = Capacity()
+    ledger: Ledger = Ledger()
     reconcile: Reconcile = Reconcile()
     playback: Playback = Playback()
     exports: Exports = Exports()
