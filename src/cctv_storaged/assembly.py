@@ -116,19 +116,35 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     context = _delivery_context(foundation, budget, _look_again(ingest, roots), cataloguing)
     deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in backends]
     rules = prune_rules(settings, foundation.backend_names)
-    pruner = Pruner(journal, backends, clock, metrics, rules, foundation.hub)
+    roots = foundation.places.roots
+    pruner = Pruner(
+        journal,
+        backends,
+        clock,
+        metrics,
+        rules,
+        foundation.hub,
+        roots,
+        foundation.clock_guard.distrust_over,
+    )
     reader = Reader(backends, metrics, pruner.pins, _doubt(foundation, deliveries))
     thumbnails = await _thumbnails(stack, foundation, reader)
     drawing.append(Thumbnailing(thumbnails, clock, metrics, on_ingest=settings.thumbnails.on_ingest))
     remover = Remover(
-        journal, backends, clock, metrics, foundation.hub, deliveries, pruner.pins, thumbnails.forget
+        journal,
+        backends,
+        clock,
+        metrics,
+        foundation.hub,
+        deliveries,
+        pruner.pins,
+        thumbnails.forget_many,
+        roots.opened,
     )
     health = Health(journal, watches, deliveries, cataloguing, foundation.alarms)
     signing = await _signing(settings)
     exporting = _exporting(foundation, reader, cameras, signing, pruner.pins)
-    needs = UpkeepNeeds(
-        foundation=foundation, pruner=pruner, remover=remover, reader=reader, signing=signing
-    )
+    needs = UpkeepNeeds(foundation=foundation, pruner=pruner, remover=remover, reader=reader, signing=signing)
     upkeep = await open_upkeep(needs)
     services = Services(
         settings=settings,
@@ -225,6 +241,7 @@ def _ingest(foundation: Foundation, deliveries: list[Delivery], drawing: list[Th
         clock=foundation.clock,
         metrics=foundation.metrics,
         hub=foundation.hub,
+        roots=foundation.places.roots,
     )
     return Ingest(context, registered, on_overwritten=overwritten)
 
@@ -243,6 +260,8 @@ def _watches(foundation: Foundation, ingest: Ingest, cameras: CameraBook) -> tup
                 census=census,
                 scan_interval=recorder.scan_interval,
                 events=wants_events(recorder),
+                doubt=foundation.places.doubt,
+                roots=foundation.places.roots,
             ),
         )
         for recorder in foundation.settings.recorders
@@ -276,6 +295,7 @@ def _delivery_context(
         budget=budget,
         look_again=look_again,
         delivered=delivered,
+        roots=foundation.places.roots,
         star=Redactor(secrets_of(foundation.settings)),
     )
 

@@ -68,6 +68,7 @@ async def test_a_legal_hold_is_set_told_and_taken_off(
     kind: str, locked_bucket: Bucket, tmp_path: Path
 ) -> None:
     async with probed(kind, locked_bucket) as backend:
+        assert await backend.object_lock() is True
         assert backend.capabilities.object_lock and backend.capabilities.versioning
         await put(backend, tmp_path)
         await put(backend, tmp_path, 1000, f"{PATH}.another")
@@ -115,6 +116,7 @@ async def test_a_bucket_without_object_lock_says_so(
     kind: str, seaweed_bucket: Bucket, tmp_path: Path
 ) -> None:
     async with probed(kind, seaweed_bucket) as backend:
+        assert await backend.object_lock() is False
         await put(backend, tmp_path)
         assert await backend.legal_hold(PATH) is None
         for on in (True, False):

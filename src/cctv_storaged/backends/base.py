@@ -162,9 +162,8 @@ class Listing(Protocol):
 class LegalHolding(Protocol):
     """A backend that can keep an object from being deleted, whoever asks, until the hold is taken off."""
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """As the last probe found them; without `object_lock` no legal hold can be set."""
+    async def object_lock(self) -> bool | None:
+        """Whether the last probe found that legal holds can be set; None before the first one."""
 
     async def set_legal_hold(self, path: str, on: bool) -> None:
         """On: of the object as it is now. Off: of every version of it; none there is success.
@@ -175,6 +174,17 @@ class LegalHolding(Protocol):
 
     async def legal_hold(self, path: str) -> bool | None:
         """Whether the object as it is now has one; None: the bucket has no object lock."""
+
+
+@runtime_checkable
+class Versioning(Protocol):
+    """A backend that may keep what was under a name when something else is put there."""
+
+    async def put_version(self, path: str, payload: Payload, budget: ByteBudget) -> StoredObject:
+        """Bring the bytes to `path` as its newest version; what was there stays as an earlier one.
+
+        Raises ObjectRejected where the bucket keeps no versions: there it would be gone.
+        """
 
 
 @runtime_checkable

@@ -85,6 +85,7 @@ class ObjectStore:
         self._workers = Workers(name, settings.threads)
         self._deleter = Deleter(client, self._clock)
         self._capabilities = Capabilities()
+        self._probed = False
         self._presigner: Presigner | None = None
         self._presigner_at_s = 0.0
 
@@ -106,12 +107,16 @@ class ObjectStore:
         self._capabilities = await self._workers.run(
             probe_store, self._client, settings.prefix, settings.object_base_s
         )
+        self._probed = True
         return self._capabilities
 
     async def put(self, path: str, payload: Payload, budget: ByteBudget) -> StoredObject:
         if payload.data is not None:
             return await self._workers.run(self._put, path, payload, budget)
         return await self._workers.run_with(payload, lambda own: self._put(path, own, budget))
+
+    async def put_version(self, path: str, payload: Payload, budget: ByteBudget) -> StoredObject:
+        return await self._workers.run_with(payload, lambda own: self._put_version(path, own, budget))
 
     async def verify(self, expected: StoredObject) -> None:
         await self._workers.run(self._verify, expected)
@@ -145,6 +150,9 @@ class ObjectStore:
 
     async def delete_many(self, paths: Sequence[str]) -> Mapping[str, BackendError]:
         return await self._workers.run(self._deleter.delete_many, paths)
+
+    async def object_lock(self) -> bool | None:
+        return self._capabilities.object_lock if self._probed else None
 
     async def set_legal_hold(self, path: str, on: bool) -> None:
         await self._workers.run(self._set_legal_hold if on else self._take_off_legal_hold, path)
@@ -187,15 +195,31 @@ class ObjectStore:
         if looks_first and (held := self._held(goal)) is not None:
             return held
         try:
-            etag = self._send(path, payload, stretches, budget)
+            exclusive = self._capabilities.conditional_put
+            etag = self._send(path, payload, stretches, budget, exclusive=exclusive)
         except AlreadyThere as exc:
             if (held := self._held(goal)) is None:
                 raise ObjectRejected(f"put {path}: it was there, and is gone again") from exc
             return held
         return _named(goal, etag)
 
-    def _send(self, path: str, payload: Payload, stretches: tuple[Stretch, ...], budget: ByteBudget) -> str:
-        exclusive = self._capabilities.conditional_put
+    def _put_version(self, path: str, payload: Payload, budget: ByteBudget) -> StoredObject:
+        _check_size(payload)
+        if not self._client.bucket_facts().versioning:  # asked anew: it can be suspended at any time
+            raise ObjectRejected(f"the bucket {self.location} keeps no versions")
+        stretches = parts(payload) if payload.size_bytes > SINGLE_PUT_MAX_BYTES else (whole(payload),)
+        etag = self._send(path, payload, stretches, budget, exclusive=False)
+        return _named(_goal(path, payload, stretches), etag)
+
+    def _send(
+        self,
+        path: str,
+        payload: Payload,
+        stretches: tuple[Stretch, ...],
+        budget: ByteBudget,
+        *,
+        exclusive: bool,
+    ) -> str:
         deadline = Deadline.for_bytes(payload.size_bytes, self._settings.object_base_s)
         bodies = [self._body(stretch, budget, deadline) for stretch in stretches]
         if len(bodies) > 1:
