@@ -35,6 +35,8 @@ from cctv_storaged.journal.opening import Opening, prepare
 from cctv_storaged.journal.outbox import Outbox
 from cctv_storaged.journal.places import PlaceBook
 from cctv_storaged.journal.playback import Playback
+from cctv_storaged.journal.scrubbed import Scrubbed
+from cctv_storaged.journal.reports import Reports
 from cctv_storaged.journal.segments import Segments
 from cctv_storaged.journal.reconcile import Reconciliation
 from cctv_storaged.journal.sources import Sources
@@ -67,6 +69,7 @@ class Journal:
         self.ledger_lines = LedgerLines(store)
         self.gaps = Gaps(store)
         self.watched = Watched(store)
+        self.reports = Reports(store)
         self.outbox = Outbox(store)
         self.tokens = Tokens(store)
         self.idempotency = IdempotencyKeys(store)
@@ -77,6 +80,7 @@ class Journal:
         self.reconcile = Reconciliation(store)
         self.adoption = Adoption(store)
         self.held_back = HeldBack(store)
+        self.scrubbed = Scrubbed(store)
 
     @classmethod
     async def open(cls, folder: Path, host_id: str, now: datetime, *, reserve_bytes: int = 0) -> Self:

@@ -126,3 +126,18 @@ CREATE TABLE retention_day (                   -- the report's history: what was
     longest_gap_us INTEGER NOT NULL,
     PRIMARY KEY (day, camera_id)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE covered_day (                     -- a camera's coverage by days: a report must not read a year's rows
+    camera_no  INTEGER NOT NULL REFERENCES camera (no),
+    day        INTEGER NOT NULL,               -- since 1970-01-01, UTC
+    until_us   INTEGER NOT NULL,               -- how far it was looked at, from its begin
+    summary    TEXT    NOT NULL,               -- JSON (reporting/stretches.py)
+    PRIMARY KEY (camera_no, day)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER covered_day_changed AFTER INSERT ON ledger
+WHEN NEW.kind IN ('registered', 'adopted', 'lost', 'found', 'deleted')
+BEGIN
+    DELETE FROM covered_day
+     WHERE camera_no = (SELECT no FROM camera WHERE id = NEW.camera_id)
+       AND day BETWEEN NEW.start_us / 86400000000 AND NEW.end_us / 86400000000 AND until_us > NEW.start_us;
+END;
