@@ -144,7 +144,17 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     health = Health(journal, watches, deliveries, cataloguing, foundation.alarms)
     signing = await _signing(settings)
     exporting = _exporting(foundation, reader, cameras, signing, pruner.pins)
-    needs = UpkeepNeeds(foundation=foundation, pruner=pruner, remover=remover, reader=reader, signing=signing)
+    needs = UpkeepNeeds(
+        foundation=foundation,
+        pruner=pruner,
+        remover=remover,
+        reader=reader,
+        signing=signing,
+        cameras=cameras,
+        watches=watches,
+        deliveries=deliveries,
+        cataloguing=cataloguing,
+    )
     upkeep = await open_upkeep(needs)
     services = Services(
         settings=settings,

@@ -1,14 +1,20 @@
 """Opening what looks after footage: retention, room, holds, guards, reconciliation, the ledger."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.auditing.opening import Auditing, AuditingNeeds, open_auditing
+from cctv_storaged.cataloguing import Cataloguing
+from cctv_storaged.delivery import Delivery
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.foundation import Foundation
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
+from cctv_storaged.reconciling.opening import Reconciling, ReconcilingNeeds, open_reconciling
+from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.removal import Remover
 from cctv_storaged.upkeep import Upkeep
+from cctv_storaged.watching import RootWatch
 from cctv_storaged.wiring import delivery_settings
 
 
@@ -21,6 +27,10 @@ class UpkeepNeeds:
     remover: Remover
     reader: Reader
     signing: HostKey
+    cameras: CameraBook
+    watches: Sequence[RootWatch]
+    deliveries: Sequence[Delivery]
+    cataloguing: Cataloguing | None
 
 
 async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
@@ -31,6 +41,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         clock_guard=foundation.clock_guard,
         places=foundation.places,
         auditing=_auditing(needs),
+        reconciling=_reconciling(needs),
     )
 
 
@@ -46,5 +57,17 @@ def _auditing(needs: UpkeepNeeds) -> Auditing:
             key=needs.signing,
             alarms=foundation.alarms,
             clock=foundation.clock,
+        )
+    )
+
+
+def _reconciling(needs: UpkeepNeeds) -> Reconciling:
+    return open_reconciling(
+        ReconcilingNeeds(
+            foundation=needs.foundation,
+            cameras=needs.cameras,
+            watches=needs.watches,
+            deliveries=needs.deliveries,
+            cataloguing=needs.cataloguing,
         )
     )

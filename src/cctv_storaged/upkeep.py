@@ -8,6 +8,7 @@ from cctv_storaged.auditing.opening import EVERY_S, Auditing
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.guarding.places import CHECK_S, Places
+from cctv_storaged.reconciling.opening import Reconciling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +28,21 @@ class Upkeep:
     clock_guard: ClockGuard
     places: Places
     auditing: Auditing
+    reconciling: Reconciling
 
     def jobs(self) -> Iterator[Job]:
         """What the schedule does."""
         yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)
+        yield Job(name="reconciling", run=self.reconciling.reconciler.run_due, every_s=60)
         yield Job(name="storing the ledger's head", run=self.auditing.heads.run_once, every_s=EVERY_S)
         yield Job(name="archiving the ledger", run=self.auditing.archiver.run_once, every_s=EVERY_S)
 
     def duties(self) -> Iterator[Coroutine[object, object, None]]:
         """What runs all the time."""
         yield self.auditing.heads.run()
+        yield self.reconciling.reconciler.run()
 
     def apply(self, settings: Settings) -> None:
         """Takes over settings that a reload changed."""
         self.auditing.archiver.keep = settings.ledger.keep
+        self.reconciling.apply(settings)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.clock import Clock, to_us
+from cctv_storaged.guarding.roots import Roots
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.reconcile import SourceFolder
 from cctv_storaged.journal.segments import KnownFile
@@ -46,11 +47,12 @@ class FolderSection:
 
     kind = SectionKind.ROOT
 
-    def __init__(self, root: Root, journal: Journal, clock: Clock, pace: Pace) -> None:
+    def __init__(self, root: Root, journal: Journal, clock: Clock, pace: Pace, roots: Roots) -> None:
         self._root = root
         self._journal = journal
         self._clock = clock
         self._pace = pace
+        self._roots = roots
 
     @property
     def name(self) -> str:
@@ -132,8 +134,13 @@ class FolderSection:
         for first in range(0, len(wanted), LOOKED_FOR):
             some = wanted[first : first + LOOKED_FOR]
             segments = await self._journal.reconcile.sources(folder.root, folder.path, some)
-            gone += [self._missing(segment) for segment in await asyncio.to_thread(_those_gone, segments)]
+            gone += [
+                self._missing(segment) for segment in await asyncio.to_thread(self._those_gone, segments)
+            ]
         return gone
+
+    def _those_gone(self, segments: Iterable[Segment]) -> list[Segment]:
+        return [each for each in segments if whereabouts(each, self._roots) is Whereabouts.GONE]
 
     def _missing(self, segment: Segment) -> Difference:
         return Difference(
@@ -168,7 +175,3 @@ def _changed_before(path: str, moment_ns: int) -> bool:
 
 def _without_folder(folders: Sequence[SourceFolder]) -> list[SourceFolder]:
     return [each for each in folders if not os.path.isdir(os.path.join(each.root, each.path))]
-
-
-def _those_gone(segments: Iterable[Segment]) -> list[Segment]:
-    return [segment for segment in segments if whereabouts(segment) is Whereabouts.GONE]

@@ -1,6 +1,6 @@
 """Opening the reconciler: its sections from the settings' backends, roots and catalog."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,6 +9,7 @@ from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.config import Settings
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.foundation import Foundation
+from cctv_storaged.guarding.places import Places
 from cctv_storaged.rebuilding.adopting import Adopting
 from cctv_storaged.reconciling.acting import Acting, ActingContext
 from cctv_storaged.reconciling.catalogue import CatalogSection
@@ -17,7 +18,9 @@ from cctv_storaged.reconciling.differences import SectionKind
 from cctv_storaged.reconciling.folders import FolderSection
 from cctv_storaged.reconciling.pace import Pace
 from cctv_storaged.reconciling.reconciler import Reconciler, ReconcilerParts, Section
+from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.watching import RootWatch
+from cctv_storaged.wiring import delivery_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +28,10 @@ class ReconcilingNeeds:
     """What reconciling works with."""
 
     foundation: Foundation
-    prefix: str  # of object keys
     watches: Sequence[RootWatch]
     deliveries: Sequence[Delivery]
     cataloguing: Cataloguing | None
-    adopting: Adopting
-    wrong_place: Callable[[SectionKind, str], str | None] = lambda kind, name: None
+    cameras: CameraBook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,30 +58,38 @@ def open_reconciling(needs: ReconcilingNeeds) -> Reconciling:
     def sections() -> Sequence[Section]:
         return tuple(_sections(needs, backends, pace))
 
+    prefix = delivery_settings(settings).prefix
+    roots = [watch.root for watch in needs.watches]
+    adopting = Adopting(foundation.journal, foundation.clock, needs.cameras, roots, prefix)
     parts = ReconcilerParts(
         journal=foundation.journal,
         clock=foundation.clock,
         alarms=foundation.alarms,
-        acting=Acting(_acting(needs, backends)),
+        acting=Acting(_acting(needs, backends, adopting)),
         sections=sections,
-        wrong_place=lambda section: needs.wrong_place(section.kind, section.name),
+        wrong_place=lambda section: _wrong_place(section, foundation.places),
         scanned=lambda: all(watch.scans or watch.away for watch in needs.watches),
     )
     return Reconciling(reconciler=Reconciler(parts, settings.reconcile.every), pace=pace)
+
+
+def _wrong_place(section: Section, places: Places) -> str | None:
+    """A backend is guarded itself."""
+    return places.doubt(section.name) if section.kind is SectionKind.ROOT else None
 
 
 def _sections(needs: ReconcilingNeeds, backends: Mapping[str, Held], pace: Pace) -> Iterator[Section]:
     foundation = needs.foundation
     journal, clock = foundation.journal, foundation.clock
     for backend in backends.values():
-        yield CopiesSection(backend, needs.prefix, journal, clock, pace)
+        yield CopiesSection(backend, delivery_settings(foundation.settings).prefix, journal, clock, pace)
     for watch in needs.watches:
-        yield FolderSection(watch.root, journal, clock, pace)
+        yield FolderSection(watch.root, journal, clock, pace, foundation.places.roots)
     if foundation.catalog is not None:
         yield CatalogSection(foundation.catalog, journal, foundation.settings.host_id, pace)
 
 
-def _acting(needs: ReconcilingNeeds, backends: Mapping[str, Held]) -> ActingContext:
+def _acting(needs: ReconcilingNeeds, backends: Mapping[str, Held], adopting: Adopting) -> ActingContext:
     foundation = needs.foundation
     deliveries = {delivery.name: delivery for delivery in needs.deliveries}
     watches = {watch.root.path: watch for watch in needs.watches}
@@ -100,7 +109,7 @@ def _acting(needs: ReconcilingNeeds, backends: Mapping[str, Held]) -> ActingCont
     return ActingContext(
         journal=foundation.journal,
         backends=backends,
-        adopting=needs.adopting,
+        adopting=adopting,
         clock=foundation.clock,
         metrics=foundation.metrics,
         hub=foundation.hub,
