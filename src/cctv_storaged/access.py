@@ -29,6 +29,7 @@ class Scope(StrEnum):
     WRITE = "write"
     EXPORT = "export"
     HOLD = "hold"
+    RELEASE = "release"
     ADMIN = "admin"
 
 

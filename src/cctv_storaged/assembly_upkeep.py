@@ -8,6 +8,8 @@ from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.foundation import Foundation
+from cctv_storaged.holding.holding import Holding, HoldingParts
+from cctv_storaged.holding.mirror import Mirror
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
 from cctv_storaged.reconciling.opening import Reconciling, ReconcilingNeeds, open_reconciling
@@ -36,9 +38,12 @@ class UpkeepNeeds:
 async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     """Builds it."""
     foundation = needs.foundation
+    mirror = _mirror(foundation)
     return Upkeep(
         alarms=foundation.alarms,
         clock_guard=foundation.clock_guard,
+        holding=_holding(needs, mirror),
+        mirror=mirror,
         places=foundation.places,
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
@@ -69,5 +74,25 @@ def _reconciling(needs: UpkeepNeeds) -> Reconciling:
             watches=needs.watches,
             deliveries=needs.deliveries,
             cataloguing=needs.cataloguing,
+        )
+    )
+
+
+def _mirror(foundation: Foundation) -> Mirror:
+    journal = foundation.journal
+    return Mirror(journal.hold_marks, journal.holds, foundation.backends, foundation.clock, foundation.alarms)
+
+
+def _holding(needs: UpkeepNeeds, mirror: Mirror) -> Holding:
+    foundation = needs.foundation
+    return Holding(
+        HoldingParts(
+            journal=foundation.journal,
+            cameras=needs.cameras,
+            mirror=mirror,
+            clock=foundation.clock,
+            clock_guard=foundation.clock_guard,
+            alarms=foundation.alarms,
+            metrics=foundation.metrics,
         )
     )

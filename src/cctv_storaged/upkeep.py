@@ -8,6 +8,8 @@ from cctv_storaged.auditing.opening import EVERY_S, Auditing
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.guarding.places import CHECK_S, Places
+from cctv_storaged.holding.holding import Holding
+from cctv_storaged.holding.mirror import Mirror
 from cctv_storaged.reconciling.opening import Reconciling
 
 
@@ -26,6 +28,8 @@ class Upkeep:
 
     alarms: Alarms
     clock_guard: ClockGuard
+    holding: Holding
+    mirror: Mirror
     places: Places
     auditing: Auditing
     reconciling: Reconciling
@@ -33,12 +37,15 @@ class Upkeep:
     def jobs(self) -> Iterator[Job]:
         """What the schedule does."""
         yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)
+        yield Job(name="holds", run=self.holding.run_once, every_s=30)
         yield Job(name="reconciling", run=self.reconciling.reconciler.run_due, every_s=60)
         yield Job(name="storing the ledger's head", run=self.auditing.heads.run_once, every_s=EVERY_S)
         yield Job(name="archiving the ledger", run=self.auditing.archiver.run_once, every_s=EVERY_S)
 
     def duties(self) -> Iterator[Coroutine[object, object, None]]:
         """What runs all the time."""
+        yield self.holding.run()
+        yield self.mirror.run()
         yield self.auditing.heads.run()
         yield self.reconciling.reconciler.run()
 
