@@ -4,6 +4,7 @@ A row's bytes go in two phases: `removal` says that they must go, and is settled
 asks for a deletion sees the row no more from the first phase on.
 """
 
+import json
 import logging
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from cctv_storaged.clock import to_us
 from cctv_storaged.errors import NotFound
-from cctv_storaged.journal import outbox
+from cctv_storaged.journal import ledger, outbox
 from cctv_storaged.journal.copies import waiting_us
 from cctv_storaged.journal.exportrows import (
     Export,
@@ -229,6 +230,12 @@ def _page(db: sqlite3.Connection, limit: int, after: int | None, status: ExportS
     return ExportPage(exports=shown, next=shown[-1].no if len(found) > limit else None)
 
 
+def completed(db: sqlite3.Connection, limit: int, after: int) -> list[Export]:
+    """Those whose files are to be had, in the order of their numbers."""
+    where = "status = 'COMPLETED' AND removal IS NULL AND no > ? ORDER BY no LIMIT ?"
+    return _select(db, where, after, limit)
+
+
 def _due(db: sqlite3.Connection, now: datetime, but: Collection[UUID]) -> Export | None:
     marks = ", ".join("?" * len(but))
     where = f"{UNENDED} AND due_us NOT BETWEEN ? AND ? AND id NOT IN ({marks}) ORDER BY no"
@@ -260,7 +267,23 @@ def _complete(
              WHERE id = ? AND {UNENDED}""",
         (result_text(result), to_us(now), to_us(expires), export_id.bytes),
     )
+    if changed.rowcount == 1 and (export := _one(db, "id = ?", export_id.bytes)) is not None:
+        _enter(db, export, result, now)
     return changed.rowcount == 1
+
+
+def _enter(db: sqlite3.Connection, export: Export, result: ExportResult, now: datetime) -> None:
+    """The ledger's lines, one for each camera."""
+    request = export.request
+    facts = {
+        "by": request.created_by,
+        "case_id": request.case_id,
+        "sha256": result.sha256,
+        "size_bytes": result.size_bytes,
+    }
+    detail = json.dumps(facts)
+    for camera_id in request.camera_ids:
+        ledger.add(db, ledger.Kind.EXPORTED, export.id, camera_id, request.span, request.package, now, detail)
 
 
 def _end(

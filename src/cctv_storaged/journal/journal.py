@@ -35,10 +35,11 @@ from cctv_storaged.journal.opening import Opening, prepare
 from cctv_storaged.journal.outbox import Outbox
 from cctv_storaged.journal.places import PlaceBook
 from cctv_storaged.journal.playback import Playback
-from cctv_storaged.journal.scrubbed import Scrubbed
-from cctv_storaged.journal.reports import Reports
-from cctv_storaged.journal.segments import Segments
 from cctv_storaged.journal.reconcile import Reconciliation
+from cctv_storaged.journal.reports import Reports
+from cctv_storaged.journal.retention import Retentions
+from cctv_storaged.journal.scrubbed import Scrubbed
+from cctv_storaged.journal.segments import Segments
 from cctv_storaged.journal.sources import Sources
 from cctv_storaged.journal.store import Store
 from cctv_storaged.journal.tokens import Tokens
@@ -64,6 +65,7 @@ class Journal:
         self.sources = Sources(store)
         self.capacity = CapacityRows(store)
         self.deletions = Deletions(store)
+        self.retention = Retentions(store)
         self.ledger = Ledger(store)
         self.places = PlaceBook(store)
         self.ledger_lines = LedgerLines(store)
