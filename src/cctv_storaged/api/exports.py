@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 from aiohttp import web
 
@@ -32,8 +33,9 @@ from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
 from cctv_storaged.api.sending import Part, asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
+from cctv_storaged.auditing.fetches import Fetched, Fetcher
 from cctv_storaged.backends.base import Presigning
-from cctv_storaged.errors import BackendError, Conflict, NotFound, ObjectMismatch, ObjectMissing
+from cctv_storaged.errors import BackendError, Conflict, JournalFull, NotFound, ObjectMismatch, ObjectMissing
 from cctv_storaged.exporting.request import Wish
 from cctv_storaged.journal.exportrows import Export, ExportResult, ExportStatus
 from cctv_storaged.journal.idempotency import RepeatKey
@@ -54,9 +56,9 @@ async def create(request: web.Request, services: Services) -> web.StreamResponse
     raw = await body_bytes(request)
     repeat = None if key is None else RepeatKey(route=CREATE, key=key, request=hashlib.sha256(raw).digest())
     if repeat is not None and (earlier := await services.journal.exports.made_by(repeat)) is not None:
-        return await _made(earlier, services, status=200)
+        return await _made(earlier, request, services, status=200)
     made = await services.exporting.create(_wish(parsed(raw, NewExportBody), request), repeat)
-    return await _made(made, services, status=202)
+    return await _made(made, request, services, status=202)
 
 
 def _wish(body: NewExportBody, request: web.Request) -> Wish:
@@ -73,9 +75,11 @@ def _wish(body: NewExportBody, request: web.Request) -> Wish:
     )
 
 
-async def _made(export: Export, services: Services, *, status: int) -> web.StreamResponse:
+async def _made(
+    export: Export, request: web.Request, services: Services, *, status: int
+) -> web.StreamResponse:
     headers = {"Location": f"{EXPORTS}/{export.id}"}
-    return answer(await _json(export, services), status=status, headers=headers)
+    return answer(await _json(export, request, services), status=status, headers=headers)
 
 
 # Watch
@@ -85,12 +89,12 @@ async def list_exports(request: web.Request, services: Services) -> web.StreamRe
     query = query_of(request, ExportsQuery)
     after = None if query.cursor is None else int(query.cursor)
     page = await services.journal.exports.page(query.limit, after, query.status)
-    exports = [await _json(export, services) for export in page.exports]
+    exports = [await _json(export, request, services) for export in page.exports]
     return answer({"exports": exports, "next_cursor": None if page.next is None else str(page.next)})
 
 
 async def show(request: web.Request, services: Services) -> web.StreamResponse:
-    return answer(await _json(await _export_of(request, services), services))
+    return answer(await _json(await _export_of(request, services), request, services))
 
 
 async def _export_of(request: web.Request, services: Services) -> Export:
@@ -102,24 +106,32 @@ async def _export_of(request: web.Request, services: Services) -> Export:
     return export
 
 
-async def _json(export: Export, services: Services) -> dict[str, Json]:
+async def _json(export: Export, request: web.Request, services: Services) -> dict[str, Json]:
     now = services.clock.now()
-    return export_json(export, now, await _download_url(export, now, services))
+    return export_json(export, now, await _download_url(export, now, request, services))
 
 
-async def _download_url(export: Export, now: datetime, services: Services) -> str | None:
-    """Where its file is to be had now; made afresh each time, as it opens the file to whoever has it."""
+async def _download_url(
+    export: Export, now: datetime, request: web.Request, services: Services
+) -> str | None:
+    """Where its file is to be had now; made afresh each time, as it opens the file to whoever has it.
+
+    The ledger tells of a store's address that goes out: what is fetched by it we do not see.
+    """
     if export.result is None or export.expires_at is None or export.expired(now):
         return None
     store = services.exports_store
     if services.settings.exports.download == "presigned" and isinstance(store, Presigning):
         life = min(PRESIGNED_FOR, export.expires_at - now)
         try:
-            return await store.presign(
+            url = await store.presign(
                 export.result.path, max(1, int(life.total_seconds())), export.result.file_name
             )
-        except BackendError as exc:
-            log.warning("URLs cannot be signed, clients are sent to this API: %s", exc)
+            if request.method != "HEAD":
+                await services.upkeep.auditing.fetches.tell(export, Fetched.URL, _fetcher(request))
+            return url
+        except (BackendError, JournalFull) as exc:
+            log.warning("no URLs are given out, clients are sent to this API: %s", exc)
     return f"{EXPORTS}/{export.id}/download"
 
 
@@ -148,9 +160,11 @@ async def download(request: web.Request, services: Services) -> web.StreamRespon
     response.content_length = wanted.length
     if request.method == "HEAD":
         return response
+    tell = partial(services.upkeep.auditing.fetches.tell, whole=part is None)
     async with _opened(result, result.path, services, wanted.start, wanted.length) as blocks:
         wrong = ObjectMismatch(f"the store gave other than {wanted.length} bytes of export {export.id}")
-        return await send(request, response, blocks, wanted.length, wrong)
+        told = _once_told(blocks, partial(tell, export, Fetched.FILE, _fetcher(request)))
+        return await send(request, response, told, wanted.length, wrong)
 
 
 async def manifest(request: web.Request, services: Services) -> web.StreamResponse:
@@ -160,8 +174,26 @@ async def manifest(request: web.Request, services: Services) -> web.StreamRespon
     response.content_type = "application/json"
     if request.method == "HEAD":
         return response
+    tell = partial(services.upkeep.auditing.fetches.tell, whole=True)
     async with _opened(result, result.manifest_path, services) as blocks:
-        return await send(request, response, blocks)
+        told = _once_told(blocks, partial(tell, export, Fetched.MANIFEST, _fetcher(request)))
+        return await send(request, response, told)
+
+
+def _fetcher(request: web.Request) -> Fetcher:
+    return Fetcher(token=request.get(TOKEN_NAME), address=request.remote)
+
+
+async def _once_told(
+    blocks: AsyncIterator[bytes], tell: Callable[[], Awaitable[None]]
+) -> AsyncIterator[bytes]:
+    """The blocks; the ledger knows before the first one goes, and not where there is none to be had."""
+    is_told = False
+    async for block in blocks:
+        if not is_told:
+            await tell()
+            is_told = True
+        yield block
 
 
 @asynccontextmanager
