@@ -94,6 +94,8 @@ async def test_every_route_says_whom_it_lets_in() -> None:
             assert route.method in ("GET", "HEAD")
         if route.method in ("POST", "DELETE"):
             wanted = (Scope.EXPORT,) if "/exports" in route.path else (Scope.WRITE, Scope.ADMIN)
+            if "/holds" in route.path:
+                wanted = (Scope.RELEASE,) if route.method == "DELETE" else (Scope.HOLD,)
             assert route.scope in wanted
 
 

@@ -1,0 +1,156 @@
+"""Holds: make one, look at it, put off its review or end, release it."""
+
+import hashlib
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from cctv_storaged.access import Scope
+from cctv_storaged.api import problems
+from cctv_storaged.api.auth import TOKEN_NAME
+from cctv_storaged.api.hold_models import (
+    ChangeHoldBody,
+    HoldAnswer,
+    HoldDetailAnswer,
+    HoldsAnswer,
+    HoldsQuery,
+    NewHoldBody,
+    ReleaseQuery,
+)
+from cctv_storaged.api.holdjson import hold_json, view_json
+from cctv_storaged.api.parsing import (
+    IDEMPOTENCY_HEADER,
+    body_bytes,
+    idempotency_key,
+    parsed,
+    path_id,
+    query_of,
+)
+from cctv_storaged.api.rendering import answer
+from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
+from cctv_storaged.api.services import Services
+from cctv_storaged.errors import Fault, NotFound, Unprocessable
+from cctv_storaged.holding.wish import HoldWish
+from cctv_storaged.journal.idempotency import RepeatKey
+
+CREATE = "POST /holds"
+HOLDS = f"{PREFIX}/holds"
+HOLD = f"{HOLDS}/{{hold_id}}"
+
+
+async def create(request: web.Request, services: Services) -> web.StreamResponse:
+    key = idempotency_key(request)
+    raw = await body_bytes(request)
+    repeat = None if key is None else RepeatKey(route=CREATE, key=key, request=hashlib.sha256(raw).digest())
+    hold, new = await services.upkeep.holding.create(_wish(parsed(raw, NewHoldBody), request), repeat)
+    headers = {"Location": f"{HOLDS}/{hold.id}"}
+    return answer(hold_json(hold), status=201 if new else 200, headers=headers)
+
+
+def _wish(body: NewHoldBody, request: web.Request) -> HoldWish:
+    return HoldWish(
+        camera_ids=tuple(body.camera_ids),
+        start=body.start_time,
+        end=body.end_time,
+        reason=body.reason,
+        case_id=body.case_id,
+        created_by=body.created_by or request.get(TOKEN_NAME),
+        expires_at=body.expires_at,
+        review_at=body.review_at,
+    )
+
+
+async def list_holds(request: web.Request, services: Services) -> web.StreamResponse:
+    query = query_of(request, HoldsQuery)
+    after = None if query.cursor is None else int(query.cursor)
+    in_force = None if query.in_force is None else query.in_force == "true"
+    page = await services.journal.holds.page(query.limit, after, query.camera_id, in_force)
+    following = None if page.next is None else str(page.next)
+    return answer({"holds": [hold_json(hold) for hold in page.holds], "next_cursor": following})
+
+
+async def show(request: web.Request, services: Services) -> web.StreamResponse:
+    hold_id = path_id(request, "hold_id")
+    hold = await services.journal.holds.by_id(hold_id)
+    if hold is None:
+        raise NotFound(f"no hold {hold_id} on this host")
+    return answer(view_json(await services.upkeep.holding.view(hold)))
+
+
+async def change(request: web.Request, services: Services) -> web.StreamResponse:
+    body = parsed(await body_bytes(request), ChangeHoldBody)
+    never = "expires_at" in body.model_fields_set and body.expires_at is None
+    if body.review_at is None and body.expires_at is None and not never:
+        raise Unprocessable([Fault("body", "names nothing to change: review_at or expires_at")])
+    hold = await services.upkeep.holding.change(
+        path_id(request, "hold_id"), review_at=body.review_at, expires_at=body.expires_at, never=never
+    )
+    return answer(hold_json(hold))
+
+
+async def release(request: web.Request, services: Services) -> web.StreamResponse:
+    query = query_of(request, ReleaseQuery)
+    by = query.released_by or request.get(TOKEN_NAME)
+    await services.upkeep.holding.release(path_id(request, "hold_id"), query.reason, by)
+    return web.Response(status=204)
+
+
+ROUTES: Sequence[Route] = (
+    Route(
+        method="POST",
+        path=HOLDS,
+        handler=create,
+        name="createHold",
+        summary="Hold footage of cameras within a span, also footage still to come: nothing deletes it",
+        scope=Scope.HOLD,
+        body=NewHoldBody,
+        headers=(IDEMPOTENCY_HEADER,),
+        answers=(
+            Answer(status=201, means="It is in force", model=HoldAnswer, headers=("Location",)),
+            Answer(status=200, means="Made before", model=HoldAnswer, headers=("Location",)),
+        ),
+        problems=(problems.CONFLICT,),
+    ),
+    Route(
+        method="GET",
+        path=HOLDS,
+        handler=list_holds,
+        name="listHolds",
+        summary="Holds, newest first, also those that were released",
+        scope=Scope.HOLD,
+        query=HoldsQuery,
+        answers=(Answer(status=200, means="One page", model=HoldsAnswer),),
+    ),
+    Route(
+        method="GET",
+        path=HOLD,
+        handler=show,
+        name="showHold",
+        summary="One hold, what it holds now, and whether the bucket keeps it as well",
+        scope=Scope.HOLD,
+        lane=Lane.HEAVY,
+        answers=(Answer(status=200, means="The hold", model=HoldDetailAnswer),),
+    ),
+    Route(
+        method="PATCH",
+        path=HOLD,
+        handler=change,
+        name="changeHold",
+        summary="Put off a hold's review or its end",
+        scope=Scope.HOLD,
+        body=ChangeHoldBody,
+        answers=(Answer(status=200, means="The hold as it is now", model=HoldAnswer),),
+        problems=(problems.CONFLICT,),
+    ),
+    Route(
+        method="DELETE",
+        path=HOLD,
+        handler=release,
+        name="releaseHold",
+        summary="Release a hold: what no other one keeps may go again. Its record stays",
+        scope=Scope.RELEASE,
+        query=ReleaseQuery,
+        answers=(Answer(status=204, means="Released", media_type=None),),
+        problems=(problems.CONFLICT,),
+    ),
+)
