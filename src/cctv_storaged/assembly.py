@@ -112,8 +112,8 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     stack.callback(ingest.close)
     watches = _watches(foundation, ingest, cameras)
     budget = ByteBudget(settings.delivery.rate_limit)
-    roots = {watch.root.path: watch.root for watch in watches}
-    context = _delivery_context(foundation, budget, _look_again(ingest, roots), cataloguing)
+    watched = {watch.root.path: watch.root for watch in watches}
+    context = _delivery_context(foundation, budget, _look_again(ingest, watched), cataloguing)
     deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in backends]
     rules = prune_rules(settings, foundation.backend_names)
     roots = foundation.places.roots
@@ -124,8 +124,8 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         metrics,
         rules,
         foundation.hub,
-        roots,
-        foundation.clock_guard.distrust_over,
+        roots=roots,
+        doubt=foundation.clock_guard.distrust_over,
     )
     reader = Reader(backends, metrics, pruner.pins, _doubt(foundation, deliveries))
     thumbnails = await _thumbnails(stack, foundation, reader)
@@ -160,7 +160,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         settings=settings,
         journal=journal,
         ingest=ingest,
-        roots=tuple(roots.values()),
+        roots=tuple(watched.values()),
         watches=watches,
         deliveries=tuple(deliveries),
         remover=remover,

@@ -18,7 +18,7 @@ TOLERANCE = 3
 THROTTLED = "throttled"
 PATIENCE = 20
 """Wishes for a slower pace in a row, with nothing taken in between, that amount to being away."""
-AT_ONCE = frozenset({"auth", "bucket", "clock", "space"})
+AT_ONCE = frozenset({"auth", "bucket", "clock", "space", "wrong_disk"})
 """Reasons that the next object will meet as well."""
 
 

@@ -38,6 +38,7 @@ from cctv_storaged.errors import (
     SourceChanged,
 )
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.journal.copies import Proof
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.lanes import Lanes
@@ -99,6 +100,7 @@ class DeliveryContext:
     budget: ByteBudget
     look_again: Callable[[Segment], Awaitable[None]]  # the recorder side's look at a source that changed
     delivered: Callable[[Segment], None]  # a copy was verified
+    roots: Roots = UNGUARDED  # which of them are the disks that they were
     star: Callable[[str], str] = STAR_SHAPES  # what a store says goes to clients too: no secrets in it
 
 
@@ -469,7 +471,7 @@ class Delivery:
 
     async def _source_changed(self, segment: Segment, copy: Copy, error: str) -> None:
         """Gone, rewritten, or on a disk that is not there. What is there now is registered first."""
-        where = await self._payloads.run(lambda: whereabouts(segment))
+        where = await self._payloads.run(lambda: whereabouts(segment, self._context.roots))
         if where is Whereabouts.AWAY:
             await self._disk_away(segment)
             return

@@ -10,12 +10,13 @@ from cctv_storaged.alarms import Alarms
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.catalog.postgres import PostgresCatalog
-from cctv_storaged.clock import Clock
+from cctv_storaged.clock import Clock, SystemClock
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.events import EventHub
 from cctv_storaged.guarding.places import Places
+from cctv_storaged.hostclock import HostBootClock
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import count_past_losses
 from cctv_storaged.metrics import Metrics
@@ -70,6 +71,8 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
     if journal.opening.recovered_from is not None:
         metrics.journal_recovered.inc()
     await count_past_losses(metrics, journal)
+    clock_guard = await _clock_guard(clock, alarms, journal)
+    stack.push_async_callback(clock_guard.close)
     places = await _places(settings, journal, alarms, metrics, clock)
     backend = open_backend(settings, places)
     stack.push_async_callback(backend.close)
@@ -90,7 +93,7 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
         metrics=metrics,
         hub=hub,
         alarms=alarms,
-        clock_guard=ClockGuard(clock, alarms),
+        clock_guard=clock_guard,
         journal=journal,
         places=places,
         backends=(backend,),
@@ -98,6 +101,13 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
         exports_store=shelves.exports,
         thumbnails_store=shelves.thumbnails,
     )
+
+
+async def _clock_guard(clock: Clock, alarms: Alarms, journal: Journal) -> ClockGuard:
+    boot = HostBootClock() if isinstance(clock, SystemClock) else None
+    guard = ClockGuard(clock, alarms, boot, journal.clocks)
+    await guard.open()
+    return guard
 
 
 async def _places(

@@ -6,6 +6,7 @@ waits for a backend, and nothing here touches a file's bytes or name.
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from cctv_storaged.clock import Clock, rfc3339
-from cctv_storaged.errors import JournalFull, NotASegment, SourceChanged
+from cctv_storaged.errors import Conflict, JournalFull, NotASegment, SourceChanged
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.segments import Recorded
 from cctv_storaged.losses import tell_loss
@@ -70,6 +72,7 @@ class IngestContext:
     clock: Clock
     metrics: Metrics
     hub: EventHub
+    roots: Roots = UNGUARDED  # which of them are the disks that they were
 
 
 class Ingest:
@@ -109,6 +112,8 @@ class Ingest:
         called from a thread.
         """
         async with self._looks.setdefault((root.path, path), asyncio.Lock()):
+            if not await self._may_say_something_of(root, path):
+                return Outcome.POSTPONED
             return await self._consider(root, path, closed)
 
     async def _consider(self, root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Outcome:
@@ -130,8 +135,24 @@ class Ingest:
             return Outcome.POSTPONED
 
     async def register(self, new: NewSegment) -> Recorded:
-        """Writes down a segment that somebody has described in full (POST /segments)."""
+        """Writes down a segment that somebody has described in full (POST /segments).
+
+        Raises Conflict where its root is on another disk than it was, and another file had its name there.
+        """
+        source = new.source
+        doubt = await asyncio.to_thread(self._context.roots.doubt, source.root)
+        if doubt is not None and await self._is_known(source.root, source.path):
+            raise Conflict(f"{source.path!r} is registered from another disk: {doubt}")
         return await self._record(new)
+
+    async def _may_say_something_of(self, root: Root, path: str) -> bool:
+        """On another disk than it was new names are registered; a known one says nothing of its file."""
+        doubt = await self._run(root, lambda: self._context.roots.doubt(root.path))
+        return doubt is None or not await self._is_known(root.path, path)
+
+    async def _is_known(self, root: str, path: str) -> bool:
+        folder, name = os.path.split(path)
+        return name in await self._context.journal.segments.known_in(root, folder)
 
     async def _register(self, root: Root, found: Found) -> Outcome:
         if found.refusal is not None:

@@ -33,6 +33,7 @@ from cctv_storaged.errors import (
     SourceChanged,
 )
 from cctv_storaged.events import EventHub
+from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
@@ -88,6 +89,7 @@ class EarlyPruned:
     """What came of pruning for room."""
 
     pruned: tuple[Segment, ...]
+    refused: tuple[Segment, ...]  # the disk did not let them go
     why: str | None  # why it ended before all were considered
 
 
@@ -96,6 +98,7 @@ class _Fate(Enum):
 
     PRUNED = "pruned"
     STAYS = "stays"
+    REFUSED = "refused"  # the disk did not let it go; it stays
     UNASKED = "unasked"  # a backend could not be asked; it stays, in this hour
     UNDECIDED = "undecided"  # the journal has no room
 
@@ -111,7 +114,12 @@ class Pruner:
         metrics: Metrics,
         rules: PruneRules,
         hub: EventHub,
+        roots: Roots = UNGUARDED,
+        doubt: Callable[[timedelta], str | None] = lambda grace: None,
     ) -> None:
+        """`doubt` says why a grace of that length may not be over although the clock says so."""
+        self._roots = roots
+        self._doubt = doubt
         self._journal = journal
         self._backends = {backend.name: backend for backend in backends}
         self._clock = clock
@@ -127,7 +135,7 @@ class Pruner:
     async def recover(self) -> None:
         """Decides anew about every tombstone that a pass before this one left."""
         for segment in await self._journal.sources.unfinished():
-            where = await asyncio.to_thread(whereabouts, segment)
+            where = await asyncio.to_thread(whereabouts, segment, self._roots)
             if where is Whereabouts.GONE:
                 await self._journal.sources.pruned(segment, self._clock.now())
             elif where in (Whereabouts.HERE, Whereabouts.ANOTHER):
@@ -139,7 +147,7 @@ class Pruner:
         await self.recover()
         self._begin_anew_at_times()
         pruned = 0
-        while self.rules.enabled:
+        while self.rules.enabled and self._doubt(self.rules.grace) is None:
             # What `keep` protects is not even read: nothing has settled before it was recorded.
             moment = self._clock.now() - max(self.rules.grace, self.rules.keep)
             candidates = await self._journal.sources.settled_before(moment, BATCH, self._considered)
@@ -167,18 +175,20 @@ class Pruner:
         Asks them in order and stops where a backend cannot be asked; what is left alone stays.
         """
         if not self.rules.enabled:
-            return EarlyPruned(pruned=(), why="source.prune is never")
+            return EarlyPruned(pruned=(), refused=(), why="source.prune is never")
         rules = replace(self.rules, grace=timedelta(0), keep=timedelta(0))
         found = [await self._journal.segments.by_id(each) for each in segment_ids]
         segments = [each for each in found if each is not None]
         fates = await self._consider_all(segments, rules)
-        pruned = [each for each, fate in zip(segments, fates, strict=False) if fate is _Fate.PRUNED]
+        by_fate = list(zip(segments, fates, strict=False))
+        pruned = tuple(each for each, fate in by_fate if fate is _Fate.PRUNED)
+        refused = tuple(each for each, fate in by_fate if fate is _Fate.REFUSED)
         why = None
         if _Fate.UNDECIDED in fates:
             why = "the journal's disk is full"
         elif _is_away(fates):
             why = f"{' and '.join(rules.required)} cannot be asked whether the copies are there"
-        return EarlyPruned(pruned=tuple(pruned), why=why)
+        return EarlyPruned(pruned=pruned, refused=refused, why=why)
 
     def try_folders_again(self) -> None:
         """Folders in which nothing could be removed may be others now: a disk was mounted anew."""
@@ -214,7 +224,7 @@ class Pruner:
         folder = _folder_of(segment)
         if folder in self._barred or not self._may_go(segment, rules):
             return _Fate.STAYS
-        where = await asyncio.to_thread(whereabouts, segment)
+        where = await asyncio.to_thread(whereabouts, segment, self._roots)
         if where is Whereabouts.GONE:
             await self._vanished(segment)
         if where is not Whereabouts.HERE:
@@ -229,6 +239,8 @@ class Pruner:
     def _may_go(self, segment: Segment, rules: PruneRules | None) -> bool:
         if self.pins.pinned(segment.id):
             return False
+        if rules is None and self._doubt(self.rules.grace) is not None:
+            return False  # the clock jumped while a backend was asked
         return may_prune(segment, rules or self.rules, self._clock.now())
 
     async def _vanished(self, segment: Segment) -> None:
@@ -241,17 +253,23 @@ class Pruner:
         if not await self._journal.sources.begin_pruning(segment.id, self.rules.required):
             return _Fate.STAYS
         try:
-            await asyncio.to_thread(unlink_source, segment, is_the_very_file)
+            await asyncio.to_thread(self._unlink, segment)
         except (SegmentError, OSError) as exc:
             self._bar_where_it_is_no_use(segment, exc)
             log.warning("source of %s stays: %s", segment.id, exc, extra={"segment_id": str(segment.id)})
             await self._journal.sources.keep(segment.id)
-            return _Fate.STAYS
+            return _Fate.REFUSED
         await self._journal.sources.pruned(segment, self._clock.now())
         self._metrics.sources_pruned.inc()
         fields = {"segment_id": str(segment.id), "camera_id": str(segment.camera_id)}
         log.info("source pruned, every copy is verified: %s", segment.source.path, extra=fields)
         return _Fate.PRUNED
+
+    def _unlink(self, segment: Segment) -> None:
+        """Blocking; on the very mount whose identity was found to be right."""
+        with self._roots.opened(segment.source.root) as root:
+            source = replace(segment.source, root=root)
+            unlink_source(replace(segment, source=source), is_the_very_file)
 
     def _bar_where_it_is_no_use(self, segment: Segment, error: Exception) -> None:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

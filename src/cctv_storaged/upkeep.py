@@ -44,6 +44,7 @@ class Upkeep:
 
     def duties(self) -> Iterator[Coroutine[object, object, None]]:
         """What runs all the time."""
+        yield self.clock_guard.run()
         yield self.holding.run()
         yield self.mirror.run()
         yield self.auditing.heads.run()

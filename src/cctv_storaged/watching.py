@@ -19,6 +19,7 @@ from pathlib import PurePath
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import JournalFull
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.ingest import FINAL, LET_US_READ, Ingest, Outcome
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.segments import KnownFile
@@ -65,7 +66,8 @@ class WatchContext:
     census: FolderCensus
     scan_interval: timedelta
     events: bool  # whether inotify is to be tried at all
-    doubt: Doubt | None = None  # whether a root is what it was
+    doubt: Doubt | None = None  # whether a root was what it was, when that was looked at last
+    roots: Roots = UNGUARDED  # which of them are, by a look of this moment
 
 
 class RootWatch:
@@ -333,6 +335,8 @@ class RootWatch:
         for name, identity in listing.files.items():
             entry = known.get(name)
             if entry is not None and entry.identity.device != identity.device and _same(entry, identity):
+                if await self._on_another_disk():
+                    return  # a copy of the disk, perhaps
                 await self._context.journal.segments.renumber_device(
                     self._root.path, listing.folder, entry.identity.device, identity.device
                 )
@@ -345,9 +349,14 @@ class RootWatch:
         aside = {name: file.identity for name, file in known.items() if file.reason and name not in there}
         for names in _chunks(sorted(aside), MOST_FORGOTTEN):
             gone = await asyncio.to_thread(self._scanner.absent, folder, names)
+            if gone and await self._on_another_disk():
+                return  # they may be there still
             files = {name: aside[name] for name in gone}
             if files:
                 await self._context.journal.segments.forget_set_aside(self._root.path, folder, files)
+
+    async def _on_another_disk(self) -> bool:
+        return await asyncio.to_thread(self._context.roots.doubt, self._root.path) is not None
 
     async def _forget_gone_folders(self) -> None:
         """No listing tells of a folder that went with all its files."""

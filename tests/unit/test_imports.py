@@ -11,7 +11,9 @@ import pytest
 import cctv_storaged
 
 PACKAGE = "cctv_storaged"
-HALL = frozenset({"model", "errors", "clock", "pacing", "config", "metrics", "systemd", "logs", "mpegts"})
+HALL = frozenset(
+    {"model", "errors", "clock", "hostclock", "pacing", "config", "metrics", "systemd", "logs", "mpegts"}
+)
 ROOMS = frozenset({"recorder", "journal", "backends", "catalog", "media"})
 COMPOSITION = frozenset(
     {"daemon", "assembly", "assembly_upkeep", "foundation", "wiring"}

@@ -1,43 +1,15 @@
 """What a host can say of itself at the making of a package: versions, zone, and how good its clock is."""
 
-import ctypes
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from cctv_storaged import __version__
 from cctv_storaged.evidence.manifest import ManifestClock, ManifestHost
+from cctv_storaged.hostclock import SYNCHRONIZED_FILE, kernel_clock
 
-_SYNCHRONIZED_FILE = Path("/run/systemd/timesync/synchronized")
-"""systemd-timesyncd makes it once the clock was set from the network (systemd-timesyncd.service(8))."""
+_SYNCHRONIZED_FILE = SYNCHRONIZED_FILE
 _ZONE_FILES = Path("/usr/share/zoneinfo")
-_STA_UNSYNC, _STA_NANO = 0x0040, 0x2000
-_TIME_ERROR = 5
-
-
-class _Timex(ctypes.Structure):
-    """`struct timex` of adjtimex(2)."""
-
-    _fields_: ClassVar = [
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("more", ctypes.c_char * 512),
-    ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelClock:
-    """What the kernel knows of the clock's discipline."""
-
-    synchronized: bool
-    offset_us: int
-    max_error_us: int
 
 
 def host_facts(host_id: str, *, ffmpeg: str | None, store_offset_ms: int | None = None) -> ManifestHost:
@@ -69,22 +41,6 @@ def clock_state(store_offset_ms: int | None = None) -> ManifestClock:
         offset_us=None,
         max_error_us=None,
         store_offset_ms=store_offset_ms,
-    )
-
-
-def kernel_clock() -> KernelClock | None:
-    """adjtimex(2) with no mode, which only reads; None where that is not allowed (the unit allows it)."""
-    state = _Timex()
-    try:
-        answer = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state))
-    except (AttributeError, OSError):  # a C library without it
-        return None
-    if answer < 0:
-        return None
-    return KernelClock(
-        synchronized=answer != _TIME_ERROR and not state.status & _STA_UNSYNC,
-        offset_us=state.offset // 1000 if state.status & _STA_NANO else state.offset,
-        max_error_us=state.maxerror,
     )
 
 

@@ -86,6 +86,11 @@ class Places:
         """Why nothing may be deleted or taken for missing by a rule now; None: all places are right."""
         return next(filter(None, (place.trouble for place in self._places.values())), None)
 
+    def doubt(self, root: str) -> str | None:
+        """Why what lies under a root says nothing, by the last look; `roots` looks anew, and blocks."""
+        place = self._places.get((PlaceKind.ROOT, root))
+        return None if place is None else place.trouble
+
     def all(self) -> tuple[Place, ...]:
         """Every place that the settings name."""
         return tuple(self._places.values())

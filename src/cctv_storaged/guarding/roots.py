@@ -37,13 +37,13 @@ class Roots:
         finally:
             os.close(descriptor)
 
-    def right(self, root: str) -> bool:
-        """Whether what is there, and what is not, may be believed."""
+    def doubt(self, root: str) -> str | None:
+        """Why neither what is there nor what is not may be believed; None while it may."""
         try:
             with self.opened(root):
-                return True
-        except WrongDisk:
-            return False
+                return None
+        except WrongDisk as exc:
+            return str(exc)
 
 
 UNGUARDED = Roots(lambda root: None)

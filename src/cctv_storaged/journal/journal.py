@@ -17,6 +17,7 @@ from cctv_storaged.journal.adoption import Adoption
 from cctv_storaged.journal.ballast import Ballast
 from cctv_storaged.journal.cameras import Cameras
 from cctv_storaged.journal.capacity import CapacityRows
+from cctv_storaged.journal.clocks import ClockBook
 from cctv_storaged.journal.connection import Connection
 from cctv_storaged.journal.copies import Copies
 from cctv_storaged.journal.deletions import Deletions
@@ -68,6 +69,7 @@ class Journal:
         self.retention = Retentions(store)
         self.ledger = Ledger(store)
         self.places = PlaceBook(store)
+        self.clocks = ClockBook(store)
         self.ledger_lines = LedgerLines(store)
         self.gaps = Gaps(store)
         self.watched = Watched(store)

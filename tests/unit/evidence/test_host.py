@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cctv_storaged.evidence import host
-from cctv_storaged.evidence.host import KernelClock, clock_state, host_facts, kernel_clock, local_zone
+from cctv_storaged.evidence.host import clock_state, host_facts, local_zone
+from cctv_storaged.hostclock import KernelClock, kernel_clock
 
 KERNEL = KernelClock(synchronized=True, offset_us=-250, max_error_us=1200)
 
