@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cctv_storaged import __version__
+from cctv_storaged.cli_client import add_api_options
 from cctv_storaged.config import (
     Settings,
     effective,
@@ -75,14 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check_config)
     for command in (run, check):
         command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the settings")
-    verify = commands.add_parser("verify", help="checks an evidence package, without daemon or network")
-    verify.add_argument("path", type=Path, metavar="PATH", help="the ZIP, or the folder it was unpacked to")
-    verify.add_argument(
-        "--key",
-        metavar="FILE|FINGERPRINT",
-        help="the host's public key or its fingerprint, from elsewhere than the package",
-    )
-    verify.set_defaults(command=_verify)
+    _add_verify(commands)
     rebuild = commands.add_parser("rebuild", help="a new journal from the store, the catalog and the folders")
     rebuild.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the settings")
     rebuild.add_argument(
@@ -94,7 +88,43 @@ def _parser() -> argparse.ArgumentParser:
         help="objects that do not say which host they are from are this host's",
     )
     rebuild.set_defaults(command=_rebuild)
+    _add_reconcile(commands)
     return parser
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("verify", help="checks an evidence package offline, or proves a ledger")
+    about = "the ZIP, or the folder it was unpacked to; of a ledger: an export, or a folder of archives"
+    parser.add_argument("path", type=Path, nargs="?", metavar="PATH", help=about)
+    parser.add_argument(
+        "--key",
+        metavar="FILE|FINGERPRINT",
+        help="the host's public key or its fingerprint, from elsewhere than the package or head",
+    )
+    parser.add_argument("--ledger", action="store_true", help="a ledger; without PATH this host's own")
+    head = "a signed head of the ledger from the store, or a folder of them; may be given again"
+    parser.add_argument("--head", type=Path, action="append", default=[], metavar="FILE", help=head)
+    add_api_options(parser)
+    parser.set_defaults(command=_verify)
+
+
+def _add_reconcile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "compares folders, journal, store and catalog, and can mend what differs"
+    parser = commands.add_parser("reconcile", help=about)
+    parser.add_argument("--apply", action="store_true", help="mend what differs; nothing is ever deleted")
+    parser.add_argument(
+        "--force", action="store_true", help="with --apply: although very much is gone (needs admin)"
+    )
+    parser.add_argument("--cancel", action="store_true", help="end the one that is under way")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    add_api_options(parser)
+    parser.set_defaults(command=_reconcile)
+
+
+def _reconcile(options: argparse.Namespace) -> int:
+    from cctv_storaged import cli_reconcile  # noqa: PLC0415 - only where used
+
+    return cli_reconcile.reconcile(options)
 
 
 def _rebuild(options: argparse.Namespace) -> int:
@@ -112,8 +142,13 @@ def _rebuild(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from cctv_storaged import cli_verify  # noqa: PLC0415 - only where used
+    from cctv_storaged import cli_ledger, cli_verify  # noqa: PLC0415 - only where used
 
+    if options.ledger:
+        return cli_ledger.verify(options)
+    if options.path is None:
+        print("cctv-storaged verify: name the package, or --ledger", file=sys.stderr)
+        return BAD_USAGE
     return cli_verify.verify(options)
 
 

@@ -27,7 +27,7 @@ def verify(options: argparse.Namespace) -> int:
     """The command; `options` has `path` and `key`."""
     path: Path = options.path
     try:
-        wanted = None if options.key is None else _wanted_key(options.key)
+        wanted = None if options.key is None else wanted_key(options.key)
     except (PackageError, OSError) as exc:
         _complain(f"--key {options.key}: neither a fingerprint nor a file with a public key: {exc}")
         return BAD_USAGE
@@ -37,18 +37,18 @@ def verify(options: argparse.Namespace) -> int:
             report = check(package, wanted, meter)
     except NotAPackage as exc:
         meter.clear()
-        _print([_shown(f"WRONG: {path} is no evidence package: {exc}")])
+        print_lines([_shown(f"WRONG: {path} is no evidence package: {exc}")])
         return WRONG
     except OSError as exc:
         meter.clear()
         _complain(f"{exc.filename or path} cannot be read: {exc.strerror or exc}")
         return UNREADABLE
     meter.clear()
-    _print(_lines(path, report))
+    print_lines(_lines(path, report))
     return WRONG if report.findings else ALL_RIGHT
 
 
-def _wanted_key(text: str) -> PublicKey | str:
+def wanted_key(text: str) -> PublicKey | str:
     """What --key names: a fingerprint, or else a file. Raises PackageError, OSError."""
     fingerprint = parsed_fingerprint(text)
     if fingerprint is not None:
@@ -111,7 +111,7 @@ def _verdict(path: Path, report: Report) -> str:
     )
 
 
-def _print(lines: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str]) -> None:
     """Whoever reads along may stop, and may not know every letter: the exit code is told all the same."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

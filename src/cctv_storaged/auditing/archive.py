@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Protocol, Self
 
 from cctv_storaged.auditing.lines import MOST_LINE_BYTES, read, written
 from cctv_storaged.errors import LedgerError
@@ -25,6 +25,13 @@ _TEMPORARY = ".making-"
 _NAME = re.compile(r"(\d{1,19})-(\d{1,19})\.ndjson(\.gz)?")
 _GZIP = b"\x1f\x8b"
 _BLOCK_BYTES = 256 * 1024
+
+
+class ReadByLine(Protocol):
+    """What lines can be read from."""
+
+    def readline(self, most: int, /) -> bytes:
+        """Up to and with the next newline, or so many bytes; empty at the end."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,10 +124,10 @@ def lines_in(path: Path, after: int = 0) -> Generator[BoundLine, None, None]:
             yield from lines_from(raw, after)
             return
         with gzip.open(raw) as unzipped:
-            yield from lines_from(unzipped, after)  # type: ignore[arg-type]  # it reads as any file does
+            yield from lines_from(unzipped, after)
 
 
-def lines_from(file: BinaryIO, after: int = 0) -> Iterator[BoundLine]:
+def lines_from(file: ReadByLine, after: int = 0) -> Iterator[BoundLine]:
     """See `lines_in`."""
     row = 0
     try:

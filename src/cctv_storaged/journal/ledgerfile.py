@@ -18,12 +18,17 @@ from cctv_storaged.journal.ledgerlines import HEAD, KEPT_SQL, LINE_COLUMNS, arch
 from cctv_storaged.journal.schema import SCHEMA_VERSION
 from cctv_storaged.journal.wal import read_log
 
+_OUT_OF_REACH = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_BUSY", "SQLITE_PERM")
 CHAINED_SINCE = 3
 """Journals of an earlier schema have no chain yet."""
 
 
 class JournalInUse(LedgerError):
     """A daemon is at work on it: only that one can be asked."""
+
+
+class OtherVersion(LedgerError):
+    """Another version's journal: nothing is wrong with it, and this one cannot prove it."""
 
 
 class ClosedLedger:
@@ -71,11 +76,15 @@ def closed_ledger(path: Path) -> Iterator[ClosedLedger]:
         try:
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
             if version > SCHEMA_VERSION:
-                raise LedgerError(f"the journal {path} has schema {version}: a newer version wrote it")
+                raise OtherVersion(f"the journal {path} has schema {version}: a newer version wrote it")
             if version < CHAINED_SINCE:
-                raise LedgerError(f"the journal {path} has no chain yet: start this version once")
+                raise OtherVersion(f"the journal {path} has no chain yet: start this version once")
             yield ClosedLedger(db, path)
         except sqlite3.DatabaseError as exc:
+            if exc.sqlite_errorname.startswith(_OUT_OF_REACH):
+                raise OSError(
+                    f"the journal {path}: {exc}; may this user read it, and write to its folder?"
+                ) from exc
             raise LedgerError(f"the journal {path} is damaged: {exc}") from exc
 
 
@@ -98,6 +107,9 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    apart = path.with_name(path.name + ".damaged")
+    if apart.exists():
+        raise LedgerError(f"the journal was found damaged and is {apart} now: the next start recovers it")
     size_bytes = path.stat().st_size  # tells a missing file from one that SQLite cannot open
     if size_bytes < PAGE_BYTES:
         raise LedgerError(f"the journal {path} is damaged: it is shorter than one page")
