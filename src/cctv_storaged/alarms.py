@@ -31,6 +31,7 @@ class AlarmName(StrEnum):
     HOLD_LOCAL = "hold_local"  # a hold that the bucket does not know
     DAMAGED_COPY = "damaged_copy"  # a copy whose bytes are wrong and could not be repaired
     LEDGER = "ledger"  # it contradicts a head that was made of it
+    FRESH_JOURNAL = "fresh_journal"  # the store has this host's footage, and the journal does not know it
     RECONCILE = "reconcile"  # folders, journal, backends and catalog tell different things
 
 

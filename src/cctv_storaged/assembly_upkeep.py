@@ -12,9 +12,14 @@ from cctv_storaged.holding.holding import Holding, HoldingParts
 from cctv_storaged.holding.mirror import Mirror
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
-from cctv_storaged.reconciling.opening import Reconciling, ReconcilingNeeds, open_reconciling
+from cctv_storaged.rebuilding.freshness import Freshness
+from cctv_storaged.rebuilding.keeping import HoldKeeper
+from cctv_storaged.reconciling.opening import ReconcilingNeeds, open_reconciling
+from cctv_storaged.reconciling.reconciler import Reconciling
 from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.removal import Remover
+from cctv_storaged.scrubbing.opening import ScrubNeeds, open_scrub
+from cctv_storaged.scrubbing.scrub import Scrub
 from cctv_storaged.upkeep import Upkeep
 from cctv_storaged.watching import RootWatch
 from cctv_storaged.wiring import delivery_settings
@@ -47,6 +52,9 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         places=foundation.places,
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
+        keepers=_keepers(foundation),
+        freshness=_freshness(foundation),
+        scrub=_scrub(needs),
     )
 
 
@@ -67,9 +75,19 @@ def _auditing(needs: UpkeepNeeds) -> Auditing:
 
 
 def _reconciling(needs: UpkeepNeeds) -> Reconciling:
+    foundation = needs.foundation
     return open_reconciling(
         ReconcilingNeeds(
-            foundation=needs.foundation,
+            settings=foundation.settings,
+            prefix=delivery_settings(foundation.settings).prefix,
+            journal=foundation.journal,
+            clock=foundation.clock,
+            alarms=foundation.alarms,
+            metrics=foundation.metrics,
+            hub=foundation.hub,
+            places=foundation.places,
+            backends=foundation.backends,
+            catalog=foundation.catalog,
             cameras=needs.cameras,
             watches=needs.watches,
             deliveries=needs.deliveries,
@@ -95,4 +113,31 @@ def _holding(needs: UpkeepNeeds, mirror: Mirror) -> Holding:
             alarms=foundation.alarms,
             metrics=foundation.metrics,
         )
+    )
+
+
+def _keepers(foundation: Foundation) -> tuple[HoldKeeper, ...]:
+    prefix = delivery_settings(foundation.settings).prefix
+    return tuple(
+        HoldKeeper(foundation.journal, backend, prefix, foundation.clock) for backend in foundation.backends
+    )
+
+
+def _freshness(foundation: Foundation) -> Freshness:
+    prefix = delivery_settings(foundation.settings).prefix
+    return Freshness(foundation.journal, foundation.backends, prefix, foundation.alarms)
+
+
+def _scrub(needs: UpkeepNeeds) -> Scrub:
+    foundation = needs.foundation
+    return open_scrub(
+        ScrubNeeds(
+            journal=foundation.journal,
+            deliveries=needs.deliveries,
+            alarms=foundation.alarms,
+            clock=foundation.clock,
+            metrics=foundation.metrics,
+            hub=foundation.hub,
+        ),
+        foundation.settings,
     )

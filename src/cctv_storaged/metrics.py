@@ -158,6 +158,24 @@ class Metrics:
             ("root",),
             registry=registry,
         )
+        self.scrubbed_bytes = Counter(
+            "storage_scrubbed_bytes",
+            "Bytes of copies read back and found right",
+            ("backend",),
+            registry=registry,
+        )
+        self.scrub_mismatches = Counter(
+            "storage_scrub_mismatches",
+            "Copies that were read back twice and are damaged or missing",
+            ("backend",),
+            registry=registry,
+        )
+        self.scrub_age = Gauge(
+            "storage_scrub_age_seconds",
+            "Time since the copy that is next to be read back was last proven; 0 with none",
+            ("backend",),
+            registry=registry,
+        )
         self.alarms = Gauge("storage_alarms", "Alarms that sound now", ("alarm",), registry=registry)
         self.holds = Gauge("storage_holds", "Holds in force", registry=registry)
         self.journal_full = Gauge(

@@ -10,7 +10,12 @@ from cctv_storaged.config import Settings
 from cctv_storaged.guarding.places import CHECK_S, Places
 from cctv_storaged.holding.holding import Holding
 from cctv_storaged.holding.mirror import Mirror
-from cctv_storaged.reconciling.opening import Reconciling
+from cctv_storaged.rebuilding.freshness import Freshness
+from cctv_storaged.rebuilding.keeping import HoldKeeper
+from cctv_storaged.reconciling.reconciler import Reconciling
+from cctv_storaged.scrubbing.opening import EVERY_S as SCRUB_EVERY_S
+from cctv_storaged.scrubbing.opening import scrub_rules
+from cctv_storaged.scrubbing.scrub import Scrub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,9 @@ class Upkeep:
     places: Places
     auditing: Auditing
     reconciling: Reconciling
+    keepers: tuple[HoldKeeper, ...]
+    freshness: Freshness
+    scrub: Scrub
 
     def jobs(self) -> Iterator[Job]:
         """What the schedule does."""
@@ -41,6 +49,11 @@ class Upkeep:
         yield Job(name="reconciling", run=self.reconciling.reconciler.run_due, every_s=60)
         yield Job(name="storing the ledger's head", run=self.auditing.heads.run_once, every_s=EVERY_S)
         yield Job(name="archiving the ledger", run=self.auditing.archiver.run_once, every_s=EVERY_S)
+
+        for keeper in self.keepers:
+            yield Job(name="keeping holds in the store", run=keeper.run_once, every_s=10)
+        yield Job(name="looking for unknown footage", run=self.freshness.run_once, every_s=3600)
+        yield Job(name="reading back", run=self.scrub.run_once, every_s=SCRUB_EVERY_S)
 
     def duties(self) -> Iterator[Coroutine[object, object, None]]:
         """What runs all the time."""
@@ -54,3 +67,4 @@ class Upkeep:
         """Takes over settings that a reload changed."""
         self.auditing.archiver.keep = settings.ledger.keep
         self.reconciling.apply(settings)
+        self.scrub.rules = scrub_rules(settings)

@@ -17,6 +17,7 @@ RELOADABLE = (
     "ledger",
     *(f"capacity.{level}_{unit}" for level in ("warn", "clean", "emergency") for unit in ("free", "left")),
     "capacity.on_full",
+    "scrub",
     "reconcile",
 )
 """Everything else is held open (files, sockets, clients, threads) by parts that are built once."""

@@ -264,6 +264,15 @@ class Ledger(Section):
     """Age at which its lines leave the journal for archives below `data_dir`, which are kept for good."""
 
 
+class Scrub(Section):
+    """Reading back what is stored, to find damage before somebody needs the footage."""
+
+    rotation: Span | None = timedelta(days=30)
+    """Time in which every verified copy is read back and hashed once. `null`: never."""
+    rate_limit: Rate | None = None
+    """Most bytes per second read for it. Left out: as many as the rotation needs."""
+
+
 class Playback(Section):
     """How footage is looked at over the REST API."""
 
@@ -332,6 +341,7 @@ class Settings(Section):
     capacity: Capacity = Capacity()
     ledger: Ledger = Ledger()
     reconcile: Reconcile = Reconcile()
+    scrub: Scrub = Scrub()
     playback: Playback = Playback()
     exports: Exports = Exports()
     thumbnails: Thumbnails = Thumbnails()

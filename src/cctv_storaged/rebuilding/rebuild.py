@@ -191,7 +191,7 @@ class Rebuild:
 
     async def _mind_legal_hold(self, backend: Backend, path: str, segment: Segment) -> None:
         """The bucket may know of a hold that no snapshot tells of."""
-        if segment.held or not isinstance(backend, LegalHolding) or not backend.capabilities.object_lock:
+        if segment.held or not isinstance(backend, LegalHolding):
             return
         if await backend.legal_hold(path):
             self._held.setdefault(segment.camera_id, []).append(segment.span)
