@@ -18,6 +18,8 @@ from cctv_storaged.reconciling.opening import ReconcilingNeeds, open_reconciling
 from cctv_storaged.reconciling.reconciler import Reconciling
 from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.removal import Remover
+from cctv_storaged.reporting.report import Reporting
+from cctv_storaged.retention.rules import policy_of
 from cctv_storaged.scrubbing.opening import ScrubNeeds, open_scrub
 from cctv_storaged.scrubbing.scrub import Scrub
 from cctv_storaged.upkeep import Upkeep
@@ -50,6 +52,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         holding=_holding(needs, mirror),
         mirror=mirror,
         places=foundation.places,
+        reporting=_reporting(foundation),
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
         keepers=_keepers(foundation),
@@ -93,6 +96,17 @@ def _reconciling(needs: UpkeepNeeds) -> Reconciling:
             deliveries=needs.deliveries,
             cataloguing=needs.cataloguing,
         )
+    )
+
+
+def _reporting(foundation: Foundation) -> Reporting:
+    return Reporting(
+        journal=foundation.journal,
+        clock=foundation.clock,
+        clock_guard=foundation.clock_guard,
+        alarms=foundation.alarms,
+        metrics=foundation.metrics,
+        policy=policy_of(foundation.settings.retention),
     )
 
 

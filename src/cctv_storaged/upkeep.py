@@ -13,6 +13,9 @@ from cctv_storaged.holding.mirror import Mirror
 from cctv_storaged.rebuilding.freshness import Freshness
 from cctv_storaged.rebuilding.keeping import HoldKeeper
 from cctv_storaged.reconciling.reconciler import Reconciling
+from cctv_storaged.reporting.report import EVERY_S as REPORT_EVERY_S
+from cctv_storaged.reporting.report import Reporting
+from cctv_storaged.retention.rules import policy_of
 from cctv_storaged.scrubbing.opening import EVERY_S as SCRUB_EVERY_S
 from cctv_storaged.scrubbing.opening import scrub_rules
 from cctv_storaged.scrubbing.scrub import Scrub
@@ -36,6 +39,7 @@ class Upkeep:
     holding: Holding
     mirror: Mirror
     places: Places
+    reporting: Reporting
     auditing: Auditing
     reconciling: Reconciling
     keepers: tuple[HoldKeeper, ...]
@@ -45,6 +49,7 @@ class Upkeep:
     def jobs(self) -> Iterator[Job]:
         """What the schedule does."""
         yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)
+        yield Job(name="the retention report", run=self.reporting.refresh, every_s=REPORT_EVERY_S)
         yield Job(name="holds", run=self.holding.run_once, every_s=30)
         yield Job(name="reconciling", run=self.reconciling.reconciler.run_due, every_s=60)
         yield Job(name="storing the ledger's head", run=self.auditing.heads.run_once, every_s=EVERY_S)
@@ -65,6 +70,7 @@ class Upkeep:
 
     def apply(self, settings: Settings) -> None:
         """Takes over settings that a reload changed."""
+        self.reporting.policy = policy_of(settings.retention)
         self.auditing.archiver.keep = settings.ledger.keep
         self.reconciling.apply(settings)
         self.scrub.rules = scrub_rules(settings)

@@ -21,6 +21,8 @@ from cctv_storaged.journal.tokens import Token
 REALM = 'Bearer realm="cctv-storaged"'
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 TOKEN_NAME = web.RequestKey("token_name", str)
+MAY_ADMIN = web.RequestKey("may_admin", bool)
+"""Whether the token has the scope admin; not set where no token is asked for."""
 """Name of the token that a request was let in by; not there where the door is open."""
 OWN_SITE = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site (W3C Fetch Metadata) for our own page and for what the user typed."""
@@ -51,6 +53,7 @@ class Guard:
             return
         token = await self._token_of(request)
         request[TOKEN_NAME] = token.name
+        request[MAY_ADMIN] = allows(token, Scope.ADMIN)
         if not allows(token, scope):
             headers = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{scope}"'}
             raise Refusal(FORBIDDEN, f"the token lacks the scope {scope}", headers)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.clock import Clock
+from cctv_storaged.config import Settings
 from cctv_storaged.errors import (
     BackendError,
     BackendUnavailable,
@@ -29,6 +30,7 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.reconciling.acting import Acting
 from cctv_storaged.reconciling.brake import braked, may_act_once_more
 from cctv_storaged.reconciling.differences import GONE, Difference, SectionAccount, SectionKind, Step
+from cctv_storaged.reconciling.pace import Pace
 from cctv_storaged.reconciling.run import Outcome, Phase, Run, read, written
 
 log = logging.getLogger(__name__)
@@ -312,3 +314,16 @@ def _account(run: Run, section: Section) -> SectionAccount:
         known = SectionAccount(name=section.name, kind=section.kind)
         run.sections.append(known)
     return known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciling:
+    """The reconciler, and how fast it goes."""
+
+    reconciler: Reconciler
+    pace: Pace
+
+    def apply(self, settings: Settings) -> None:
+        """Takes over settings that a reload changed."""
+        self.pace.change(settings.reconcile.rate)
+        self.reconciler.change(settings.reconcile.every)

@@ -1,0 +1,127 @@
+"""`cctv-storaged reconcile`: has the running daemon compare, and tells what it found.
+
+Exit codes: 0 nothing differs, or all of it was mended; 1 something differs, or was stopped; 2 bad usage;
+3 the daemon is out of reach, or something could not be looked at.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+
+from cctv_storaged.api.reconcile_models import ReconcileAnswer, ReconcileRunAnswer
+from cctv_storaged.cli_client import (
+    DONE,
+    FOUND_WRONG,
+    OUT_OF_REACH,
+    ApiClient,
+    with_api,
+)
+from cctv_storaged.clock import rfc3339
+
+PATH = "/reconcile"
+ASKED_S = 0.5
+SHOWN = 10
+"""Differences of each kind that are printed; --json has more."""
+
+
+def reconcile(options: argparse.Namespace) -> int:
+    """Begins, or joins, and waits for the end; an exit code."""
+    if options.cancel:
+        return with_api(options, _cancelled)
+    return with_api(options, lambda api: _reconciled(api, options))
+
+
+def _cancelled(api: ApiClient) -> int:
+    api.delete(PATH)
+    return DONE
+
+
+def _reconciled(api: ApiClient, options: argparse.Namespace) -> int:
+    found = api.get(PATH, ReconcileAnswer)
+    if found.run is not None and found.status == "running":
+        _say(_joined(found.run))
+        if (options.apply, options.force) != (found.run.apply, found.run.force):
+            _say("it is another one than was asked for: wait for its end, or give --cancel")
+            return FOUND_WRONG
+    else:
+        found = api.post(PATH, ReconcileAnswer, {"apply": options.apply, "force": options.force})
+    found = _ended(api, found)
+    if options.json:
+        print(found.model_dump_json(indent=2))
+    elif found.run is not None:
+        print("\n".join(_told(found.run, found.status)))
+    return _code(found)
+
+
+def _joined(run: ReconcileRunAnswer) -> str:
+    again = ", gone on with after a restart" if run.resumed else ""
+    begun = f"one begun at {rfc3339(run.started_at)} by {run.why}"
+    return f"{begun} is under way{again}: {run.looked:,} looked at"
+
+
+def _ended(api: ApiClient, found: ReconcileAnswer) -> ReconcileAnswer:
+    resumed = 0 if found.run is None else found.run.resumed
+    shown = False
+    try:
+        while found.status == "running" and found.run is not None:
+            if found.run.resumed > resumed:
+                resumed = found.run.resumed
+                _say("the daemon was started again, and goes on with it")
+            shown = _show(found.run) or shown
+            time.sleep(ASKED_S)
+            found = api.get(PATH, ReconcileAnswer)
+    except KeyboardInterrupt:
+        _say("the daemon goes on with it (cctv-storaged reconcile --cancel ends it)")
+        raise
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    return found
+
+
+def _show(run: ReconcileRunAnswer) -> bool:
+    """How far it is, on a terminal only."""
+    if not sys.stderr.isatty():
+        return False
+    differing = sum(each.found for each in run.differences)
+    line = f"{run.phase} {run.section or ''}: {run.looked:,} looked at, {differing:,} differ"
+    print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+    return True
+
+
+def _told(run: ReconcileRunAnswer, status: str) -> Iterator[str]:
+    for section in run.sections:
+        elsewhere = f", {section.elsewhere:,} of others passed over" if section.elsewhere else ""
+        trouble = f"; NOT ALL: {section.trouble}" if section.trouble else ""
+        yield f"{section.kind} {section.name}: {section.looked:,} looked at{elsewhere}{trouble}"
+    for kind in run.differences:
+        mended = f", {kind.applied:,} mended" if run.apply else ""
+        yield f"{kind.kind}: {kind.found:,}{mended}"
+        for sample in kind.samples[:SHOWN]:
+            facts = (sample.section, sample.path, sample.segment_id, sample.detail)
+            yield "  " + "  ".join(str(fact) for fact in facts if fact)
+        if kind.found > SHOWN:
+            yield f"  … and {kind.found - min(SHOWN, len(kind.samples)):,} more"
+    for stop in run.braked:
+        whom = "all of it" if stop.camera_id is None else f"camera {stop.camera_id}"
+        lacking = f"{stop.gone:,} of {stop.compared:,} are gone"
+        yield f"BRAKE {stop.section}, {whom}: {lacking}; nothing is done there"
+    if not run.differences:
+        yield "nothing differs" if status == "completed" else "nothing was found to differ"
+    if status not in ("completed", "incomplete"):
+        yield f"it was {status}{f': {run.error}' if run.error else ''}"
+
+
+def _code(found: ReconcileAnswer) -> int:
+    run = found.run
+    if run is None or found.status == "failed":
+        return OUT_OF_REACH
+    left = sum(max(0, each.found - each.applied) for each in run.differences)
+    if left or found.status == "cancelled":
+        return FOUND_WRONG
+    return OUT_OF_REACH if found.status == "incomplete" else DONE
+
+
+def _say(text: str) -> None:
+    print(f"cctv-storaged: {text}", file=sys.stderr)
