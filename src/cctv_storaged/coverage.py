@@ -19,8 +19,8 @@ GAPS = 500
 """Gaps whose neighbours are looked up in one go."""
 NEWS = timedelta(seconds=90)
 """So long after its end a segment is journalled: its file stands still for a minute, then a scan meets it."""
-LATEST = datetime(9000, 1, 1, tzinfo=UTC)
-"""Before the calendar ends, by more than any segment is long."""
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Within the calendar, by more than any segment is long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +36,10 @@ async def coverage_of(journal: Journal, camera_id: UUID, span: TimeSpan, now: da
     times = await journal.gaps.times(camera_id, now)
     merged: list[TimeSpan] = []
     known = list(by_time(times, span, now))
+    wide = _with_its_neighbours(span)
     after, more = None, True
     while more:
-        footage = await journal.segments.footage(camera_id, span, TOLERANCE, STEP, after)
+        footage = await journal.segments.footage(camera_id, wide, TOLERANCE, STEP, after)
         merge_into(merged, footage.spans)
         known += footage.going
         after, more = footage.next, footage.next is not None
@@ -50,6 +51,13 @@ async def coverage_of(journal: Journal, camera_id: UUID, span: TimeSpan, now: da
     found = covered(merged, known, span)
     silent = await _silent(journal, camera_id, span, found.gaps, times.usual)
     return covered(merged, [*known, *silent], span) if silent else found
+
+
+def _with_its_neighbours(span: TimeSpan) -> TimeSpan:
+    """What begins or ends this near to the span leaves no gap at its ends."""
+    if span.start < EARLIEST or span.end > LATEST:
+        return span
+    return TimeSpan(span.start - TOLERANCE, span.end + TOLERANCE)
 
 
 def undecided_since(times: CameraTimes, now: datetime) -> datetime:

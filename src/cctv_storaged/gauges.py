@@ -82,9 +82,6 @@ class Gauges:
         for footage in await self._journal.cameras.all(self._clock.now()):
             camera_id = str(footage.camera.id)
             self._metrics.segments_count.labels(camera_id).set(footage.segments)
-            if footage.footage is not None:
-                days = footage.footage.duration.total_seconds() / 86400
-                self._metrics.retention_achieved.labels(camera_id).set(days)
 
 
 def _free_bytes(path: str) -> int | None:

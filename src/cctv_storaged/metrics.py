@@ -133,7 +133,7 @@ class Metrics:
         )
         self.retention_achieved = Gauge(
             "storage_retention_achieved_days",
-            "Days from the camera's first to its last footage",
+            "Days of the camera's footage kept, as the retention report counts them",
             ("camera_id",),
             registry=registry,
         )

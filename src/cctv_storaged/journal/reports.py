@@ -16,6 +16,7 @@ SLICE = 1000
 """Segments looked at in one go."""
 PRUNED = 1000
 """Rows of history forgotten in one commit."""
+DAY_US = 86_400_000_000
 _BEGIN = (-(2**62), 0)
 
 
@@ -71,9 +72,14 @@ class Reports:
         """A camera's days that were looked at, `last` among them, in order."""
         return await self._store.read(lambda db: _days(db, camera_id, first, last))
 
-    async def put_days(self, camera_id: UUID, rows: Sequence[DayRow]) -> None:
-        """These are so now."""
-        await self._store.write(lambda db: _put_days(db, camera_id, rows))
+    async def last_line(self) -> int:
+        """Number of the ledger's last line."""
+        query = "SELECT coalesce(max(no), 0) FROM ledger"
+        return await self._store.read(lambda db: int(db.execute(query).fetchone()[0]))
+
+    async def put_day(self, camera_id: UUID, row: DayRow, seen: int) -> bool:
+        """The day is so now; False, and nothing is written, where a line after `seen` changes it."""
+        return await self._store.write(lambda db: _put_day(db, camera_id, row, seen))
 
     async def forget_days(self, camera_id: UUID, before: int) -> None:
         """Days of which nothing is asked any more."""
@@ -163,12 +169,20 @@ def _days(db: sqlite3.Connection, camera_id: UUID, first: int, last: int) -> lis
     return [DayRow(day, from_us(until), summary) for day, until, summary in rows]
 
 
-def _put_days(db: sqlite3.Connection, camera_id: UUID, rows: Sequence[DayRow]) -> None:
-    db.executemany(
-        """INSERT OR REPLACE INTO covered_day (camera_no, day, until_us, summary)
-           SELECT no, ?, ?, ? FROM camera WHERE id = ?""",
-        [(row.day, to_us(row.until), row.summary, camera_id.bytes) for row in rows],
-    )
+def _put_day(db: sqlite3.Connection, camera_id: UUID, row: DayRow, seen: int) -> bool:
+    """As the trigger covered_day_changed, for what happened while the day was looked at."""
+    changed = db.execute(
+        """SELECT 1 FROM ledger WHERE no > ? AND camera_id = ? AND start_us < ? AND end_us >= ?
+              AND kind IN ('registered', 'adopted', 'lost', 'found', 'deleted') LIMIT 1""",
+        (seen, camera_id.bytes, to_us(row.until), row.day * DAY_US),
+    ).fetchone()
+    if changed is None:
+        db.execute(
+            """INSERT OR REPLACE INTO covered_day (camera_no, day, until_us, summary)
+               SELECT no, ?, ?, ? FROM camera WHERE id = ?""",
+            (row.day, to_us(row.until), row.summary, camera_id.bytes),
+        )
+    return changed is None
 
 
 def _forget_days(db: sqlite3.Connection, camera_id: UUID, before: int) -> None:

@@ -42,6 +42,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 async def samples(host: Host) -> defaultdict[str, float]:
     """What /metrics says, by name and labels as they are written; 0 for what it does not."""
     await host.parts.gauges.set_all()
+    await host.parts.upkeep.reporting.refresh()
     lines = (await host.get("/metrics")).body.decode().splitlines()
     found: defaultdict[str, float] = defaultdict(float)
     for series, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#")):
