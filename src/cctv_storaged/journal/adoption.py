@@ -208,10 +208,12 @@ def _add(db: sqlite3.Connection, no: int, segment: Segment, copy: FoundCopy, now
     now_us, etag = to_us(now), None if copy.etag is None else text(copy.etag)
     stored_us = now_us if copy.stored_at is None else to_us(copy.stored_at)
     db.execute(
-        """UPDATE copy SET state = ?, path = ?, etag = ?, stored_us = ?, verified_us = ?, error = NULL,
-                           due_us = 0, attempts = 0 WHERE segment_no = ? AND backend = ?""",
+        """UPDATE copy SET state = ?, urgent = iif(?, 0, urgent), path = ?, etag = ?, stored_us = ?,
+                           verified_us = ?, error = NULL, due_us = 0, attempts = 0
+            WHERE segment_no = ? AND backend = ?""",
         (
             CopyState.VERIFIED if copy.proven else CopyState.STORED,
+            copy.proven,
             text(copy.path),
             etag,
             stored_us,

@@ -1,0 +1,193 @@
+"""A journal that was thrown away is made anew from what is left, and says what the one before said.
+
+Not compared, for nobody but that journal knew it: row numbers; when a copy was stored and proven, its store's
+mark (`etag`); device and inode of sources that are gone, and why they are gone (`pruned` it is then); tokens,
+exports, watched times and the ledger's lines. `docs/reference/rebuild.md` has the same list.
+"""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from cctv_storaged.cli_rebuild import rebuilt_journal
+from cctv_storaged.clock import to_us
+from cctv_storaged.journal.heldback import KeptHold
+from cctv_storaged.journal.journal import FILE_NAME
+from cctv_storaged.model import Camera, camera_id_for
+from cctv_storaged.rebuilding.keeping import HoldKeeper
+from cctv_storaged.wiring import delivery_settings
+from tests.footage import cached_ts
+from tests.integration.api.harness import Host, running, until
+from tests.services.postgres import PostgresDatabase
+from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
+
+TABLES = {
+    "camera": "SELECT id, name, folder, longest_us, segments, bytes, first_us FROM camera",
+    "segment": """SELECT s.id, c.id, start_us, end_us, f.root, f.path, s.name, size_bytes, mtime_ns,
+                         source_state, iif(source_state = 'present', device, 0),
+                         iif(source_state = 'present', inode, 0), flags, codec, sha256, held, created_us,
+                         stream_ticks, stream_print, deletion_due_us
+                    FROM segment s JOIN camera c ON c.no = camera_no JOIN folder f ON f.no = folder_no""",
+    "copy": """SELECT s.id, backend, state, path, copy.size_bytes, copy.start_us, error, urgent, attempts
+                 FROM copy JOIN segment s ON s.no = segment_no""",
+    "tally": "SELECT * FROM tally WHERE segments > 0",
+    "hold": """SELECT id, case_id, reason, created_by, created_us, start_us, end_us, expires_us, review_us,
+                      released_us, released_by, release_reason FROM hold""",
+    "hold_camera": """SELECT h.id, c.id FROM hold_camera JOIN hold h ON h.no = hold_no
+                        JOIN camera c ON c.no = camera_no""",
+}
+BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+SOURCE = {"grace": "0s", "keep": 0}
+
+
+def rows(data: Path) -> dict[str, list[tuple[Any, ...]]]:
+    with closing(sqlite3.connect(data / FILE_NAME)) as db:
+        return {table: sorted(db.execute(query), key=repr) for table, query in TABLES.items()}
+
+
+def throw_away(data: Path) -> None:
+    for path in data.glob("journal.db*"):
+        path.unlink()
+
+
+def recorded(host: Host, camera: str, number: int, **recipe: Any) -> Path:
+    """A recorder's file, closed a while ago."""
+    start = BEGIN + timedelta(seconds=10 * number)
+    path = host.recordings / camera / f"{start:%Y-%m-%d}" / f"{start:%H-%M-%S}.ts"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(cached_ts(seconds=2, **recipe), path)
+    closed = (start + timedelta(seconds=2)).timestamp()
+    os.utime(path, (closed, closed))
+    return path
+
+
+async def all_verified(host: Host, count: int) -> None:
+    async def settled() -> bool:
+        tallies = await host.journal.copies.tallies()
+        return {(each.state, each.segments) for each in tallies if each.segments} == {("verified", count)}
+
+    await until(settled)
+
+
+def hold(camera: str, first: int, last: int, **changes: Any) -> KeptHold:
+    """Over the `first` to the `last` file of a camera."""
+    facts: dict[str, Any] = {
+        "id": uuid4(),
+        "case_id": "2026/17",
+        "reason": "robbery",
+        "created_by": "anna",
+        "created_us": to_us(BEGIN),
+        "start_us": to_us(BEGIN + timedelta(seconds=10 * first)),
+        "end_us": to_us(BEGIN + timedelta(seconds=10 * last + 2)),
+        "expires_us": None,
+        "review_us": None,
+        "released_us": None,
+        "released_by": None,
+        "release_reason": None,
+        "cameras": (Camera(id=camera_id_for("nvr-test", camera), name=camera, folder=camera),),
+    }
+    return KeptHold(**facts | changes)
+
+
+async def lived(host: Host, *, catalogued: bool) -> None:
+    """Some hours of a host's life: recorded, delivered, pruned in part, held, deleted."""
+    for number in range(4):
+        recorded(host, "gate", number)
+        recorded(host, "Einfahrt Süd", number, codec="hevc")
+    cut = recorded(host, "gate", 4)
+    os.truncate(cut, os.stat(cut).st_size - 100)
+    os.utime(cut, (BEGIN.timestamp() + 42, BEGIN.timestamp() + 42))
+    await host.registered("elsewhere/odd name 1.ts", camera=UUID(int=7), start=BEGIN)
+    holds = [
+        hold("gate", 0, 1),
+        hold("gate", 3, 3, end_us=2**62),
+        hold("gate", 2, 2, released_us=to_us(BEGIN), released_by="b", release_reason="closed"),
+    ]
+    await host.journal.held_back.recover(holds, BEGIN)
+    host.watch()
+    host.deliver()
+    await all_verified(host, 10)
+    first, deleted = (await host.get("/cameras")).json, None
+    assert len(first["cameras"]) == 3
+    page = await host.get(f"/segments/{camera_id_for('nvr-test', 'Einfahrt Süd')}", start=str(BEGIN))
+    deleted = page.json["segments"][2]
+    assert (await host.delete(f"/segments/{deleted['camera_id']}/{deleted['id']}")).status == 204
+    assert await host.parts.pruner.run_once() > 0
+    keeper = HoldKeeper(
+        host.journal,
+        host.parts.foundation.backends[0],
+        delivery_settings(host.settings).prefix,
+        host.parts.foundation.clock,
+    )
+    await keeper.run_once()
+    if catalogued and host.parts.cataloguing is not None:
+        host.tasks.append(asyncio.create_task(host.parts.cataloguing.run()))
+        await until(lambda: nothing_left_to_tell(host))
+
+
+async def nothing_left_to_tell(host: Host) -> bool:
+    return await host.journal.outbox.lag() == 0 and (await host.journal.outbox.news(10)).empty
+
+
+KINDS = ("FILESYSTEM", "MINIO", "S3")
+
+
+def settings_for(kind: str, server: SeaweedServer, database: PostgresDatabase | None) -> Mapping[str, object]:
+    more: dict[str, object] = {"backend": kind, "source": SOURCE, "thumbnails": {"on_ingest": False}}
+    bucket = server.create_bucket().name
+    keys = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "bucket_recordings": bucket, "prefix": "nvr/"}
+    if kind == "MINIO":
+        more["minio"] = {"endpoint": server.endpoint, **keys}
+    if kind == "S3":
+        more["s3"] = {"endpoint_url": server.url, **keys}
+    if database is not None:
+        facts = {"host": database.host, "port": database.port, "db": database.name, "ssl": "disable"}
+        more["postgres"] = {**facts, "user": database.user, "password": database.password}
+    return more
+
+
+@pytest.mark.parametrize(("kind", "catalogued"), [("FILESYSTEM", False), ("MINIO", False), ("S3", True)])
+async def test_a_journal_thrown_away_is_made_anew_and_equal(
+    tmp_path: Path, seaweed: SeaweedServer, request: pytest.FixtureRequest, kind: str, catalogued: bool
+) -> None:
+    database = request.getfixturevalue("postgres_database") if catalogued else None
+    more = settings_for(kind, seaweed, database)
+    async with running(tmp_path, more) as host:
+        await lived(host, catalogued=catalogued)
+    before = rows(host.settings.data_dir)
+    states = {row[9] for row in before["segment"]}
+    assert states == {"present", "pruned"}
+    assert len(before["segment"]) == 9
+    throw_away(host.settings.data_dir)
+
+    rebuilt = await rebuilt_journal(host.settings, replace=False, unlabelled=False)
+
+    assert rebuilt.tally.objects == {"adopted": 9}
+    assert (rebuilt.tally.holds, rebuilt.tally.wrong, rebuilt.aside) == (3, 0, None)
+    async with running(tmp_path, more) as host:
+        held = await host.journal.segments.by_id(UUID(bytes=before["segment"][0][0]))
+        assert held is not None
+        host.watch()
+        host.deliver()
+        await all_verified(host, 9)
+        await until(lambda: present_again(host, before))
+    after = rows(host.settings.data_dir)
+    for table in TABLES:
+        assert after[table] == before[table], table
+    assert not (host.settings.data_dir / "journal.rebuild").exists()
+
+
+async def present_again(host: Host, before: Mapping[str, list[tuple[Any, ...]]]) -> bool:
+    """Whether the scan has found the sources that are there."""
+    ids = [UUID(bytes=row[0]) for row in before["segment"] if row[9] == "present"]
+    found = [await host.journal.segments.by_id(id_) for id_ in ids]
+    return all(each is not None and each.source_state == "present" for each in found)
