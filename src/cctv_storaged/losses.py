@@ -4,6 +4,7 @@ import logging
 from datetime import datetime
 
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.journal.capacity import DISK_FULL
 from cctv_storaged.journal.copies import COPY_FAILED, OVERWRITTEN, failure_cause
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
@@ -11,7 +12,7 @@ from cctv_storaged.model import Segment, TimeSpan
 
 log = logging.getLogger(__name__)
 
-CAUSES = ("source_vanished", OVERWRITTEN, COPY_FAILED)
+CAUSES = ("source_vanished", OVERWRITTEN, COPY_FAILED, DISK_FULL)
 """Each is a series from the start: where the first loss makes one, no alarm on an increase sees it."""
 
 

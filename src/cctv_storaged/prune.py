@@ -222,7 +222,9 @@ class Pruner:
 
     async def _consider(self, segment: Segment, rules: PruneRules | None) -> _Fate:
         folder = _folder_of(segment)
-        if folder in self._barred or not self._may_go(segment, rules):
+        if folder in self._barred:
+            return _Fate.REFUSED
+        if not self._may_go(segment, rules):
             return _Fate.STAYS
         where = await asyncio.to_thread(whereabouts, segment, self._roots)
         if where is Whereabouts.GONE:

@@ -8,10 +8,10 @@ from datetime import datetime
 
 from cctv_storaged.capacity.stages import NOTHING_LEFT, Taken, enough_of
 from cctv_storaged.clock import Clock
-from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.journal.capacity import Candidate, CapacityRows
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.model import Camera
+from cctv_storaged.pins import Pins
 from cctv_storaged.removal import Remover
 from cctv_storaged.retention.rules import Policy, Rule
 
@@ -29,8 +29,9 @@ class AgeingParts:
 
     rows: CapacityRows
     remover: Remover
+    pins: Pins
     clock: Clock
-    clock_guard: ClockGuard
+    distrust: Callable[[], str | None]  # why ages mean nothing now
 
 
 @dataclass(slots=True)
@@ -60,8 +61,9 @@ class Ageing:
         """`backend`: the one whose store lies on the volume; `by_priority`: low cameras first."""
         self._rows = parts.rows
         self._remover = parts.remover
+        self._pins = parts.pins
         self._clock = parts.clock
-        self._clock_guard = parts.clock_guard
+        self._distrust = parts.distrust
         self._backend = backend
         self._policy = policy
         self._cutoff = cutoff
@@ -71,7 +73,7 @@ class Ageing:
 
     async def take(self, most: int, need_bytes: int) -> Taken:
         """The oldest that may go, at most so many and no more than needed."""
-        distrusted = self._clock_guard.distrust()
+        distrusted = self._distrust()
         if distrusted is not None:
             return Taken(0, 0, f"nothing goes by its age: {distrusted}")
         if self._queues is None:
@@ -83,10 +85,10 @@ class Ageing:
             more = any(not queue.over for queue in self._queues)
             return Taken(0, 0, None if more else NOTHING_LEFT)
         ids = {each.id for each in chosen}
-        for queue in self._queues:  # what is pinned or held is passed over in this round
+        for queue in self._queues:
             queue.waiting = deque(each for each in queue.waiting if each.id not in ids)
         gone = await self._remover.delete_many(ids, self._cause)
-        return Taken(len(gone), sum(each.size_bytes for each in gone))
+        return Taken(len(chosen), sum(each.size_bytes for each in gone))
 
     async def _fill(self, queue: _Queue) -> None:
         before = self._cutoff(self._policy.rule_for(queue.camera), self._clock.now())
@@ -96,7 +98,7 @@ class Ageing:
             if queue.waiting or queue.over or before is None:
                 return
             page = await self._rows.delivered(queue.no, self._backend, before, queue.after, PAGE)
-            queue.waiting.extend(page.candidates)
+            queue.waiting.extend(each for each in page.candidates if not self._pins.pinned(each.id))
             queue.after, queue.over = page.last or queue.after, not page.more
 
     def _in_order(self) -> Iterator[Candidate]:

@@ -46,7 +46,8 @@ class EarlyPruning:
         result = await self._pruner.prune_early([each.id for each in chosen])
         if result.why is None:
             self._waiting = deque(islice(self._waiting, len(chosen), None))
-        return Taken(len(result.pruned), sum(each.size_bytes for each in result.pruned), result.why)
+        tried = len(result.pruned) + len(result.refused)
+        return Taken(tried, sum(each.size_bytes for each in result.pruned), result.why)
 
     async def _read_on(self) -> bool:
         """Another slice of candidates; whether there may be more behind it."""

@@ -16,15 +16,16 @@ from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.capacity.stages import NOTHING_LEFT, Taken
 from cctv_storaged.clock import Clock
 from cctv_storaged.delivery import Delivery
-from cctv_storaged.errors import SegmentError
 from cctv_storaged.events import EventHub
+from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.journal.capacity import DISK_FULL, Candidate, CapacityRows
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Camera, Segment
 from cctv_storaged.pins import Pins
-from cctv_storaged.prune import is_the_very_file, unlink_source
+from cctv_storaged.prune import is_the_very_file
 from cctv_storaged.retention.rules import Policy, is_past
+from cctv_storaged.unlinking import unlink_sources
 from cctv_storaged.whereabouts import Whereabouts, whereabouts
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class GivingUp:
         hub: EventHub,
         alarms: Alarms,
         policy: Callable[[], Policy],
+        roots: Roots = UNGUARDED,
     ) -> None:
         self._rows = rows
         self._deliveries = tuple(deliveries)
@@ -55,11 +57,12 @@ class GivingUp:
         self._hub = hub
         self._alarms = alarms
         self._policy = policy
+        self._roots = roots
 
     async def recover(self) -> None:
         """Decides about every tombstone that the last process left: what is there stays."""
         for segment in await self._rows.unfinished():
-            where = await asyncio.to_thread(whereabouts, segment)
+            where = await asyncio.to_thread(whereabouts, segment, self._roots)
             if where is Whereabouts.GONE:
                 await self._lost(segment)
             elif where in (Whereabouts.HERE, Whereabouts.ANOTHER):
@@ -69,15 +72,18 @@ class GivingUp:
         """From the oldest on."""
         return GivingUpRound(self, self._rows, [each.name for each in self._deliveries], roots)
 
-    async def give_up(self, candidates: Sequence[Candidate]) -> list[Segment]:
-        """Those of them that nobody reads, puts or holds; the segments that are lost now."""
-        lost = []
+    async def give_up(self, candidates: Sequence[Candidate]) -> Taken:
+        """Those of them that nobody reads, puts or holds."""
         with self._withheld(candidates) as free:
-            for segment in await self._rows.begin_giving_up([each.id for each in free]):
-                if await self._unlinked(segment):
-                    lost.append(segment)
+            begun = await self._rows.begin_giving_up([each.id for each in free])
+            failures = await asyncio.to_thread(unlink_sources, begun, is_the_very_file, self._roots.opened)
+            for segment in begun:
+                if segment.id in failures:
+                    await self._stays(segment, failures[segment.id])
+                else:
                     await self._lost(segment)
-        return lost
+        gone = [each for each in begun if each.id not in failures]
+        return Taken(len(begun), sum(each.size_bytes for each in gone))
 
     @contextmanager
     def _withheld(self, candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
@@ -90,14 +96,9 @@ class GivingUp:
                 and all(stack.enter_context(delivery.withheld(each.id)) for delivery in self._deliveries)
             ]
 
-    async def _unlinked(self, segment: Segment) -> bool:
-        try:
-            await asyncio.to_thread(unlink_source, segment, is_the_very_file)
-        except (SegmentError, OSError) as exc:
-            log.warning("source of %s stays: %s", segment.id, exc, extra={"segment_id": str(segment.id)})
-            await self._rows.keep(segment.id)
-            return False
-        return True
+    async def _stays(self, segment: Segment, error: Exception) -> None:
+        log.warning("source of %s stays: %s", segment.id, error, extra={"segment_id": str(segment.id)})
+        await self._rows.keep(segment.id)
 
     async def _lost(self, segment: Segment) -> None:
         now = self._clock.now()
@@ -145,5 +146,4 @@ class GivingUpRound:
         while self._waiting and need_bytes > 0 and len(chosen) < min(most, MOST):
             chosen.append(self._waiting.popleft())
             need_bytes -= chosen[-1].size_bytes
-        lost = await self._giving_up.give_up(chosen)
-        return Taken(len(lost), sum(each.size_bytes for each in lost))
+        return await self._giving_up.give_up(chosen)

@@ -33,7 +33,6 @@ from cctv_storaged.capacity.stages import (
 from cctv_storaged.capacity.telling import Circumstances, Waiting, full_text, low_text
 from cctv_storaged.capacity.volumes import Looks, Place, Use, Volume
 from cctv_storaged.clock import Clock
-from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.errors import BackendError, JournalFull
 from cctv_storaged.journal.deletions import Cause
@@ -50,10 +49,14 @@ AGAIN_S = 60.0
 """After a round that did not make enough room the next one begins so much later."""
 ANEW_S = 3600.0
 """What was left alone is considered again after so long."""
-SETTLE_S = 2.0
-"""Some file systems give room back a moment after the last name of a file has gone."""
-SETTLE_STEP_S = 0.25
+SETTLE_S = 35.0
+"""Some file systems give room back a while after the last name of a file has gone: Btrfs with its next
+commit, every 30 seconds."""
+SETTLE_STEP_S = 1.0
 NO_DISK = "the disk is away or read-only"
+USELESS = (
+    f"{USELESS_BATCHES} batches in a row freed nothing, the log tells why; it is tried again within the hour"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ class RoomParts:
     rates: Rates
     guard: Callable[[frozenset[str]], str | None]  # why nothing may be deleted in these folders: a wrong disk
     clock: Clock
-    clock_guard: ClockGuard
+    distrust: Callable[[], str | None]  # why ages mean nothing now
     metrics: Metrics
     alarms: Alarms
     looks: Looks = field(default_factory=Looks)
@@ -104,9 +107,15 @@ class Standing:
     level: Level = Level.WELL
     reasons: tuple[tuple[Stage, str], ...] = ()  # why the last round ended short of its aim
     early: EarlyPruning | None = None
+    useless: dict[Stage, float] = field(default_factory=dict)  # until when (monotonic) they are not tried
     anew_at: float = 0.0  # monotonic
     again_at: float = 0.0  # monotonic
     was_writable: bool = False
+
+    def forget_failures(self) -> None:
+        """Things are others now: what was of no use may be."""
+        self.again_at = self.anew_at = 0.0
+        self.useless.clear()
 
     @property
     def needs(self) -> bool:
@@ -138,7 +147,7 @@ class RoomKeeper:
         """Other settings from now on; the folders stay."""
         self._plan = replace(plan, places=self._plan.places)
         for standing in self._standings.values():
-            standing.again_at = standing.anew_at = 0.0
+            standing.forget_failures()
 
     async def look(self) -> None:
         """One look at every volume; wakes whoever makes room."""
@@ -163,14 +172,13 @@ class RoomKeeper:
             await self.make_room()
 
     async def make_room(self) -> None:
-        """One round over every volume in need."""
-        for name in list(self._standings):
-            standing = self._standings.get(name)
-            if standing is None or not standing.needs:
-                continue
-            if self._parts.clock.monotonic() >= standing.again_at:
-                standing.again_at = self._parts.clock.monotonic() + AGAIN_S
-                await self._passing(partial(self._clear, standing))
+        """One round over every volume in need, all at a time: a disk that is slow keeps no other waiting."""
+        now = self._parts.clock.monotonic()
+        due = [each for each in self._standings.values() if each.needs and now >= each.again_at]
+        async with asyncio.TaskGroup() as rounds:
+            for standing in due:
+                standing.again_at = now + AGAIN_S
+                rounds.create_task(self._passing(partial(self._clear, standing)))
 
     async def recover(self) -> None:
         """What the last process had begun to give up."""
@@ -196,7 +204,7 @@ class RoomKeeper:
         else:
             if before.volume.facts.read_only and not volume.facts.read_only:
                 self._parts.pruner.try_folders_again()
-                before.again_at = before.anew_at = 0.0
+                before.forget_failures()
             standing = replace(before, volume=volume, marks=found, rate=rate)
         standing.level = judged(standing.level, volume.facts.free_bytes, found)
         standing.was_writable |= not volume.facts.read_only
@@ -207,7 +215,7 @@ class RoomKeeper:
 
         A store gets what all roots record, but for what it only links.
         """
-        if self._parts.clock_guard.distrust() is not None:
+        if self._parts.distrust() is not None:
             return None
         now, rates = self._parts.clock.now(), self._parts.rates
         all_roots = frozenset(place.path for place in self._plan.places if place.use is Use.ROOT)
@@ -277,6 +285,8 @@ class RoomKeeper:
 
     async def _go_through(self, standing: Standing, stage: Stage, take: Take) -> str | None:
         """One stage, until there is enough room (None), or why it ended."""
+        if self._parts.clock.monotonic() < standing.useless.get(stage, 0.0):
+            return USELESS
         size, useless = FIRST_BATCH, 0
         while True:
             if not await self._look_again(standing) or standing.volume.facts.read_only:
@@ -291,7 +301,7 @@ class RoomKeeper:
                 return taken.why
             if not taken.segments:
                 continue  # it looks through what stays, slice by slice
-            if await self._freed(standing, before, taken.bytes, started):
+            if taken.bytes and await self._freed(standing, before, taken.bytes, started):
                 size, useless = next_batch(size), 0
             else:
                 size, useless = FIRST_BATCH, useless + 1
@@ -299,7 +309,8 @@ class RoomKeeper:
                     "%s: %d segments freed nothing on %s", stage, taken.segments, standing.volume.name
                 )
             if useless == USELESS_BATCHES:
-                return f"{useless} batches in a row freed nothing"
+                standing.useless[stage] = self._parts.clock.monotonic() + ANEW_S
+                return USELESS
             await self._pause(standing, started)
 
     def _aim(self, standing: Standing, stage: Stage) -> int:
@@ -361,8 +372,9 @@ class RoomKeeper:
             AgeingParts(
                 rows=parts.journal.capacity,
                 remover=parts.remover,
+                pins=parts.pruner.pins,
                 clock=parts.clock,
-                clock_guard=parts.clock_guard,
+                distrust=parts.distrust,
             ),
             parts.store_backend or "",
             self._plan.policy,

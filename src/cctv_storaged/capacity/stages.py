@@ -12,7 +12,7 @@ from cctv_storaged.journal.capacity import Candidate
 from cctv_storaged.retention.rules import Rule
 
 FIRST_BATCH = 4
-BATCH = 32
+BATCH = 64
 """Segments that go before the disk is asked again; few at first, until it shows that they free anything."""
 USELESS_BATCHES = 3
 """So many batches in a row that freed nothing end a stage."""
@@ -33,11 +33,11 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one batch came to. `why` says why nothing is left to take, or why it was no use."""
+    """What one batch came to."""
 
-    segments: int
-    bytes: int
-    why: str | None = None
+    segments: int  # that were tried
+    bytes: int  # of those that went; the disk tells whether it has them back
+    why: str | None = None  # it has nothing more to take
 
 
 def expired_before(rule: Rule, now: datetime) -> datetime | None:
