@@ -45,12 +45,12 @@ class Schedule:
 
     async def run(self) -> None:
         """Begins each job FIRST_S after the start, or after its own interval if that is shorter."""
-        for job in self._jobs:
+        for number, job in enumerate(self._jobs):
             self._scheduler.add_job(
                 passing,
                 _Every(timedelta(seconds=job.every_s)),
                 args=(job.name, job.run),
-                id=job.name,
+                id=str(number),
                 max_instances=1,
                 coalesce=True,
                 misfire_grace_time=None,  # late is better than not at all
@@ -74,10 +74,9 @@ class Schedule:
     def _begin_anew(self) -> None:
         """Every job's next time, by the clock as it is now."""
         now = self._clock.now()
-        for job in self._jobs:
-            self._scheduler.modify_job(
-                job.name, next_run_time=now + timedelta(seconds=min(job.every_s, FIRST_S))
-            )
+        for number, job in enumerate(self._jobs):
+            first = timedelta(seconds=min(job.every_s, FIRST_S))
+            self._scheduler.modify_job(str(number), next_run_time=now + first)
 
     def _ahead(self) -> timedelta:
         """By how much the wall clock is ahead of the one that only grows."""
