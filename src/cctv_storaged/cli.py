@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     rebuild.set_defaults(command=_rebuild)
     _add_reconcile(commands)
+    _add_guards(commands)
     return parser
 
 
@@ -106,6 +107,34 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--head", type=Path, action="append", default=[], metavar="FILE", help=head)
     add_api_options(parser)
     parser.set_defaults(command=_verify)
+
+
+def _add_guards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    places = commands.add_parser("places", help="whether roots and stores are the disks that they were")
+    of_places = places.add_subparsers(required=True, metavar="WHAT")
+    accept = of_places.add_parser("accept", help="what is there now is the right one from now on")
+    accept.add_argument("location", metavar="PATH", help="a folder, or a bucket as the list names it")
+    accept.add_argument("--kind", metavar="KIND", help="root, store, exports or thumbnails")
+    clock = commands.add_parser("clock", help="whether the host's clock is trusted")
+    of_clock = clock.add_subparsers(required=True, metavar="WHAT")
+    for parser, work in (
+        (
+            of_places.add_parser("list", help="each with what is wrong; exit code 1 while one is not right"),
+            "list_places",
+        ),
+        (accept, "accept"),
+        (of_clock.add_parser("show", help="and why not; exit code 1 while it is not"), "show_clock"),
+        (of_clock.add_parser("confirm", help="it is right as it is"), "confirm_clock"),
+    ):
+        add_api_options(parser)
+        parser.set_defaults(command=_guards, work=work)
+
+
+def _guards(options: argparse.Namespace) -> int:
+    from cctv_storaged import cli_places  # noqa: PLC0415 - only where used
+
+    work: Callable[[argparse.Namespace], int] = getattr(cli_places, options.work)
+    return work(options)
 
 
 def _add_reconcile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -14,6 +14,7 @@ from cctv_storaged.api import (
     asides,
     cameras,
     clips,
+    clock,
     content,
     events,
     exports,
@@ -27,10 +28,12 @@ from cctv_storaged.api import (
     problems,
     queue,
     reconcile,
+    report,
     segments,
     thumbnails,
     tokens,
 )
+from cctv_storaged.api import places as place_routes
 from cctv_storaged.api.auth import Guard, require_host, require_own_site
 from cctv_storaged.api.limits import places
 from cctv_storaged.api.observing import Observer
@@ -139,8 +142,11 @@ _WRITTEN: Sequence[Route] = (
     *exports.ROUTES,
     *holds.ROUTES,
     *keys.ROUTES,
+    *place_routes.ROUTES,
+    *clock.ROUTES,
     *ledger.ROUTES,
     *reconcile.ROUTES,
+    *report.ROUTES,
     Route(
         method="GET",
         path=f"{PREFIX}/cameras",
