@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.auditing.opening import Auditing, AuditingNeeds, open_auditing
+from cctv_storaged.capacity.opening import CapacityNeeds, open_room, plan_of, store_backend_of
+from cctv_storaged.capacity.room import Cache, RoomKeeper
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.evidence.keys import HostKey
@@ -20,6 +22,7 @@ from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.removal import Remover
 from cctv_storaged.reporting.report import Reporting
 from cctv_storaged.retention.rules import policy_of
+from cctv_storaged.retention.runs import Retention, RetentionParts
 from cctv_storaged.scrubbing.opening import ScrubNeeds, open_scrub
 from cctv_storaged.scrubbing.scrub import Scrub
 from cctv_storaged.upkeep import Upkeep
@@ -40,6 +43,7 @@ class UpkeepNeeds:
     watches: Sequence[RootWatch]
     deliveries: Sequence[Delivery]
     cataloguing: Cataloguing | None
+    caches: Sequence[Cache]
 
 
 async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
@@ -55,6 +59,8 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         reporting=_reporting(foundation),
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
+        retention=_retention(needs),
+        room=_room(needs),
         keepers=_keepers(foundation),
         freshness=_freshness(foundation),
         scrub=_scrub(needs),
@@ -73,6 +79,51 @@ def _auditing(needs: UpkeepNeeds) -> Auditing:
             key=needs.signing,
             alarms=foundation.alarms,
             clock=foundation.clock,
+        )
+    )
+
+
+def _retention(needs: UpkeepNeeds) -> Retention:
+    foundation = needs.foundation
+    return Retention(
+        RetentionParts(
+            rows=foundation.journal.retention,
+            deletions=foundation.journal.deletions,
+            remover=needs.remover,
+            pins=needs.pruner.pins,
+            clock=foundation.clock,
+            alarms=foundation.alarms,
+            distrust=foundation.clock_guard.distrust,
+            trouble=foundation.places.trouble,
+        ),
+        policy_of(foundation.settings.retention),
+    )
+
+
+def _room(needs: UpkeepNeeds) -> RoomKeeper:
+    foundation = needs.foundation
+    places = foundation.places
+
+    def trouble_at(folders: frozenset[str]) -> str | None:
+        troubles = (place.trouble for place in places.all() if place.location in folders)
+        return next(filter(None, troubles), None)
+
+    return open_room(
+        CapacityNeeds(
+            plan=plan_of(foundation.settings),
+            store_backend=store_backend_of(foundation.settings),
+            journal=foundation.journal,
+            pruner=needs.pruner,
+            remover=needs.remover,
+            deliveries=needs.deliveries,
+            caches=needs.caches,
+            guard=trouble_at,
+            roots=places.roots,
+            clock=foundation.clock,
+            distrust=foundation.clock_guard.distrust,
+            metrics=foundation.metrics,
+            hub=foundation.hub,
+            alarms=foundation.alarms,
         )
     )
 

@@ -46,6 +46,10 @@ class Pins:
             return None
         return next((export for export, needed in self._exports.items() if segment_id in needed), None)
 
+    def all(self) -> frozenset[UUID]:
+        """Every segment that somebody is using."""
+        return frozenset(self._count)
+
     def __len__(self) -> int:
         """How many segments are pinned."""
         return len(self._count)

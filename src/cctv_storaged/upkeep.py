@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from cctv_storaged.alarms import Alarms
 from cctv_storaged.auditing.opening import EVERY_S, Auditing
+from cctv_storaged.capacity.opening import plan_of
+from cctv_storaged.capacity.room import LOOK_S as ROOM_EVERY_S
+from cctv_storaged.capacity.room import RoomKeeper
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.guarding.places import CHECK_S, Places
@@ -16,6 +19,8 @@ from cctv_storaged.reconciling.reconciler import Reconciling
 from cctv_storaged.reporting.report import EVERY_S as REPORT_EVERY_S
 from cctv_storaged.reporting.report import Reporting
 from cctv_storaged.retention.rules import policy_of
+from cctv_storaged.retention.runs import EVERY_S as RETENTION_EVERY_S
+from cctv_storaged.retention.runs import Retention
 from cctv_storaged.scrubbing.opening import EVERY_S as SCRUB_EVERY_S
 from cctv_storaged.scrubbing.opening import scrub_rules
 from cctv_storaged.scrubbing.scrub import Scrub
@@ -42,6 +47,8 @@ class Upkeep:
     reporting: Reporting
     auditing: Auditing
     reconciling: Reconciling
+    retention: Retention
+    room: RoomKeeper
     keepers: tuple[HoldKeeper, ...]
     freshness: Freshness
     scrub: Scrub
@@ -51,6 +58,8 @@ class Upkeep:
         yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)
         yield Job(name="the retention report", run=self.reporting.refresh, every_s=REPORT_EVERY_S)
         yield Job(name="holds", run=self.holding.run_once, every_s=30)
+        yield Job(name="retention", run=self.retention.run_once, every_s=RETENTION_EVERY_S)
+        yield Job(name="looking at the disks", run=self.room.look, every_s=ROOM_EVERY_S)
         yield Job(name="reconciling", run=self.reconciling.reconciler.run_due, every_s=60)
         yield Job(name="storing the ledger's head", run=self.auditing.heads.run_once, every_s=EVERY_S)
         yield Job(name="archiving the ledger", run=self.auditing.archiver.run_once, every_s=EVERY_S)
@@ -65,6 +74,7 @@ class Upkeep:
         yield self.clock_guard.run()
         yield self.holding.run()
         yield self.mirror.run()
+        yield self.room.run()
         yield self.auditing.heads.run()
         yield self.reconciling.reconciler.run()
 
@@ -73,4 +83,6 @@ class Upkeep:
         self.reporting.policy = policy_of(settings.retention)
         self.auditing.archiver.keep = settings.ledger.keep
         self.reconciling.apply(settings)
+        self.retention.change(policy_of(settings.retention))
+        self.room.change(plan_of(settings))
         self.scrub.rules = scrub_rules(settings)

@@ -16,6 +16,7 @@ from cctv_storaged.errors import (
     BackendError,
     BackendThrottled,
     BackendUnavailable,
+    ObjectLocked,
     ObjectMismatch,
     ObjectMissing,
     ObjectRejected,
@@ -73,6 +74,11 @@ class Mismatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Locked:
+    """A lock of its own keeps the object."""
+
+
+@dataclass(frozen=True, slots=True)
 class Odd:
     """An error that nobody thought of."""
 
@@ -92,7 +98,7 @@ class Spoils:
     """A put is answered with success, and other bytes are kept."""
 
 
-Outcome = Ok | Unavailable | Throttled | Rejected | Mismatch | Odd | LostAnswer | Forgets | Spoils
+Outcome = Ok | Unavailable | Throttled | Rejected | Mismatch | Locked | Odd | LostAnswer | Forgets | Spoils
 
 
 @dataclass(slots=True)
@@ -263,6 +269,8 @@ def _raise(outcome: Outcome, call: Call) -> None:
             raise ObjectRejected(f"{doing}: not this one")
         case Mismatch():
             raise ObjectMismatch(f"{doing}: other bytes")
+        case Locked():
+            raise ObjectLocked(f"{doing}: locked")
         case Odd():
             raise ZeroDivisionError(doing)
         case _:

@@ -38,3 +38,6 @@ class Amount:
 
     def __str__(self) -> str:
         return f"{self.segments} segments, {self.bytes / 1e9:.1f} GB, {self.days:.1f} days of footage"
+
+
+NOTHING = Amount()

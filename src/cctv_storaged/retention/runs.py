@@ -1,0 +1,280 @@
+"""Passes over all cameras: what is past `at_most` goes, oldest first, in small pieces.
+
+Every few minutes a pass takes what expired since the one before. Every hour, after a start, and after rules
+were changed a whole pass looks at everything old: what was adopted, released or let go of meanwhile. Only
+a whole pass can take much at once, so it is weighed first, and stopped where nobody has said yes (brake.py).
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from cctv_storaged.alarms import AlarmName, Alarms
+from cctv_storaged.clock import Clock, to_us
+from cctv_storaged.config.units import format_duration
+from cctv_storaged.errors import NotFound
+from cctv_storaged.journal.deletions import Cause, Deletions
+from cctv_storaged.journal.retention import FIRST, Position, RetainedCamera, Retentions, Swept
+from cctv_storaged.journal.segments import LAST_NO
+from cctv_storaged.pins import Pins
+from cctv_storaged.removal import Remover
+from cctv_storaged.retention.amounts import Amount
+from cctv_storaged.retention.brake import CONFIRMED_FOR, Pass, explained, stops
+from cctv_storaged.retention.preview import CameraPreview, preview
+from cctv_storaged.retention.rules import Policy, Rule
+from cctv_storaged.retention.weighing import limits_of, only_at_most, weigh
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 300.0
+WHOLE_S = 3600.0
+PAGE = 200
+"""Rows read at a time."""
+MOST_COUNTED = 100_000
+KEPT = "kept"
+"""Subject of the alarm of what backends keep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionParts:
+    """What passes work with."""
+
+    rows: Retentions
+    deletions: Deletions
+    remover: Remover
+    pins: Pins
+    clock: Clock
+    alarms: Alarms
+    distrust: Callable[[], str | None]  # why ages mean nothing now
+    trouble: Callable[[], str | None]  # what is wrong with the disks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """The last pass over a camera that this process has finished."""
+
+    at_most: timedelta
+    ended_by: datetime
+    whole_s: float  # monotonic, of the last whole one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """A camera over which no pass goes until somebody says yes."""
+
+    camera_id: UUID
+    at_most: timedelta
+    unexplained: Amount
+
+
+class _Interrupted(Exception):
+    """Ages mean nothing any more, or a disk is wrong: nothing goes on."""
+
+
+class Retention:
+    """Runs passes; one at a time."""
+
+    def __init__(self, parts: RetentionParts, policy: Policy) -> None:
+        self._parts = parts
+        self._policy = policy
+        self._whole_at_s: float | None = None
+        self._passed: dict[UUID, Passed] = {}
+        self._stopped: dict[UUID, Stopped] = {}
+        self._waiting: str | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """The rules in force."""
+        return self._policy
+
+    @property
+    def waiting(self) -> str | None:
+        """Why nothing was deleted by age when that was due last."""
+        return self._waiting
+
+    @property
+    def stopped(self) -> Mapping[UUID, Stopped]:
+        """Cameras that wait for a yes."""
+        return self._stopped
+
+    def change(self, policy: Policy) -> None:
+        """Other rules from now on; the next pass is a whole one."""
+        if policy != self._policy:
+            self._policy = policy
+            self._whole_at_s = None
+
+    async def confirm(self, camera_id: UUID | None, until: datetime | None, by: str) -> list[UUID]:
+        """Lets passes delete what the brake stopped, of one camera or of all that are; the cameras meant.
+
+        Raises NotFound where the camera is not stopped.
+        """
+        now = self._parts.clock.now()
+        meant = [each for each in self._stopped.values() if camera_id in (None, each.camera_id)]
+        if camera_id is not None and not meant:
+            raise NotFound(f"nothing of camera {camera_id} waits for a confirmation")
+        swept = await self._parts.rows.swept()
+        said = {
+            each.camera_id: replace(
+                swept.get(each.camera_id, Swept()),
+                confirmed=each.at_most,
+                until=until or now + CONFIRMED_FOR,
+            )
+            for each in meant
+        }
+        await self._parts.rows.confirm(said, by, now)
+        for each in meant:
+            self._passed.pop(each.camera_id, None)  # the next pass over it is a whole one
+        log.warning("retention: %d cameras confirmed by %s", len(said), by)
+        return list(said)
+
+    async def preview(self, policy: Policy | None = None) -> list[CameraPreview]:
+        """What passes under the policy (None: the one in force) would delete now; deletes nothing."""
+        pinned = self._parts.pins.all()
+        return await preview(self._parts.rows, policy or self._policy, pinned, self._parts.clock.now())
+
+    # Passes
+
+    async def run_once(self) -> None:
+        """One pass over every camera."""
+        if self._why_not() is not None:
+            return
+        whole = self._is_time_for_all()
+        cameras = await self._parts.rows.cameras()
+        swept = await self._parts.rows.swept()
+        noted: dict[UUID, Swept] = {}
+        try:
+            for camera in cameras:
+                done = await self._pass(camera, swept.get(camera.camera.id, Swept()), whole=whole)
+                if done is not None:
+                    noted[camera.camera.id] = done
+            await self._end_exports(cameras)
+        except _Interrupted:
+            return
+        finally:
+            if noted:
+                await self._parts.rows.note(noted)
+        await self._tell_what_is_kept()
+
+    def _why_not(self) -> str | None:
+        why = self._parts.distrust() or self._parts.trouble()
+        if why is not None and why != self._waiting:
+            log.warning("nothing is deleted by its age: %s", why)
+        self._waiting = why
+        return why
+
+    def _is_time_for_all(self) -> bool:
+        now_s = self._parts.clock.monotonic()
+        if self._whole_at_s is not None and now_s - self._whole_at_s < WHOLE_S:
+            return False
+        self._whole_at_s = now_s
+        return True
+
+    async def _pass(self, camera: RetainedCamera, swept: Swept, *, whole: bool) -> Swept | None:
+        """What to remember of it, after a whole pass that came to its end."""
+        rule, camera_id, now = self._policy.rule_for(camera.camera), camera.camera.id, self._parts.clock.now()
+        if rule.at_most is None:
+            self._passed.pop(camera_id, None)
+            self._go_on(camera_id)
+            return None
+        before = self._passed.get(camera_id)
+        whole = whole or before is None or before.at_most != rule.at_most
+        if whole and await self._stops(camera, rule, swept, now):
+            return None
+        if not whole and camera_id in self._stopped:
+            return None
+        cutoff = now - max(rule.at_most, rule.at_least or rule.at_most)
+        await self._sweep(camera, rule.at_most, cutoff, None if whole or before is None else before.ended_by)
+        whole_s = self._parts.clock.monotonic() if whole or before is None else before.whole_s
+        self._passed[camera_id] = Passed(at_most=rule.at_most, ended_by=cutoff, whole_s=whole_s)
+        return Swept(ended_by=cutoff, at=now) if whole else None
+
+    async def _stops(self, camera: RetainedCamera, rule: Rule, swept: Swept, now: datetime) -> bool:
+        """Weighs a whole pass; whether it has to wait for a yes."""
+        assert rule.at_most is not None
+        expected = explained(swept, self._elapsed(camera.camera.id), now)
+        weights = await weigh(self._parts.rows, camera, only_at_most(limits_of(rule, expected, now)))
+        what = Pass(unexplained=weights.unexplained, of_segments=camera.segments)
+        if not stops(what, rule.at_most, swept, now):
+            self._go_on(camera.camera.id)
+            return False
+        self._passed.pop(camera.camera.id, None)
+        self._stop(camera, rule.at_most, what)
+        return True
+
+    def _elapsed(self, camera_id: UUID) -> timedelta | None:
+        before = self._passed.get(camera_id)
+        return None if before is None else timedelta(seconds=self._parts.clock.monotonic() - before.whole_s)
+
+    def _stop(self, camera: RetainedCamera, at_most: timedelta, what: Pass) -> None:
+        camera_id = camera.camera.id
+        self._stopped[camera_id] = Stopped(camera_id=camera_id, at_most=at_most, unexplained=what.unexplained)
+        text = (
+            f"camera {camera.camera.name}: at_most {format_duration(at_most)} would delete {what.unexplained}"
+            f" at once ({what.unexplained.segments * 100 // max(1, what.of_segments)} % of its segments)"
+            " though no more than usual has expired; nothing of it is deleted by age until somebody says yes:"
+            f" cctv-storaged retention confirm {camera_id}, or the rule is changed back"
+        )
+        self._parts.alarms.sound(AlarmName.BRAKE, str(camera_id), text)
+
+    def _go_on(self, camera_id: UUID) -> None:
+        self._stopped.pop(camera_id, None)
+        self._parts.alarms.end(AlarmName.BRAKE, str(camera_id))
+
+    async def _sweep(
+        self, camera: RetainedCamera, at_most: timedelta, cutoff: datetime, since: datetime | None
+    ) -> None:
+        """Deletes what ended by the moment (and after `since`)."""
+        after: Position | None = FIRST if since is None else (to_us(since - camera.longest), LAST_NO)
+        told, gone = 0, 0
+        try:
+            while after is not None:
+                page = await self._parts.rows.ended_by(camera.no, cutoff, after, PAGE, since=since)
+                told += len(page.segments)
+                gone += await self._delete([each.id for each in page.segments])
+                after = page.next
+        finally:
+            if told:
+                self._tell(camera, at_most, told, gone)
+
+    async def _delete(self, segment_ids: list[UUID]) -> int:
+        if not segment_ids:
+            return 0
+        if self._why_not() is not None:
+            raise _Interrupted
+        return len(await self._parts.remover.delete_many(segment_ids, Cause.AT_MOST))
+
+    def _tell(self, camera: RetainedCamera, at_most: timedelta, told: int, gone: int) -> None:
+        fields = {"camera_id": str(camera.camera.id), "count": gone, "cause": str(Cause.AT_MOST)}
+        text = "camera %s: %d segments older than %s deleted, %d to follow"
+        log.info(text, camera.camera.name, gone, format_duration(at_most), told - gone, extra=fields)
+
+    # Beside segments
+
+    async def _end_exports(self, cameras: list[RetainedCamera]) -> None:
+        """Exports that show what should be gone; those of a stopped camera wait like its footage."""
+        now = self._parts.clock.now()
+        cutoffs = {
+            camera.camera.id: now - rule.at_most
+            for camera in cameras
+            if (rule := self._policy.rule_for(camera.camera)).at_most is not None
+            and camera.camera.id not in self._stopped
+        }
+        after: int | None = 0 if cutoffs else None
+        while after is not None:
+            if self._why_not() is not None:
+                raise _Interrupted
+            after = await self._parts.rows.end_exports(cutoffs, after, now)
+
+    async def _tell_what_is_kept(self) -> None:
+        count = await self._parts.deletions.count_kept(MOST_COUNTED)
+        if not count:
+            self._parts.alarms.end(AlarmName.AT_MOST, KEPT)
+            return
+        text = (
+            f"{count} segments that should be gone are kept by a lock of their store, or lie at a backend"
+            " that the settings no longer name; each is tried again once a day, and listed by"
+            " GET /retention/locked"
+        )
+        self._parts.alarms.sound(AlarmName.AT_MOST, KEPT, text)
