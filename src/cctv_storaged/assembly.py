@@ -144,6 +144,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     health = Health(journal, watches, deliveries, cataloguing, foundation.alarms)
     signing = await _signing(settings)
     exporting = _exporting(foundation, reader, cameras, signing, pruner.pins)
+    clips = await _clips(stack, foundation, reader)
     needs = UpkeepNeeds(
         foundation=foundation,
         pruner=pruner,
@@ -154,6 +155,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         watches=watches,
         deliveries=deliveries,
         cataloguing=cataloguing,
+        caches=(clips, thumbnails),
     )
     upkeep = await open_upkeep(needs)
     services = Services(
@@ -168,7 +170,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         reader=reader,
         thumbnails=thumbnails,
         storyboards=Storyboards(journal, thumbnails),
-        clips=await _clips(stack, foundation, reader),
+        clips=clips,
         playlists=Playlists(journal, players_store(settings, backends)),
         exporting=exporting,
         exports_store=foundation.exports_store,

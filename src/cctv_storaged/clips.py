@@ -135,6 +135,10 @@ class Clips:
         self._making: dict[Clip, asyncio.Task[None]] = {}
         self._ffmpeg: str | None = None
 
+    async def shrink(self, by_bytes: int) -> int:
+        """Room is needed on the disk: kept clips of so many bytes go, or all; how many bytes went."""
+        return await self._cache.shrink(by_bytes)
+
     async def close(self) -> None:
         """Ends what is being made."""
         tasks = list(self._making.values())

@@ -92,6 +92,10 @@ class Thumbnails:
             MOST_REMEMBERED
         )  # by moment asked for: that of the nearest frame
 
+    async def shrink(self, by_bytes: int) -> int:
+        """Room is needed on the disk: kept pictures of so many bytes go, or all; how many bytes went."""
+        return await self._cache.shrink(by_bytes)
+
     async def close(self) -> None:
         """Ends what is under way."""
         tasks = (*self._making.values(), *self._working)
