@@ -140,7 +140,19 @@ def _without_null(schema: dict[str, Json]) -> dict[str, Json]:
 
 
 def _successes(route: Route) -> dict[str, Json]:
-    return {str(each.status): _success(each) for each in route.answers}
+    """One for each status; answers that differ in their media type alone are one with several."""
+    told: dict[str, dict[str, Json]] = {}
+    for each in route.answers:
+        success, before = _success(each), told.get(str(each.status), {})
+        if contents := {**_contents(before), **_contents(success)}:
+            success["content"] = contents
+        told[str(each.status)] = success
+    return dict(told)
+
+
+def _contents(success: Mapping[str, Json]) -> Mapping[str, Json]:
+    contents = success.get("content")
+    return contents if isinstance(contents, Mapping) else {}
 
 
 def _success(each: Answer) -> dict[str, Json]:
