@@ -12,12 +12,16 @@ from typing import Any
 from tests.fakes.fakecam import Written
 
 
+MARK = ".cctv-storaged-identity"
+"""What the daemon knows its disks by (docs/reference/right-disk.md)."""
+
+
 def digests_below(folder: Path) -> dict[str, str]:
-    """SHA-256 of every regular file, by relative path."""
+    """SHA-256 of every regular file, by relative path; without the mark of the place."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink()
+        if path.is_file() and not path.is_symlink() and path.name != MARK
     }
 
 

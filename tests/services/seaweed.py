@@ -30,6 +30,8 @@ import pytest
 ACCESS_KEY = "cctv-access"
 SECRET_KEY = "canary-secret-of-the-seaweed-tests"
 START_TIMEOUT_S = 60.0
+MARK = ".cctv-storaged-identity"
+"""What the daemon knows its buckets by."""
 _GRPC = 10_000  # every service of it also listens that much higher
 
 
@@ -63,7 +65,7 @@ class Bucket:
                 pass
 
     def keys(self, folder: str = "") -> set[str]:
-        """All objects below a folder; the server's own hidden folders are left out."""
+        """All objects below a folder, without the mark of the place; the server's own folders are left out."""
         try:
             listed = json.loads(self._listing(folder))
         except urllib.error.HTTPError as exc:
@@ -73,7 +75,7 @@ class Bucket:
         found: set[str] = set()
         for entry in listed.get("Entries") or ():
             name = entry["FullPath"].removeprefix(f"/buckets/{self.name}/")
-            if name.startswith(".uploads"):
+            if name.startswith(".uploads") or name.endswith(MARK):
                 continue
             is_folder = entry["Mode"] & (1 << 31)  # Go's os.ModeDir
             found |= self.keys(name) if is_folder else {name}
