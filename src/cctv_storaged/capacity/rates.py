@@ -4,6 +4,7 @@ A segment counts when its footage ends, not when it was registered: a host that 
 start has not recorded all of that in an hour.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -62,19 +63,22 @@ class Rates:
     def __init__(self, rows: CapacityRows) -> None:
         self._rows = rows
         self._after: int | None = None  # row number of the last segment taken in
+        self._taking = asyncio.Lock()
         self.buckets = Buckets()
 
     async def take_in(self, now: datetime) -> None:
         """What was registered since the last time; the first time, since a day ago."""
-        if self._after is None:
-            self._after = await self._rows.registered_before(now - DAY)
-        while True:
-            page = await self._rows.recorded(self._after)
-            for recorded in page.recorded:
-                self.buckets.add(recorded)
-            self._after = page.last
-            if not page.more:
-                break
+        async with self._taking:
+            after = self._after
+            if after is None:
+                after = await self._rows.registered_before(now - DAY)
+            more = True
+            while more:
+                page = await self._rows.recorded(after)
+                for recorded in page.recorded:
+                    self.buckets.add(recorded)
+                self._after = after = page.last
+                more = page.more
         self.buckets.forget_before(now - DAY)
 
     def of_roots(self, roots: frozenset[str], now: datetime, window: timedelta = HOUR) -> float | None:

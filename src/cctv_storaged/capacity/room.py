@@ -7,6 +7,7 @@ gone on with, and a disk that is not the right one, or read-only, is left alone.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,6 +54,8 @@ SETTLE_S = 35.0
 """Some file systems give room back a while after the last name of a file has gone: Btrfs with its next
 commit, every 30 seconds."""
 SETTLE_STEP_S = 1.0
+SEEN, SEEN_S, SEEN_FROM_S = 61, 60.0, 600.0
+"""How often, how much and after how long what a disk's free room really did is told."""
 NO_DISK = "the disk is away or read-only"
 USELESS = (
     f"{USELESS_BATCHES} batches in a row freed nothing, the log tells why; it is tried again within the hour"
@@ -107,6 +110,8 @@ class Standing:
     level: Level = Level.WELL
     reasons: tuple[tuple[Stage, str], ...] = ()  # why the last round ended short of its aim
     early: EarlyPruning | None = None
+    seen: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=SEEN))
+    """Free bytes at times (monotonic), one a minute, over the last hour."""
     useless: dict[Stage, float] = field(default_factory=dict)  # until when (monotonic) they are not tried
     anew_at: float = 0.0  # monotonic
     again_at: float = 0.0  # monotonic
@@ -116,6 +121,18 @@ class Standing:
         """Things are others now: what was of no use may be."""
         self.again_at = self.anew_at = 0.0
         self.useless.clear()
+
+    def remember(self, now_s: float) -> None:
+        if not self.seen or now_s - self.seen[-1][0] >= SEEN_S:
+            self.seen.append((now_s, self.volume.facts.free_bytes))
+
+    @property
+    def fill_rate(self) -> float | None:
+        """Bytes per second by which the volume really filled; None before there is anything to tell from."""
+        if not self.seen or self.seen[-1][0] - self.seen[0][0] < SEEN_FROM_S:
+            return None
+        (first_s, first), (last_s, last) = self.seen[0], self.seen[-1]
+        return (first - last) / (last_s - first_s)
 
     @property
     def needs(self) -> bool:
@@ -207,6 +224,7 @@ class RoomKeeper:
                 before.forget_failures()
             standing = replace(before, volume=volume, marks=found, rate=rate)
         standing.level = judged(standing.level, volume.facts.free_bytes, found)
+        standing.remember(self._parts.clock.monotonic())
         standing.was_writable |= not volume.facts.read_only
         return standing
 
