@@ -1,0 +1,224 @@
+"""When a clock is trusted: told by readings alone, for every story of steps, restarts, reboots and pauses."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cctv_storaged.clocktrust import (
+    AHEAD,
+    LONGEST_OFF,
+    STEADY,
+    TOLERANCE,
+    Anchor,
+    Reading,
+    Trust,
+    doubt,
+    footage_doubt,
+)
+
+START = datetime(2026, 3, 5, 12, tzinfo=UTC)
+YEAR = timedelta(days=400)
+ZERO = timedelta(0)
+
+
+@dataclass
+class Host:
+    """True time, and a wall clock that is off it."""
+
+    true: datetime = START
+    off: timedelta = ZERO
+    boot: int = 0
+    booted: datetime = START - timedelta(hours=5)
+    synchronized: bool | None = False
+    trust: Trust = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trust = Trust(Anchor.at(self.reading()))
+
+    def reading(self) -> Reading:
+        return Reading(
+            wall=self.true + self.off,
+            boot_s=(self.true - self.booted).total_seconds(),
+            boot_id=str(self.boot),
+            synchronized=self.synchronized,
+        )
+
+    def judge(self) -> str | None:
+        return self.trust.judge(self.reading())
+
+    def restart(self) -> None:
+        """Another process, with what the journal keeps."""
+        before = self.trust
+        self.trust = Trust(
+            before.anchor,
+            first=before.first,
+            holds=before.holds,
+            trusted_from=before.trusted_from,
+            lead=before.lead,
+        )
+        self.trust.newest = before.newest
+
+    def reboot(self, off_for: timedelta) -> None:
+        self.true += off_for
+        self.boot, self.booted = self.boot + 1, self.true
+        self.restart()
+
+
+spans = st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=2))
+steps = st.timedeltas(min_value=-YEAR, max_value=YEAR)
+story = st.lists(st.tuples(spans, st.none() | steps, st.booleans()), max_size=12)
+
+
+@given(story)
+def test_without_a_better_clock_no_step_is_ever_trusted_and_none_that_was_taken_back_is_not(
+    story: list[tuple[timedelta, timedelta | None, bool]],
+) -> None:
+    host = Host()
+    for passes, step, restarts in story:
+        host.true += passes
+        if step is not None:
+            host.off += step
+        if restarts:
+            host.restart()
+        assert (host.judge() is None) == (abs(host.off) <= TOLERANCE)
+    host.off = ZERO
+    assert host.judge() is None
+
+
+@given(story)
+def test_a_restart_changes_no_verdict(story: list[tuple[timedelta, timedelta | None, bool]]) -> None:
+    one, other = Host(), Host()
+    for passes, step, restarts in story:
+        for host in (one, other):
+            host.true += passes
+            host.off += step or ZERO
+        if restarts:
+            other.restart()
+        assert one.judge() == other.judge()
+
+
+@given(spans, st.sampled_from([-YEAR, -timedelta(hours=2), timedelta(hours=2), YEAR]))
+def test_a_synchronised_clock_is_trusted_again_only_once_it_has_been_steady(
+    passes: timedelta, step: timedelta
+) -> None:
+    host = Host(synchronized=True)
+    host.true += passes
+    host.off = step
+    assert host.judge() is not None
+    host.true += STEADY - timedelta(seconds=1)
+    assert host.judge() is not None
+    host.true += timedelta(seconds=1)
+    assert host.judge() is None
+    assert host.trust.trusted_from == host.reading().wall, "what was stamped before may be anything"
+    host.off = ZERO
+    assert host.judge() is not None, "another step is another doubt"
+
+
+def test_a_step_begins_the_steady_time_anew_and_so_does_a_lost_synchronisation() -> None:
+    host = Host(synchronized=True, off=ZERO)
+    host.off = YEAR
+    assert host.judge() is not None
+    for changed in (timedelta(seconds=5), ZERO):
+        host.true += STEADY / 2
+        host.off += changed
+        host.synchronized = changed != ZERO
+        assert host.judge() is not None
+    host.synchronized = True
+    host.true += STEADY / 2
+    assert host.judge() is not None
+
+
+@given(st.timedeltas(min_value=ZERO, max_value=timedelta(days=500)), st.sampled_from([True, False, None]))
+def test_after_a_reboot_only_what_cannot_be_is_doubted(off_for: timedelta, synchronized: bool | None) -> None:
+    host = Host(synchronized=synchronized)
+    host.judge()
+    host.reboot(off_for)
+    limit = timedelta(hours=1) if synchronized is False else LONGEST_OFF
+    assert (host.judge() is None) == (off_for <= limit)
+
+
+@given(st.timedeltas(min_value=TOLERANCE * 1.1, max_value=YEAR))
+def test_a_clock_that_a_reboot_set_back_is_doubted_however_often_it_is_started(back: timedelta) -> None:
+    host = Host()
+    host.judge()
+    host.off = -back
+    host.reboot(ZERO)
+    assert host.judge() is not None
+    host.restart()
+    assert host.judge() is not None
+    host.reboot(ZERO)
+    assert host.judge() is not None
+    host.off = ZERO
+    assert host.judge() is None
+
+
+def test_small_steps_do_not_add_up_unnoticed() -> None:
+    host = Host()
+    for _ in range(3):
+        host.true += timedelta(hours=1)
+        host.off += TOLERANCE / 2
+        last = host.judge()
+    assert last is not None
+
+
+def test_stamps_from_while_the_clock_was_wrong_are_known_by_when_it_became_right() -> None:
+    host = Host()
+    host.off = -YEAR
+    host.judge()
+    host.off = ZERO
+    host.true += timedelta(minutes=1)
+    assert host.judge() is None
+    assert host.trust.trusted_from == host.true
+    host.restart()
+    assert host.trust.trusted_from == host.true
+
+
+def test_footage_that_is_ahead_is_doubted_unless_the_clock_follows_a_better_one() -> None:
+    host = Host()
+    host.trust.newest = host.true + AHEAD * 2
+    assert host.judge() is not None
+    host.synchronized = True
+    assert host.judge() is not None
+    host.true += STEADY
+    assert host.judge() is None
+
+
+def test_what_somebody_confirmed_is_trusted_and_the_footage_may_go_on_as_far_ahead() -> None:
+    host = Host()
+    host.trust.newest = host.true + YEAR
+    host.off = timedelta(days=3)
+    assert host.judge() is not None
+    host.trust = host.trust.confirmed(host.reading())
+    for _ in range(3):
+        assert host.judge() is None
+        host.true += timedelta(days=30)
+        host.trust.newest += timedelta(days=30)
+    host.trust.newest += AHEAD * 5
+    assert host.judge() is not None
+
+
+@pytest.mark.parametrize(("synchronized", "doubted"), [(False, True), (None, False), (True, False)])
+def test_a_first_start_has_nothing_but_footage_to_hold_a_clock_against(
+    synchronized: bool | None, doubted: bool
+) -> None:
+    old = START - LONGEST_OFF - timedelta(days=1)
+    told = footage_doubt(old, START, ZERO, first=True, synchronized=synchronized)
+    assert (told is not None) == doubted
+    assert footage_doubt(old, START, ZERO, first=False, synchronized=synchronized) is None
+    assert footage_doubt(None, START, ZERO, first=True, synchronized=synchronized) is None
+
+
+@settings(max_examples=50)
+@given(steps)
+def test_a_reason_says_by_how_much(step: timedelta) -> None:
+    host = Host()
+    anchor = Anchor.at(host.reading())
+    host.off = step
+    told = doubt(anchor, host.reading())
+    if told is not None:
+        number = step.days if step >= ZERO else -(-step).days
+        shown = f"{number} days" if abs(step) >= timedelta(days=2) else f"{step.total_seconds():.0f} s"
+        assert shown in told
