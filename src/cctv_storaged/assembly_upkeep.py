@@ -1,11 +1,17 @@
 """Opening what looks after footage: retention, room, holds, guards, reconciliation, the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.auditing.opening import Auditing, AuditingNeeds, open_auditing
-from cctv_storaged.capacity.opening import CapacityNeeds, open_room, plan_of, store_backend_of
-from cctv_storaged.capacity.room import Cache, RoomKeeper
+from cctv_storaged.capacity.opening import (
+    Capacity,
+    CapacityNeeds,
+    open_capacity,
+    plan_of,
+    store_backend_of,
+)
+from cctv_storaged.capacity.room import Cache
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.evidence.keys import HostKey
@@ -50,6 +56,8 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     """Builds it."""
     foundation = needs.foundation
     mirror = _mirror(foundation)
+    keepers = await _keepers(foundation)
+    distrust = _nothing_by_age(foundation, keepers)
     return Upkeep(
         alarms=foundation.alarms,
         clock_guard=foundation.clock_guard,
@@ -59,9 +67,9 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         reporting=_reporting(foundation),
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
-        retention=_retention(needs),
-        room=_room(needs),
-        keepers=_keepers(foundation),
+        retention=_retention(needs, distrust),
+        capacity=_capacity(needs, distrust),
+        keepers=keepers,
         freshness=_freshness(foundation),
         scrub=_scrub(needs),
     )
@@ -83,7 +91,7 @@ def _auditing(needs: UpkeepNeeds) -> Auditing:
     )
 
 
-def _retention(needs: UpkeepNeeds) -> Retention:
+def _retention(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Retention:
     foundation = needs.foundation
     return Retention(
         RetentionParts(
@@ -93,14 +101,14 @@ def _retention(needs: UpkeepNeeds) -> Retention:
             pins=needs.pruner.pins,
             clock=foundation.clock,
             alarms=foundation.alarms,
-            distrust=foundation.clock_guard.distrust,
+            distrust=distrust,
             trouble=foundation.places.trouble,
         ),
         policy_of(foundation.settings.retention),
     )
 
 
-def _room(needs: UpkeepNeeds) -> RoomKeeper:
+def _capacity(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Capacity:
     foundation = needs.foundation
     places = foundation.places
 
@@ -108,7 +116,7 @@ def _room(needs: UpkeepNeeds) -> RoomKeeper:
         troubles = (place.trouble for place in places.all() if place.location in folders)
         return next(filter(None, troubles), None)
 
-    return open_room(
+    return open_capacity(
         CapacityNeeds(
             plan=plan_of(foundation.settings),
             store_backend=store_backend_of(foundation.settings),
@@ -120,7 +128,7 @@ def _room(needs: UpkeepNeeds) -> RoomKeeper:
             guard=trouble_at,
             roots=places.roots,
             clock=foundation.clock,
-            distrust=foundation.clock_guard.distrust,
+            distrust=distrust,
             metrics=foundation.metrics,
             hub=foundation.hub,
             alarms=foundation.alarms,
@@ -181,11 +189,20 @@ def _holding(needs: UpkeepNeeds, mirror: Mirror) -> Holding:
     )
 
 
-def _keepers(foundation: Foundation) -> tuple[HoldKeeper, ...]:
-    prefix = delivery_settings(foundation.settings).prefix
-    return tuple(
-        HoldKeeper(foundation.journal, backend, prefix, foundation.clock) for backend in foundation.backends
-    )
+async def _keepers(foundation: Foundation) -> tuple[HoldKeeper, ...]:
+    journal, prefix = foundation.journal, delivery_settings(foundation.settings).prefix
+    keepers = (HoldKeeper(journal, backend, prefix, foundation.clock) for backend in foundation.backends)
+    return tuple([await keeper.open() for keeper in keepers])
+
+
+def _nothing_by_age(foundation: Foundation, keepers: Sequence[HoldKeeper]) -> Callable[[], str | None]:
+    """Why nothing may be deleted by its age now."""
+
+    def distrust() -> str | None:
+        doubts = (keeper.doubt() for keeper in keepers)
+        return foundation.clock_guard.distrust() or next(filter(None, doubts), None)
+
+    return distrust
 
 
 def _freshness(foundation: Foundation) -> Freshness:

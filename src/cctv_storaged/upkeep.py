@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from cctv_storaged.alarms import Alarms
 from cctv_storaged.auditing.opening import EVERY_S, Auditing
-from cctv_storaged.capacity.opening import plan_of
+from cctv_storaged.capacity.forecasting import EVERY_S as FORECAST_EVERY_S
+from cctv_storaged.capacity.opening import Capacity, plan_of
 from cctv_storaged.capacity.room import LOOK_S as ROOM_EVERY_S
-from cctv_storaged.capacity.room import RoomKeeper
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.guarding.places import CHECK_S, Places
@@ -48,7 +48,7 @@ class Upkeep:
     auditing: Auditing
     reconciling: Reconciling
     retention: Retention
-    room: RoomKeeper
+    capacity: Capacity
     keepers: tuple[HoldKeeper, ...]
     freshness: Freshness
     scrub: Scrub
@@ -59,7 +59,8 @@ class Upkeep:
         yield Job(name="the retention report", run=self.reporting.refresh, every_s=REPORT_EVERY_S)
         yield Job(name="holds", run=self.holding.run_once, every_s=30)
         yield Job(name="retention", run=self.retention.run_once, every_s=RETENTION_EVERY_S)
-        yield Job(name="looking at the disks", run=self.room.look, every_s=ROOM_EVERY_S)
+        yield Job(name="looking at the disks", run=self.capacity.keeper.look, every_s=ROOM_EVERY_S)
+        yield Job(name="the forecast", run=self.capacity.forecasting.refresh, every_s=FORECAST_EVERY_S)
         yield Job(name="reconciling", run=self.reconciling.reconciler.run_due, every_s=60)
         yield Job(name="storing the ledger's head", run=self.auditing.heads.run_once, every_s=EVERY_S)
         yield Job(name="archiving the ledger", run=self.auditing.archiver.run_once, every_s=EVERY_S)
@@ -74,7 +75,7 @@ class Upkeep:
         yield self.clock_guard.run()
         yield self.holding.run()
         yield self.mirror.run()
-        yield self.room.run()
+        yield self.capacity.keeper.run()
         yield self.auditing.heads.run()
         yield self.reconciling.reconciler.run()
 
@@ -84,5 +85,5 @@ class Upkeep:
         self.auditing.archiver.keep = settings.ledger.keep
         self.reconciling.apply(settings)
         self.retention.change(policy_of(settings.retention))
-        self.room.change(plan_of(settings))
+        self.capacity.keeper.change(plan_of(settings))
         self.scrub.rules = scrub_rules(settings)

@@ -14,7 +14,7 @@ import pytest
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
 from cctv_storaged.capacity.levels import Level, Limit, Limits
-from cctv_storaged.capacity.opening import CapacityNeeds, open_room
+from cctv_storaged.capacity.opening import CapacityNeeds, open_capacity
 from cctv_storaged.capacity.room import Plan, RoomKeeper
 from cctv_storaged.capacity.volumes import Looks, places_of
 from cctv_storaged.config import Retention, RetentionRule
@@ -100,7 +100,7 @@ def room_of(
         looks=Looks(looking(*disks)),
     )
     return Room(
-        rig=rig, keeper=open_room(needs), pruner=pruner, alarms=alarms, distrust=distrust, wrong=wrong
+        rig=rig, keeper=open_capacity(needs).keeper, pruner=pruner, alarms=alarms, distrust=distrust, wrong=wrong
     )
 
 

@@ -13,6 +13,7 @@ from cctv_storaged.access import Scope
 from cctv_storaged.api import (
     asides,
     cameras,
+    capacity,
     clips,
     clock,
     content,
@@ -147,6 +148,7 @@ _WRITTEN: Sequence[Route] = (
     *ledger.ROUTES,
     *reconcile.ROUTES,
     *report.ROUTES,
+    *capacity.ROUTES,
     Route(
         method="GET",
         path=f"{PREFIX}/cameras",

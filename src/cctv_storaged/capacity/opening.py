@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cctv_storaged.alarms import Alarms
+from cctv_storaged.capacity.forecasting import Forecasting
 from cctv_storaged.capacity.givingup import GivingUp
 from cctv_storaged.capacity.levels import Limit, Limits
 from cctv_storaged.capacity.rates import Rates
@@ -43,8 +44,16 @@ class CapacityNeeds:
     looks: Looks = field(default_factory=Looks)
 
 
-def open_room(needs: CapacityNeeds) -> RoomKeeper:
-    """Everything of keeping room; it touches no disk before it looks."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """Who keeps room, and who tells for how long it lasts."""
+
+    keeper: RoomKeeper
+    forecasting: Forecasting
+
+
+def open_capacity(needs: CapacityNeeds) -> Capacity:
+    """Everything of capacity; it touches no disk before it looks."""
     giving_up = GivingUp(
         needs.journal.capacity,
         needs.deliveries,
@@ -56,26 +65,24 @@ def open_room(needs: CapacityNeeds) -> RoomKeeper:
         policy=lambda: keeper.plan.policy,
         roots=needs.roots,
     )
-    keeper = RoomKeeper(
-        RoomParts(
-            journal=needs.journal,
-            pruner=needs.pruner,
-            remover=needs.remover,
-            giving_up=giving_up,
-            deliveries=needs.deliveries,
-            caches=needs.caches,
-            store_backend=needs.store_backend,
-            rates=Rates(needs.journal.capacity),
-            guard=needs.guard,
-            clock=needs.clock,
-            distrust=needs.distrust,
-            metrics=needs.metrics,
-            alarms=needs.alarms,
-            looks=needs.looks,
-        ),
-        needs.plan,
+    parts = RoomParts(
+        journal=needs.journal,
+        pruner=needs.pruner,
+        remover=needs.remover,
+        giving_up=giving_up,
+        deliveries=needs.deliveries,
+        caches=needs.caches,
+        store_backend=needs.store_backend,
+        rates=Rates(needs.journal.capacity),
+        guard=needs.guard,
+        clock=needs.clock,
+        distrust=needs.distrust,
+        metrics=needs.metrics,
+        alarms=needs.alarms,
+        looks=needs.looks,
     )
-    return keeper
+    keeper = RoomKeeper(parts, needs.plan)
+    return Capacity(keeper=keeper, forecasting=Forecasting(keeper, parts))
 
 
 def plan_of(settings: Settings) -> Plan:

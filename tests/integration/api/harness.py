@@ -168,7 +168,7 @@ def settings_of(folder: Path, more: Mapping[str, Any]) -> Settings:
     document = {"host_id": "nvr-test", "data_dir": str(folder / "data"), **more}
     document["api"] = {"port": 0, **more.get("api", {})}
     document.setdefault("recorders", [{"path": str(folder / "recordings")}])
-    document["capacity"] = {"reserve": 0}
+    document["capacity"] = {"reserve": 0, **more.get("capacity", {})}
     file.write_text(yaml.safe_dump(document))
     return load_settings(file, {})
 
