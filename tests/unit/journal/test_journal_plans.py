@@ -20,6 +20,7 @@ import pytest
 from cctv_storaged.clock import to_us
 from cctv_storaged.journal.copies import Order
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.reports import DayRow
 from cctv_storaged.model import SourceState
 from tests.unit.journal.samples import (
     GATE,
@@ -105,12 +106,29 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         lambda j: j.gaps.absences(GATE.id, span(5), timedelta(seconds=1), 100, (0, 0)),
         {"ledger_by_camera"},
     ),
+    "gaps, times": (lambda j: j.gaps.times(GATE.id, NOW), {"segment_by_time"}),
+    "gaps, roots": (lambda j: j.gaps.roots(), set()),
+    "gaps, roots around": (lambda j: j.gaps.roots_around(GATE.id, [span(5), span(9)]), {"segment_by_time"}),
+    "set_aside_of": (
+        lambda j: j.segments.set_aside_of(GATE.id, span(5), timedelta(seconds=9), 100, START),
+        {"set_aside_by_camera"},
+    ),
+    "watched": (lambda j: j.watched.spans(ROOT, span(5)), set()),
+    "extend": (lambda j: j.watched.extend(ROOT, span(5)), set()),
+    "oldest": (lambda j: j.reports.oldest(GATE.id, NOW), {"segment_by_time"}),
+    "taken_within": (lambda j: j.reports.taken_within(GATE.id, span(5)), {"ledger_by_camera"}),
+    "days": (lambda j: j.reports.days(GATE.id, 1, 9), set()),
+    "put_day": (lambda j: j.reports.put_day(GATE.id, DayRow(3, NOW, "[]"), 0), set()),
+    "last_line": (lambda j: j.reports.last_line(), set()),
+    "of_day": (lambda j: j.reports.of_day("2026-01-01"), set()),
     "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
     "cameras": (lambda j: j.cameras.all(NOW), {"segment_by_time"}),
     "camera": (lambda j: j.cameras.by_id(GATE.id, NOW), {"segment_by_time"}),
 }
 
-LARGE = re.compile(r"^SCAN (s|segment|copy|mine|other|f|folder|ledger)\b(?! USING)")
+LARGE = re.compile(
+    r"^SCAN (s|segment|copy|mine|other|f|folder|ledger|set_aside|watched|covered_day|retention_day)\b(?! USING)"
+)
 """A whole large table read from end to end."""
 PARTIAL = re.compile(r"^SCAN .* USING (COVERING )?INDEX (\w+)")
 SMALL_INDEXES = frozenset(
