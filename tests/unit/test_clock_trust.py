@@ -188,15 +188,15 @@ def test_footage_that_is_ahead_is_doubted_unless_the_clock_follows_a_better_one(
 
 def test_what_somebody_confirmed_is_trusted_and_the_footage_may_go_on_as_far_ahead() -> None:
     host = Host()
-    host.trust.newest = host.true + YEAR
+    host.trust.newest = newest = host.true + YEAR
     host.off = timedelta(days=3)
     assert host.judge() is not None
     host.trust = host.trust.confirmed(host.reading())
     for _ in range(3):
         assert host.judge() is None
         host.true += timedelta(days=30)
-        host.trust.newest += timedelta(days=30)
-    host.trust.newest += AHEAD * 5
+        host.trust.newest = newest = newest + timedelta(days=30)
+    host.trust.newest = newest + AHEAD * 5
     assert host.judge() is not None
 
 

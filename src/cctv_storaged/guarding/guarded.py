@@ -13,7 +13,6 @@ from typing import Any
 from cctv_storaged.backends.base import Capabilities, ObjectFacts, Payload, StoredObject
 from cctv_storaged.backends.shelf import ShelfBackend
 from cctv_storaged.errors import BackendError, ObjectMissing
-from cctv_storaged.guarding.identity import Standing
 from cctv_storaged.guarding.place import Place
 from cctv_storaged.pacing import ByteBudget
 
@@ -75,8 +74,8 @@ class GuardedBackend:
     async def ensure_bucket(self) -> None:
         """Only at first sight: one that is known and gone must not be hidden by a new one."""
         if self._place.known is not None:
-            if self._place.standing is not Standing.RIGHT:
-                raise self._place.wrong(self._place.standing)
+            await self._place.check()
+            self._place.require_right()
             return
         await self._backend.ensure_bucket()
         await self._place.check()
