@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     rebuild.set_defaults(command=_rebuild)
     _add_reconcile(commands)
+    _add_report(commands)
     _add_guards(commands)
     return parser
 
@@ -154,6 +155,24 @@ def _reconcile(options: argparse.Namespace) -> int:
     from cctv_storaged import cli_reconcile  # noqa: PLC0415 - only where used
 
     return cli_reconcile.reconcile(options)
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("report", help="which cameras keep what their retention rule promises")
+    parser.add_argument("--day", metavar="YYYY-MM-DD", help="what was noted on that day (UTC)")
+    parser.add_argument("--start", metavar="TIME", help="gaps of the days from that moment on")
+    parser.add_argument("--end", metavar="TIME", help="and before that one")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--csv", action="store_true", help="CSV (RFC 4180) for a spreadsheet")
+    how.add_argument("--json", action="store_true", help="the API's answer as it is")
+    add_api_options(parser)
+    parser.set_defaults(command=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from cctv_storaged import cli_report  # noqa: PLC0415 - only where used
+
+    return cli_report.report(options)
 
 
 def _rebuild(options: argparse.Namespace) -> int:

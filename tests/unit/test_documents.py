@@ -23,7 +23,7 @@ PAGES = [
 ]
 SETUP = ROOT / "scripts" / "setup"
 SEGMENTS = ROOT / "docs" / "reference" / "segments.md"
-PROMISES = [ROOT / "docs" / "design" / name for name in ("promises.md", "playback.md")]
+PROMISES = [ROOT / "docs" / "design" / name for name in ("promises.md", "playback.md", "retention.md")]
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
 

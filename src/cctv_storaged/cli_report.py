@@ -1,0 +1,70 @@
+"""`cctv-storaged report`: which cameras keep what their rule promises, as a table, JSON or CSV.
+
+Exit codes: 0 all do; 1 a camera keeps less; 2 bad usage; 3 the daemon is out of reach.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from cctv_storaged.api.report_models import ReportAnswer, ReportCameraAnswer
+from cctv_storaged.cli_client import DONE, FOUND_WRONG, ApiClient, with_api
+from cctv_storaged.logs.lines import one_line
+from cctv_storaged.reporting.figures import State
+
+PATH = "/retention/report"
+COLUMNS = ("camera", "state", "required", "achieved", "oldest", "covered", "gone", "longest gap")
+
+
+def report(options: argparse.Namespace) -> int:
+    """Asks and prints; an exit code."""
+    return with_api(options, lambda api: _reported(api, options))
+
+
+def _reported(api: ApiClient, options: argparse.Namespace) -> int:
+    query = {"day": options.day, "start": options.start, "end": options.end}
+    found = api.get(PATH, ReportAnswer, query)
+    if options.csv:
+        with api.stream(PATH, {**query, "format": "csv"}, accept="text/csv") as blocks:
+            for block in blocks:
+                sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+    elif options.json:
+        print(found.model_dump_json(indent=2))
+    else:
+        print("\n".join(_told(found)))
+    return FOUND_WRONG if any(camera.state is State.SHORT for camera in found.cameras) else DONE
+
+
+def _told(found: ReportAnswer) -> Iterator[str]:
+    rows = [COLUMNS, *(_row(camera) for camera in found.cameras)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for camera in found.cameras:
+        if camera.why is not None:
+            yield f"{one_line(camera.name)}: {one_line(camera.why)}"
+    if found.distrust is not None:
+        yield f"ages mean nothing now: {found.distrust}"
+
+
+def _row(camera: ReportCameraAnswer) -> Sequence[str]:
+    return (
+        one_line(camera.name),
+        str(camera.state or ""),
+        *map(
+            _days,
+            (
+                camera.required_days,
+                camera.achieved_days,
+                camera.oldest_days,
+                camera.covered_days,
+                camera.gone_days,
+            ),
+        ),
+        _days(camera.longest_gap_seconds / 86400),
+    )
+
+
+def _days(days: float | None) -> str:
+    return "-" if days is None else f"{days:.2f} d"
