@@ -97,6 +97,7 @@ def test_room_takes_nothing_that_no_limit_gives_up(rule: Rule, age: timedelta) -
 
 @given(rules(), ages)
 def test_what_sql_counts_is_what_is_decided_row_by_row(rule: Rule, age: timedelta) -> None:
+    counted: Clause | None
     end_us, limits = to_us(NOW - age), limits_of(rule, None, NOW)
     if end_us <= limits.at_most_us:
         counted = Clause.AT_MOST
