@@ -132,6 +132,13 @@ def test_on_one_disk_a_linked_result_takes_no_room_twice(tmp_path: Path) -> None
     assert replace(disks, reserve_bytes=free).lacking(needs) is not None
 
 
+def test_an_export_that_would_leave_less_than_the_last_level_asks_for_is_refused(tmp_path: Path) -> None:
+    disks = Disks(work=tmp_path, store=None, linked=False, reserve_bytes=0)
+    assert disks.lacking(Needs(work_bytes=1, store_bytes=0)) is None
+    told = replace(disks, reserve_share=1.0).lacking(Needs(work_bytes=1, store_bytes=0))
+    assert told is not None and "kept back" in told
+
+
 def test_a_store_on_another_disk_needs_room_of_its_own(tmp_path: Path) -> None:
     other = Path("/dev/shm")
     assert os.stat(other).st_dev != os.stat(tmp_path).st_dev

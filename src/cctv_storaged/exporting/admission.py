@@ -26,15 +26,16 @@ class Disks:
     store: Path | None  # None: an object store, whose room nobody can tell
     linked: bool  # on one disk the finished file is linked into the store, and takes no room twice
     reserve_bytes: int  # kept back on either
+    reserve_share: float = 0.0  # of either; the more of both: an export must not be what fills a disk
 
     def lacking(self, needs: Needs) -> str | None:
         """What to tell where they have too little room, None where it suffices. Blocking."""
-        work = room_at(self.work, self.reserve_bytes)
+        work = room_at(self.work, self.reserve_bytes, self.reserve_share)
         if self.store is None:
             return lacking(needs.work_bytes, work)
         if same_disk(self.work, self.store):
             return lacking(needs.work_bytes + (0 if self.linked else needs.store_bytes), work)
-        store = room_at(self.store, self.reserve_bytes)
+        store = room_at(self.store, self.reserve_bytes, self.reserve_share)
         return lacking(needs.work_bytes, work) or lacking(needs.store_bytes, store)
 
 

@@ -106,6 +106,7 @@ def _disks(settings: Settings, work: WorkFolders) -> Disks:
         store=settings.filesystem.path if stored_here else None,
         linked=settings.filesystem.link,
         reserve_bytes=settings.capacity.reserve,
+        reserve_share=settings.capacity.emergency_free,
     )
 
 

@@ -69,11 +69,19 @@ class WorkFolders:
             return []
 
 
-def room_at(folder: Path, reserve_bytes: int) -> Room:
-    """What is free on a folder's disk, or on the nearest folder's above that is there."""
+def room_at(folder: Path, reserve_bytes: int, reserve_share: float = 0.0) -> Room:
+    """What is free on a folder's disk, or on the nearest folder's above that is there.
+
+    So many bytes of it are kept back, or that share of what users can have of the disk if that is more.
+    """
     there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     facts = os.statvfs(there)
-    return Room(folder=str(folder), free_bytes=facts.f_bavail * facts.f_frsize, reserve_bytes=reserve_bytes)
+    usable_bytes = (facts.f_blocks - facts.f_bfree + facts.f_bavail) * facts.f_frsize
+    return Room(
+        folder=str(folder),
+        free_bytes=facts.f_bavail * facts.f_frsize,
+        reserve_bytes=max(reserve_bytes, round(reserve_share * usable_bytes)),
+    )
 
 
 def same_disk(one: Path, other: Path) -> bool:
