@@ -123,6 +123,29 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "of_day": (lambda j: j.reports.of_day("2026-01-01"), set()),
     "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
     "cameras": (lambda j: j.cameras.all(NOW), {"segment_by_time"}),
+    "room, cameras": (lambda j: j.capacity.cameras(), set()),
+    "room, registered_before": (lambda j: j.capacity.registered_before(NOW), set()),
+    "room, recorded": (lambda j: j.capacity.recorded(0), set()),
+    "room, verified_sources": (
+        lambda j: j.capacity.verified_sources(frozenset({ROOT}), (5, 1), NOW),
+        {"segment_to_prune"},
+    ),
+    "room, delivered": (
+        lambda j: j.capacity.delivered(1, "S3", NOW, (5, 1), 100),
+        {"segment_by_time"},
+    ),
+    "room, undelivered": (
+        lambda j: j.capacity.undelivered("S3", frozenset({ROOT}), (5, 1)),
+        {"copy_undelivered", "copy_failed"},
+    ),
+    "room, begin_giving_up": (lambda j: j.capacity.begin_giving_up([SOMEBODY]), set()),
+    "room, given_up": (lambda j: j.capacity.given_up(SOMEBODY, NOW), set()),
+    "room, keep": (lambda j: j.capacity.keep(SOMEBODY), set()),
+    "room, unfinished": (lambda j: j.capacity.unfinished(), {"segment_pruning"}),
+    "room, oldest_source": (
+        lambda j: j.capacity.oldest_source(["S3"]),
+        {"segment_to_prune", "copy_undelivered"},
+    ),
     "camera": (lambda j: j.cameras.by_id(GATE.id, NOW), {"segment_by_time"}),
 }
 
@@ -180,6 +203,7 @@ async def test_no_call_reads_a_large_table_from_end_to_end(journal: Journal, nam
     [
         *("due, newest", "due, oldest", "due, urgent", "page", "page, later", "footage", "absences", "news"),
         *("set_aside_page", "set_aside_page, later"),
+        *("room, verified_sources", "room, delivered"),
     ],
 )
 async def test_lists_come_in_order_from_their_index_without_sorting(journal: Journal, name: str) -> None:
