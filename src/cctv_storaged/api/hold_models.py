@@ -91,7 +91,7 @@ class HoldMirrorAnswer(Outgoing):
     """Whether the bucket keeps the footage as well, against everybody who has a key to it."""
 
     state: MirrorState
-    """`mirrored`: every copy has a legal hold. `in_progress`: some lack theirs yet. `local_only`: no bucket of
+    """`mirrored`: every copy has a legal hold. `in_progress`: some lack theirs. `local_only`: no bucket of
     this host can have one; the journal keeps this program from deleting the footage, and nobody else."""
     reason: str | None
     """Why it is not mirrored, or not yet."""
