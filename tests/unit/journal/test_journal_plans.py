@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from cctv_storaged.clock import to_us
 from cctv_storaged.journal.copies import Order
+from cctv_storaged.journal.deletions import Cause
+from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.reports import DayRow
 from cctv_storaged.model import SourceState
@@ -47,6 +49,30 @@ async def verify(journal: Journal) -> bool:
 
 async def tell(journal: Journal) -> None:
     await journal.outbox.told(await journal.outbox.news(500))
+
+
+async def hold(journal: Journal) -> Hold:
+    await journal.cameras.ensure(GATE)
+    asked = NewHold(
+        id=uuid4(),
+        camera_ids=(GATE.id,),
+        start=START,
+        end=None,
+        reason="tried",
+        case_id="2026/7",
+        created_by=None,
+        expires_at=None,
+        review_at=None,
+    )
+    made = await journal.holds.add(asked, None, NOW)
+    await journal.hold_marks.settle(await journal.hold_marks.settle(None))
+    await journal.hold_marks.contents(made.no, None)
+    return made
+
+
+async def release(journal: Journal) -> None:
+    await journal.holds.release((await hold(journal)).id, "done", None, NOW)
+    await journal.hold_marks.settle(await journal.hold_marks.settle(None))
 
 
 CALLS: dict[str, tuple[Call, set[str]]] = {
@@ -147,6 +173,13 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         {"segment_to_prune", "copy_undelivered"},
     ),
     "camera": (lambda j: j.cameras.by_id(GATE.id, NOW), {"segment_by_time"}),
+    "hold, made, marked and counted": (hold, {"segment_by_time", "hold_to_mark"}),
+    "hold, released and marked": (release, {"segment_by_time", "hold_to_mark"}),
+    "hold, to_lock": (lambda j: j.hold_marks.to_lock("S3", 0, 100), {"copy_to_lock", "copy_by_path"}),
+    "hold, to_unlock": (lambda j: j.hold_marks.to_unlock("S3", 0, 100), {"copy_to_unlock"}),
+    "hold, unlocked": (lambda j: j.hold_marks.unlocked("S3", [1, 2]), set()),
+    "hold, in the way": (lambda j: j.deletions.begin_many([SOMEBODY], Cause.AT_MOST), set()),
+    "holds in force": (lambda j: j.holds.count(), {"hold_in_force"}),
 }
 
 LARGE = re.compile(
@@ -156,6 +189,7 @@ LARGE = re.compile(
 PARTIAL = re.compile(r"^SCAN .* USING (COVERING )?INDEX (\w+)")
 SMALL_INDEXES = frozenset(
     {"segment_to_catalogue", "segment_pruning", "copy_failed", "ledger_losses", "copy_undelivered"}
+    | {"hold_to_mark", "hold_in_force"}
 )
 """Partial indexes that may be read from end to end: they hold what is still to be done, or went wrong."""
 
