@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
+from uuid import UUID
 
 from cctv_storaged import __version__
 from cctv_storaged.cli_client import add_api_options
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reconcile(commands)
     _add_report(commands)
     _add_guards(commands)
+    _add_retention(commands)
     return parser
 
 
@@ -108,6 +110,32 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--head", type=Path, action="append", default=[], metavar="FILE", help=head)
     add_api_options(parser)
     parser.set_defaults(command=_verify)
+
+
+def _add_retention(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    retention = commands.add_parser("retention", help="what is deleted by its age, and what is in the way")
+    what = retention.add_subparsers(required=True, metavar="WHAT")
+    preview = what.add_parser("preview", help="what the rules would delete now; deletes nothing")
+    preview.add_argument("--new", type=Path, metavar="FILE", help="the rules of these settings instead")
+    preview.add_argument("--json", action="store_true", help="the API's answer as it is")
+    confirm = what.add_parser("confirm", help="let a pass go on that was stopped because it was so much")
+    confirm.add_argument("camera", nargs="?", metavar="CAMERA", help="the camera's id")
+    confirm.add_argument("--all", action="store_true", help="all that are stopped now")
+    for parser, work in (
+        (what.add_parser("show", help="exit code 1 while something is in the way"), "show"),
+        (preview, "preview"),
+        (confirm, "confirm"),
+        (what.add_parser("locked", help="what should be gone and is kept by a lock of its store"), "locked"),
+    ):
+        add_api_options(parser)
+        parser.set_defaults(command=_retention, work=work)
+
+
+def _retention(options: argparse.Namespace) -> int:
+    from cctv_storaged import cli_retention  # noqa: PLC0415 - only where used
+
+    work: Callable[[argparse.Namespace], int] = getattr(cli_retention, options.work)
+    return work(options)
 
 
 def _add_guards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -129,6 +157,44 @@ def _add_guards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     ):
         add_api_options(parser)
         parser.set_defaults(command=_guards, work=work)
+
+
+def _add_hold(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    of_hold = commands.add_parser("hold", help="what nothing may delete").add_subparsers(
+        required=True, metavar="WHAT"
+    )
+    add = of_hold.add_parser("add", help="holds footage of cameras within a span; prints the hold's id")
+    add.add_argument("--camera", action="append", required=True, metavar="ID", help="may be given again")
+    add.add_argument("--start", required=True, metavar="TIME", help="RFC 3339; may lie ahead")
+    add.add_argument("--end", metavar="TIME", help="exclusive; without it the hold has no end")
+    add.add_argument("--case", metavar="CASE", help="the case it belongs to")
+    add.add_argument("--expires", metavar="TIME", help="when it ends by itself")
+    add.add_argument("--review", metavar="TIME", help="when somebody should ask whether it is still needed")
+    list_ = of_hold.add_parser("list", help="holds in force, newest first")
+    list_.add_argument("--camera", metavar="ID", help="only those on this camera")
+    list_.add_argument("--all", action="store_true", help="also those that were released")
+    show = of_hold.add_parser("show", help="one hold, what it holds now, and whether the bucket keeps it too")
+    put_off = of_hold.add_parser("put-off", help="another day for its review, or a later one for its end")
+    put_off.add_argument("--review", metavar="TIME", help="RFC 3339")
+    put_off.add_argument("--expires", metavar="TIME|never", help="later than it is now")
+    release = of_hold.add_parser("release", help="what no other hold keeps may go again")
+    for parser in (add, release):
+        parser.add_argument("--reason", required=True, metavar="TEXT", help="why, for whoever asks later")
+        parser.add_argument("--by", metavar="NAME", help="who; else the name of the token")
+    for parser in (show, put_off, release):
+        parser.add_argument("id", type=UUID, metavar="ID", help="the hold")
+    works = {add: "add", list_: "list_holds", show: "show", put_off: "put_off", release: "release"}
+    for parser, work in works.items():
+        parser.add_argument("--json", action="store_true", help="as the API answers it")
+        add_api_options(parser)
+        parser.set_defaults(command=_hold, work=work)
+
+
+def _hold(options: argparse.Namespace) -> int:
+    from cctv_storaged import cli_hold  # noqa: PLC0415 - only where used
+
+    work: Callable[[argparse.Namespace], int] = getattr(cli_hold, options.work)
+    return work(options)
 
 
 def _guards(options: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ IDLE_S = 30.0
 FULL_S = 5.0
 EXPIRED_AT_ONCE = 20
 MOST_REVIEWS = 100
-MOST_COUNTED = 250
+MOST_COUNTED = 500
 """Readings for one answer: a quarter of a million segments."""
 
 

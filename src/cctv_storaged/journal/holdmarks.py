@@ -18,9 +18,9 @@ from uuid import UUID
 from cctv_storaged.journal.holds import NO_END_US
 from cctv_storaged.journal.store import Store
 
-SLICE = 250
+SLICE = 150
 """Segments looked at in one commit, of which each may be another page of the file."""
-COUNTED = 1000
+COUNTED = 500
 """Segments counted in one reading."""
 _FIRST = -(2**62)
 _LAST_NO = 2**62
