@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reconcile(commands)
     _add_report(commands)
     _add_guards(commands)
+    _add_hold(commands)
     _add_retention(commands)
     return parser
 
