@@ -32,6 +32,8 @@ class Behaviour:
     versioning: bool = False
     object_lock: bool = False
     clock_offset_s: float = 0.0  # of its Date header
+    listing: Callable[[list[str]], list[str]] = sorted  # which keys it lists in which order, of all it has
+    page_keys: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class Stored:
     etag: str
     checksum: str | None
     metadata: Mapping[str, str]
+    at: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +297,25 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, _XML, f"<ObjectLockConfiguration>{enabled}</ObjectLockConfiguration>".encode()
         if "uploads" in seen.query:
             return 200, _XML, self._upload_list(seen.query.get("prefix", "")).encode()
+        if "list-type" in seen.query:
+            return 200, _XML, self._object_list(seen.query).encode()
         return 200, {}, b""
+
+    def _object_list(self, query: Mapping[str, str]) -> str:
+        """ListObjectsV2; a token is the place in the list."""
+        with self.stub.lock:
+            held = dict(self.stub.objects)
+        keys = [key for key in self.stub.behaviour.listing(list(held)) if key.startswith(query["prefix"])]
+        first = int(query["continuation-token"]) if "continuation-token" in query else 0
+        if not first and (after := query.get("start-after")):
+            keys = [key for key in keys if key > after]
+        last = first + min(self.stub.behaviour.page_keys, int(query.get("max-keys", "1000")))
+        entries = "".join(_listed(key, held[key]) for key in keys[first:last])
+        more = last < len(keys)
+        token = _element("NextContinuationToken", str(last)) if more else ""
+        return _element(
+            "ListBucketResult", _element("IsTruncated", "true" if more else "false"), token, entries
+        )
 
     def _upload_list(self, prefix: str) -> str:
         entries = "".join(
@@ -415,6 +436,16 @@ def _base64_sha256(data: bytes) -> str:
 
 def _element(name: str, *content: str) -> str:
     return f"<{name}>{''.join(content)}</{name}>"
+
+
+def _listed(key: str, stored: Stored) -> str:
+    return _element(
+        "Contents",
+        _element("Key", escape(key)),
+        _element("LastModified", time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(stored.at))),
+        _element("ETag", f"&#34;{stored.etag}&#34;"),
+        _element("Size", str(len(stored.data))),
+    )
 
 
 def _begun(upload: _Upload) -> str:

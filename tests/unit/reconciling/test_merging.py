@@ -1,19 +1,22 @@
 """Whatever way two sorted sequences are cut into pages, their join is exactly their difference."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cctv_storaged.reconciling.merging import Match, Merge, Side
 
-Left, Right = tuple[str, str], tuple[str, int]
+T = TypeVar("T")
+Left = tuple[str, str]
+Right = tuple[str, int]
 
 keys = st.text(alphabet="ab/.-é", max_size=4)
 cuts = st.lists(st.integers(0, 5), max_size=30)
 
 
-def paged(items: Sequence[object], sizes: Sequence[int]) -> Iterator[list[object]]:
+def paged(items: Sequence[T], sizes: Sequence[int]) -> Iterator[list[T]]:
     """Cut by these sizes, empty pages among them; the rest is one page."""
     at = 0
     for size in sizes:
@@ -29,16 +32,22 @@ def joined(
     lefts, rights = paged(left, left_cuts), paged(right, right_cuts)
     found: list[Match[Left, Right]] = []
     while (side := merge.wants) is not None:
-        page = next(lefts if side is Side.LEFT else rights, None)
-        if page is None:
-            merge.end(side)
-        elif side is Side.LEFT:
-            merge.add_left(page)  # type: ignore[arg-type]
+        if side is Side.LEFT:
+            add(merge, side, merge.add_left, next(lefts, None))
         else:
-            merge.add_right(page)  # type: ignore[arg-type]
+            add(merge, side, merge.add_right, next(rights, None))
         found += merge.matches()
         assert len(merge._left) <= max([*left_cuts, len(left)], default=0)
     return found
+
+
+def add(
+    merge: Merge[Left, Right], side: Side, adding: Callable[[list[T]], None], page: list[T] | None
+) -> None:
+    if page is None:
+        merge.end(side)
+    else:
+        adding(page)
 
 
 @given(st.sets(keys), st.lists(keys), cuts, cuts)
