@@ -84,9 +84,10 @@ class Holding:
         """
         if repeat is not None and (earlier := await self._holds.made_by(repeat)) is not None:
             return earlier, False
-        new = hold_of(wish, self._parts.clock.now())
+        now = self._parts.clock.now()
+        new = hold_of(wish, now)
         await self._make_known(new.camera_ids)
-        hold = await self._holds.add(new, repeat, self._parts.clock.now())
+        hold = await self._holds.add(new, repeat, now)
         if hold.id == new.id:
             log.info("hold %s is in force: %s", hold.id, hold.title)
         await self._changed()
