@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -13,6 +14,8 @@ import pytest
 
 from cctv_storaged.alarms import AlarmName
 from cctv_storaged.backends.files import describe
+from cctv_storaged.catalog.postgres import PostgresCatalog
+from cctv_storaged.cataloguing import Cataloguing, catalog_row
 from cctv_storaged.events import EventKind
 from cctv_storaged.journal.ledger import Kind as LedgerKind
 from cctv_storaged.model import Segment, SourceState
@@ -22,7 +25,10 @@ from cctv_storaged.reconciling.differences import Kind, Step
 from cctv_storaged.reconciling.run import Outcome
 from tests.fakes.s3stub import S3Stub
 from tests.services.backends import closing, filesystem, store
+from tests.services.catalog import open_catalog
+from tests.services.postgres import PostgresDatabase
 from tests.services.reconciling import PATIENCE_S, Later, bench, counts
+from tests.services.rig import HOST as RIG
 from tests.services.rig import Rig, opened
 
 FILESYSTEM = "FILESYSTEM"
@@ -358,6 +364,68 @@ async def test_the_clock_begins_a_dry_run_once_a_day_and_with_a_new_journal(tmp_
             assert (run.why, run.apply) == (why, False)
             await tried.reconciler.run_due()
             assert (await tried.reconciler.last()) is run, "not again so soon"
+
+
+async def test_the_catalog_is_told_anew_and_forgets_what_is_not(
+    tmp_path: Path, postgres_database: PostgresDatabase
+) -> None:
+    sql = postgres_database.sql
+    async with host(tmp_path) as (rig, segments, _), open_catalog(postgres_database, RIG) as catalog:
+        missing, moved, unmarked, untold, told = segments[:5]
+        async with cataloguing(rig, catalog):
+            await told_all(rig)
+        sql(f"DELETE FROM segments WHERE id = '{missing.id}'")
+        sql(f"UPDATE segments SET storage_path = 'elsewhere' WHERE id = '{moved.id}'")
+        sql(f"UPDATE segment_copies SET state = 'failed' WHERE segment_id = '{unmarked.id}'")
+        sql(f"UPDATE segments SET size_bytes = 1 WHERE id = '{untold.id}'")
+        await rig.journal.reconcile.tell_again([untold.id])
+        await forget(rig, told)
+        async with open_catalog(postgres_database, "another") as other:
+            row = catalog_row(told, "another")
+            assert row is not None
+            await other.upsert([replace(row, id=UUID(int=1))])
+        tried = bench(rig, catalog=catalog)
+        run = await tried.reconciled()
+        expected = {Kind.CATALOG_MISSING: 1, Kind.CATALOG_DIFFERS: 2, Kind.CATALOG_EXTRA: 1}
+        assert {kind: count for kind, count in counts(run).items() if kind.startswith("catalog")} == expected
+        ids = {sample.kind: sample.segment_id for sample in run.findings.samples}
+        assert (ids[Kind.CATALOG_MISSING], ids[Kind.CATALOG_EXTRA]) == (missing.id, told.id)
+        await tried.reconciled(apply=True)
+        assert tried.woken
+        async with cataloguing(rig, catalog):
+            await told_all(rig)
+        assert not [kind for kind in counts(await tried.reconciled()) if kind.startswith("catalog")]
+        assert sql("SELECT count(*) FROM segments WHERE host_id = 'another'") == [["1"]]
+
+
+async def test_a_journal_that_forgot_does_not_empty_the_catalog(
+    tmp_path: Path, postgres_database: PostgresDatabase
+) -> None:
+    async with host(tmp_path) as (rig, segments, _), open_catalog(postgres_database, RIG) as catalog:
+        async with cataloguing(rig, catalog):
+            await told_all(rig)
+        for segment in segments:
+            await forget(rig, segment)
+        run = await bench(rig, catalog=catalog, sections=lambda made: made[-1:]).reconciled(apply=True)
+        assert counts(run) == {Kind.CATALOG_EXTRA: len(segments)}
+        assert (await rig.journal.outbox.news(100)).forgotten == ()
+
+
+@asynccontextmanager
+async def cataloguing(rig: Rig, catalog: PostgresCatalog) -> AsyncIterator[None]:
+    feeding = Cataloguing(rig.journal, catalog, RIG, rig.clock, rig.metrics, rig.hub)
+    task = asyncio.create_task(feeding.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def told_all(rig: Rig) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await rig.journal.outbox.news(1)).empty:
+            await asyncio.sleep(0.005)
 
 
 # What is done behind the journal's back
