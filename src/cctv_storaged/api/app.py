@@ -30,6 +30,7 @@ from cctv_storaged.api import (
     queue,
     reconcile,
     report,
+    retention,
     segments,
     thumbnails,
     tokens,
@@ -149,6 +150,7 @@ _WRITTEN: Sequence[Route] = (
     *reconcile.ROUTES,
     *report.ROUTES,
     *capacity.ROUTES,
+    *retention.ROUTES,
     Route(
         method="GET",
         path=f"{PREFIX}/cameras",

@@ -93,7 +93,7 @@ def policy_of(retention: Retention) -> Policy:
     """The policy that settings describe."""
     return Policy(
         default=_rule_of(retention.default),
-        per_camera={_key_of(key): _rule_of(rule) for key, rule in retention.per_camera.items()},
+        per_camera={key_of(key): _rule_of(rule) for key, rule in retention.per_camera.items()},
     )
 
 
@@ -137,7 +137,7 @@ def _rule_of(rule: RetentionRule) -> Rule:
     )
 
 
-def _key_of(key: str) -> str:
+def key_of(key: str) -> str:
     """An id may be written in capitals; whatever is no id is a folder, letter by letter."""
     try:
         same = str(UUID(key))

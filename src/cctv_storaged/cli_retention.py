@@ -1,0 +1,132 @@
+"""`cctv-storaged retention`: asks the daemon what its rules delete, and says yes to a stopped pass."""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping
+
+from cctv_storaged.api.retention_models import (
+    AmountAnswer,
+    CameraPreviewAnswer,
+    ConfirmAnswer,
+    LockedAnswer,
+    RetentionAnswer,
+    RetentionPreviewAnswer,
+)
+from cctv_storaged.cli_client import BAD_USAGE, DONE, FOUND_WRONG, ApiClient, with_api
+from cctv_storaged.clock import rfc3339
+from cctv_storaged.config import load_settings
+from cctv_storaged.errors import ConfigError
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+PAGE = "1000"
+
+
+def show(options: argparse.Namespace) -> int:
+    """Whether anything is in the way; exit code 1 while something is."""
+    return with_api(options, _shown)
+
+
+def preview(options: argparse.Namespace) -> int:
+    """What the rules of another settings file would delete."""
+    body: Mapping[str, object] = {}
+    if options.new is not None:
+        try:
+            settings = load_settings(options.new, {})
+        except ConfigError as exc:
+            print(f"cctv-storaged: {exc}", file=sys.stderr)
+            return BAD_USAGE
+        body = settings.retention.model_dump(mode="json", exclude_none=True)
+    return with_api(options, lambda api: _previewed(api, body, as_json=options.json))
+
+
+def confirm(options: argparse.Namespace) -> int:
+    """Lets the next pass over a camera, or over all, go on."""
+    if options.all is (options.camera is not None):
+        print("cctv-storaged retention confirm: name a camera by its id, or --all", file=sys.stderr)
+        return BAD_USAGE
+    if options.camera is not None and not _ID.fullmatch(options.camera):
+        print(
+            f"cctv-storaged: {options.camera!r} is no camera's id (GET /cameras lists them)", file=sys.stderr
+        )
+        return BAD_USAGE
+    body = {"all": True} if options.all else {"camera_id": options.camera}
+    return with_api(options, lambda api: _confirmed(api, body))
+
+
+def locked(options: argparse.Namespace) -> int:
+    """What should be gone and is kept."""
+    return with_api(options, _listed)
+
+
+def _shown(api: ApiClient) -> int:
+    found = api.get("/retention", RetentionAnswer)
+    if found.waiting is not None:
+        print(f"nothing is deleted by its age: {found.waiting}")
+    for each in found.stopped:
+        print(f"camera {each.camera_id} waits for a yes: at_most {each.at_most} would delete", end=" ")
+        print(_amount(each.surprise))
+    if found.kept:
+        print(f"{found.kept} segments that should be gone are kept (cctv-storaged retention locked)")
+    if found.waiting is None and not found.stopped and not found.kept:
+        print("footage is deleted at its age, nothing is in the way")
+        return DONE
+    return FOUND_WRONG
+
+
+def _previewed(api: ApiClient, body: Mapping[str, object], *, as_json: bool) -> int:
+    found = api.post("/retention/preview", RetentionPreviewAnswer, body)
+    if as_json:
+        print(found.model_dump_json(indent=2))
+        return DONE
+    for camera in found.cameras:
+        print("\n".join(_told(camera)))
+    print(f"at once, of all cameras: {_amount(found.at_most)}")
+    return DONE
+
+
+def _told(camera: CameraPreviewAnswer) -> Iterator[str]:
+    rule = camera.rule
+    limits = (("at_least", rule.at_least), ("desired", rule.desired), ("at_most", rule.at_most))
+    told = ", ".join(f"{name} {limit}" for name, limit in limits if limit) or "no limit"
+    yield f"{camera.name} ({camera.camera_id}): {told}"
+    for word, amount in (
+        ("deleted at once", camera.at_most),
+        ("deleted when room is needed", camera.desired),
+        ("deleted when nothing older is left", camera.at_least),
+        ("kept, held", camera.protected.held),
+        ("kept, in use now", camera.protected.pinned),
+        ("kept by a lock", camera.protected.locked),
+    ):
+        if amount.segments:
+            yield f"  {word}: {_amount(amount)}"
+    if camera.waits_for_confirmation:
+        yield f"  waits for: cctv-storaged retention confirm {camera.camera_id}"
+
+
+def _confirmed(api: ApiClient, body: Mapping[str, object]) -> int:
+    found = api.post("/retention/confirm", ConfirmAnswer, body)
+    for camera_id in found.camera_ids:
+        print(f"camera {camera_id}: the next pass, within minutes, deletes what is past its at_most")
+    if not found.camera_ids:
+        print("nothing waits for a yes")
+    return DONE
+
+
+def _listed(api: ApiClient) -> int:
+    cursor: str | None = None
+    while True:
+        page = api.get("/retention/locked", LockedAnswer, {"limit": PAGE, "cursor": cursor})
+        for each in page.segments:
+            span = f"{rfc3339(each.start_time)}/{rfc3339(each.end_time)}"
+            for copy in each.copies:
+                print(each.camera_id, span, each.cause, copy.backend, copy.path or "-", copy.error or "")
+        cursor = page.next_cursor
+        if cursor is None:
+            return DONE
+
+
+def _amount(amount: AmountAnswer) -> str:
+    return (
+        f"{amount.segments:,} segments, {amount.bytes / 1e9:,.1f} GB, {amount.camera_days:,.1f} camera-days"
+    )

@@ -1,0 +1,142 @@
+"""Retention over the API and its command: looked at before a change, confirmed, and what is kept told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from cctv_storaged import cli
+from cctv_storaged.api.retention_models import (
+    ConfirmAnswer,
+    LockedAnswer,
+    RetentionAnswer,
+    RetentionPreviewAnswer,
+)
+from cctv_storaged.config import load_settings
+from cctv_storaged.journal.deletions import Cause
+from cctv_storaged.model import Camera, NewSegment, SourceFile, TimeSpan, identity_of
+from cctv_storaged.retention.rules import Policy, policy_of
+from tests.integration.api.harness import Host, running
+
+DAY = timedelta(days=1)
+GATE = Camera(id=UUID("123e4567-e89b-12d3-a456-426614174000"), name="Gate", folder="gate")
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    """Ten days of footage, twelve hours a segment, none older than the rule in force."""
+    async with running(tmp_path) as host:
+        now = datetime.now(UTC)
+        for number in range(20):
+            path = host.recordings / "gate" / f"{number}.ts"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"x" * (1000 + number))
+            identity = identity_of(path.stat())
+            start = now - 10 * DAY + number * DAY / 2
+            source = SourceFile(root=str(host.recordings), path=f"gate/{path.name}", identity=identity)
+            new = NewSegment(camera=GATE, span=TimeSpan(start, start + DAY / 2), source=source)
+            await host.journal.segments.record(new, (), now)
+        await host.parts.upkeep.retention.run_once()
+        yield host
+
+
+async def command(capsys: pytest.CaptureFixture[str], host: Host, *words: str) -> tuple[int, str]:
+    """Exit code and output of `cctv-storaged retention …`, asked of this host."""
+    options = cli._parser().parse_args(["retention", *words, "--url", host.url])
+    code = await asyncio.to_thread(cli._run, options)
+    return code, capsys.readouterr().out
+
+
+async def test_a_changed_rule_is_looked_at_stopped_confirmed_and_carried_out(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reply = await host.post("/retention/preview", {"default": {"at_least": "1d", "at_most": "5d"}})
+    found = RetentionPreviewAnswer.model_validate(reply.json)
+    [camera] = found.cameras
+    assert camera.at_most.segments == 10
+    assert camera.at_most.camera_days == pytest.approx(5)
+    assert camera.at_most.bytes == sum(1000 + number for number in range(10))
+    assert camera.at_least.segments == 8
+    assert camera.waits_for_confirmation
+    assert found.at_most == camera.at_most
+
+    new = tmp_path / "new.yaml"
+    new.write_text("retention: {default: {at_most: 5d}}\n")
+    code, told = await command(capsys, host, "preview", "--new", str(new))
+    assert code == 0
+    assert "at_most 5d" in told
+    assert "deleted at once: 10 segments" in told
+    assert f"retention confirm {GATE.id}" in told
+
+    retention = host.parts.upkeep.retention
+    retention.change(await _policy(new))
+    await retention.run_once()
+    state = RetentionAnswer.model_validate((await host.get("/retention")).json)
+    assert [each.camera_id for each in state.stopped] == [GATE.id]
+    assert (await host.get("/cameras")).json["cameras"][0]["segments"] == 20
+    code, told = await command(capsys, host, "show")
+    assert code == 1
+    assert "waits for a yes" in told
+
+    assert (await host.post("/retention/confirm", {"camera_id": str(uuid4())})).status == 404
+    assert (await host.post("/retention/confirm", {})).status == 422
+    code, told = await command(capsys, host, "confirm", str(GATE.id))
+    assert code == 0
+    await retention.run_once()
+    assert (await host.get("/cameras")).json["cameras"][0]["segments"] == 10
+    assert (await command(capsys, host, "show"))[0] == 0
+
+
+async def _policy(file: Path) -> Policy:
+    settings = await asyncio.to_thread(load_settings, file, {})
+    return policy_of(settings.retention)
+
+
+async def test_confirming_all_says_yes_to_what_is_stopped_now(host: Host) -> None:
+    reply = await host.post("/retention/confirm", {"all": True})
+    assert ConfirmAnswer.model_validate(reply.json).camera_ids == []
+    both = {"all": True, "camera_id": str(GATE.id)}
+    assert (await host.post("/retention/confirm", both)).status == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"default": {"at_most": "0"}}, "default.at_most"),
+        ({"default": {"at_most": 30}}, "default.at_most"),
+        ({"default": {"at_least": "2d", "at_most": "24h"}}, "default"),
+        ({"per_camera": {"gate": {"at_mots": "1d"}}}, "per_camera.gate.at_mots"),
+    ],
+)
+async def test_rules_that_cannot_be_are_refused_by_name(host: Host, body: object, field: str) -> None:
+    reply = await host.post("/retention/preview", body)
+    assert reply.status == 422
+    assert reply.fields == {field}
+
+
+async def test_what_is_kept_is_listed_page_by_page(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime.now(UTC)
+    page = (await host.journal.segments.page(GATE.id, TimeSpan(now - 11 * DAY, now), 3)).segments
+    ids = [each.id for each in page]
+    await host.journal.deletions.begin_many(ids, Cause.AT_MOST)
+    await host.journal.deletions.keep(ids, "a lock keeps it", now + DAY)
+    first = LockedAnswer.model_validate((await host.get("/retention/locked", limit="2")).json)
+    assert first.next_cursor is not None
+    rest = LockedAnswer.model_validate(
+        (await host.get("/retention/locked", limit="2", cursor=first.next_cursor)).json
+    )
+    assert rest.next_cursor is None
+    listed = [*first.segments, *rest.segments]
+    assert {each.segment_id for each in listed} == set(ids)
+    assert {each.cause for each in listed} == {"retention_at_most"}
+    state = RetentionAnswer.model_validate((await host.get("/retention")).json)
+    assert state.kept == 3
+    reply = await host.post("/retention/preview", {"default": {"at_most": "1d"}})
+    [camera] = RetentionPreviewAnswer.model_validate(reply.json).cameras
+    assert camera.protected.locked.segments == 3
+    code, told = await command(capsys, host, "locked")
+    assert code == 0
+    assert told == ""  # they have no copy anywhere: nothing lies there
