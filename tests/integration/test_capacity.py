@@ -100,7 +100,12 @@ def room_of(
         looks=Looks(looking(*disks)),
     )
     return Room(
-        rig=rig, keeper=open_capacity(needs).keeper, pruner=pruner, alarms=alarms, distrust=distrust, wrong=wrong
+        rig=rig,
+        keeper=open_capacity(needs).keeper,
+        pruner=pruner,
+        alarms=alarms,
+        distrust=distrust,
+        wrong=wrong,
     )
 
 
@@ -408,8 +413,15 @@ async def test_a_kill_while_giving_up_ends_as_a_loss_that_is_told_or_as_a_source
         await rig.pruner().recover()
         assert (await rig.segment(segment)).source_state == "pruning", "no business of pruning"
         rig.delivery(backend)
-        await room_of(rig, disk_of(rig, 9)).keeper.recover()
-        assert (await rig.segment(segment)).source_state == ("missing" if gone else "present")
+        duty = asyncio.create_task(room_of(rig, disk_of(rig, 9)).keeper.run())
+        expected = "missing" if gone else "present"
+
+        async def is_decided() -> bool:
+            return (await rig.segment(segment)).source_state == expected
+
+        await eventually(is_decided, "decided at the start")
+        duty.cancel()
+        await asyncio.gather(duty, return_exceptions=True)
         assert await rig.journal.ledger.losses() == ({"disk_full": 1} if gone else {})
 
 

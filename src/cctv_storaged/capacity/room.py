@@ -6,6 +6,7 @@ gone on with, and a disk that is not the right one, or read-only, is left alone.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -179,14 +180,14 @@ class RoomKeeper:
             self._wake.set()
 
     async def run(self) -> None:
-        """Makes room whenever a look shows a need."""
-        recovered = False
+        """Makes room whenever a look shows a need; goes on with what was begun, at once and every hour."""
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if not recovered:
-                recovered = await self._passing(self._parts.giving_up.recover)
-            await self.make_room()
+            recovered = await self._passing(self.recover)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), ANEW_S if recovered else AGAIN_S)
+            if self._wake.is_set():
+                self._wake.clear()
+                await self.make_room()
 
     async def make_room(self) -> None:
         """One round over every volume in need, all at a time: a disk that is slow keeps no other waiting."""
@@ -198,7 +199,7 @@ class RoomKeeper:
                 rounds.create_task(self._passing(partial(self._clear, standing)))
 
     async def recover(self) -> None:
-        """What the last process had begun to give up."""
+        """What was begun to be given up and came to no end: by an earlier process, or on a disk now away."""
         await self._parts.giving_up.recover()
 
     async def _passing(self, action: Callable[[], Awaitable[object]]) -> bool:
@@ -215,14 +216,13 @@ class RoomKeeper:
     def _stood(self, volume: Volume) -> Standing:
         rate = self._rate(volume)
         found = marks(self._plan.limits, volume.facts.total_bytes, rate)
-        before = self._standings.get(volume.name)
-        if before is None:
+        standing = self._standings.get(volume.name)
+        if standing is None:
             standing = Standing(volume=volume, marks=found, rate=rate)
-        else:
-            if before.volume.facts.read_only and not volume.facts.read_only:
-                self._parts.pruner.try_folders_again()
-                before.forget_failures()
-            standing = replace(before, volume=volume, marks=found, rate=rate)
+        elif standing.volume.facts.read_only and not volume.facts.read_only:
+            self._parts.pruner.try_folders_again()
+            standing.forget_failures()
+        standing.volume, standing.marks, standing.rate = volume, found, rate
         standing.level = judged(standing.level, volume.facts.free_bytes, found)
         standing.remember(self._parts.clock.monotonic())
         standing.was_writable |= not volume.facts.read_only

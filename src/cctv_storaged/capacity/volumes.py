@@ -83,12 +83,20 @@ class Looks:
 
     async def at(self, places: Sequence[Place]) -> tuple[Volume, ...]:
         """The disks under them; folders that are away or do not answer in PATIENCE_S are left out."""
-        for path in {place.path for place in places} - self._asked.keys():
-            self._asked[path] = in_its_own_thread(partial(self._look, path))
-        await asyncio.wait(self._asked.values(), timeout=PATIENCE_S)
-        told = {path: self._asked.pop(path) for path in list(self._asked) if self._asked[path].done()}
-        found = {path: answer.result() for path, answer in told.items() if answer.exception() is None}
+        asked = {place.path: self._ask(place.path) for place in places}
+        await asyncio.wait(asked.values(), timeout=PATIENCE_S)
+        found = {
+            path: answer.result()
+            for path, answer in asked.items()
+            if answer.done() and answer.exception() is None
+        }
         return volumes_of([(place, found[place.path]) for place in places if place.path in found])
+
+    def _ask(self, path: str) -> asyncio.Future[Facts]:
+        """The question that is under way, else a new one."""
+        if path not in self._asked or self._asked[path].done():
+            self._asked[path] = in_its_own_thread(partial(self._look, path))
+        return self._asked[path]
 
 
 def volumes_of(looked_at: Iterable[tuple[Place, Facts]]) -> tuple[Volume, ...]:
