@@ -179,6 +179,19 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "hold, to_unlock": (lambda j: j.hold_marks.to_unlock("S3", 0, 100), {"copy_to_unlock"}),
     "hold, unlocked": (lambda j: j.hold_marks.unlocked("S3", [1, 2]), set()),
     "hold, in the way": (lambda j: j.deletions.begin_many([SOMEBODY], Cause.AT_MOST), set()),
+    "reconcile, copies": (lambda j: j.reconcile.copies("S3", "a"), {"copy_by_path"}),
+    "reconcile, known_paths": (lambda j: j.reconcile.known_paths("S3", ["a", "b"]), {"copy_by_path"}),
+    "reconcile, under_way": (lambda j: j.reconcile.under_way("S3", GATE.id, START), {"segment_by_time"}),
+    "reconcile, folders": (lambda j: j.reconcile.folders(0), {"segment_at_source"}),
+    "reconcile, sources": (lambda j: j.reconcile.sources(ROOT, "gate/2026-01-23", ["a"]), set()),
+    "reconcile, cameras_in": (
+        lambda j: j.reconcile.cameras_in(ROOT, "gate/2026-01-23"),
+        {"segment_at_source"},
+    ),
+    "reconcile, told": (lambda j: j.reconcile.told(SOMEBODY), set()),
+    "reconcile, known_ids": (lambda j: j.reconcile.known_ids([SOMEBODY]), set()),
+    "reconcile, tell_again": (lambda j: j.reconcile.tell_again([SOMEBODY]), set()),
+    "reconcile, uncatalogue": (lambda j: j.reconcile.uncatalogue([SOMEBODY]), set()),
     "holds in force": (lambda j: j.holds.count(), {"hold_in_force"}),
 }
 
