@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LINES = 20_000
 """Of one archive: some megabytes."""
+CHAIN_DIGITS = 16
+"""So much of a chain's name tells its archives in the store from others'."""
 PATIENCE = timedelta(days=1)
 """Fewer lines than that are archived once the first of them has been due for so long."""
 
@@ -133,11 +135,13 @@ class Archiver:
         log.info("ledger: lines up to %d are archived in %s", archive.last, archive.path.name)
 
     async def _store_all(self) -> None:
-        stored = int(await self._lines.recall(STORED) or 0)
+        stored, end = int(await self._lines.recall(STORED) or 0), await self._lines.end()
+        # A ledger that was begun anew has archives of the same numbers.
+        below = f"{self._below}{(end.chain if end else '')[:CHAIN_DIGITS] or 'unknown'}/"
         for archive in await in_thread(archives_in, self._folder):
             if archive.last > stored:
                 metadata = {"ledger": "archive"}
-                await shelve(self._store, archive.path, f"{self._below}{archive.path.name}", metadata)
+                await shelve(self._store, archive.path, f"{below}{archive.path.name}", metadata)
                 await self._lines.remember(STORED, str(archive.last))
 
 

@@ -25,7 +25,7 @@ from cctv_storaged.auditing.proof import trouble_with
 from cctv_storaged.auditing.reading import LedgerReader
 from cctv_storaged.backends.base import Backend, Listing
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import JournalFull, LedgerError, ObjectMissing, StoragedError
+from cctv_storaged.errors import JournalFull, LedgerError, ObjectMismatch, ObjectMissing, StoragedError
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.work import in_thread
 from cctv_storaged.journal.ledgerlines import CONTRADICTION, HEAD, LedgerLines
@@ -124,7 +124,12 @@ class HeadKeeper:
         """Under a name that it alone can have, but for a head of the same line on the same day."""
         if made.place != self._place:
             return  # of a store that the settings no longer name
-        await shelve_bytes(self._parts.store, made.document.encode(), made.path, {"ledger": "head"})
+        try:
+            await shelve_bytes(self._parts.store, made.document.encode(), made.path, {"ledger": "head"})
+        except ObjectMismatch:  # it stays; tomorrow's has another name
+            await self._judge(
+                made.path, "another head has that name: two ledgers of this host are kept there"
+            )
         await self._remember(replace(made, stored=True))
         log.info("ledger: head stored as %s", made.path)
 
