@@ -90,15 +90,12 @@ def test_a_camera_that_records_nothing_keeps_what_its_rule_says() -> None:
     assert kept_days(10, wish(0.0, at_most=30), wish(1.0, at_least=2, desired=5)) == [30, 10]
 
 
-limits = st.lists(st.none() | st.floats(0.1, 400), min_size=3, max_size=3)
-
-
 @st.composite
 def any_wish(draw: st.DrawFn) -> Wish:
     ordered = sorted(draw(st.lists(st.floats(0.1, 400), min_size=3, max_size=3)))
-    given_limits = [limit if draw(st.booleans()) else None for limit in ordered]
+    at_least, desired, at_most = (limit if draw(st.booleans()) else None for limit in ordered)
     rate = draw(st.just(0.0) | st.floats(0.01, 100))
-    return wish(rate, *given_limits, priority=draw(st.sampled_from(Priority)))
+    return wish(rate, at_least, desired, at_most, priority=draw(st.sampled_from(Priority)))
 
 
 @given(st.lists(any_wish(), min_size=1, max_size=5), st.floats(1, 1e6))
