@@ -280,8 +280,8 @@ class RootWatch:
                 self._supervisor.renew(f"a disk was mounted below {self._root.path}, or went away")
             self._last_full_at = started if full else self._last_full_at
             whole = self._saw_all
-        await (self._lookout.saw_all(look) if whole else self._lookout.broken())
         self._finish(started, found)
+        await (self._lookout.saw_all(look) if whole else self._lookout.broken())
 
     @property
     def _saw_all(self) -> bool:

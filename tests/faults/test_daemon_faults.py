@@ -353,5 +353,5 @@ def test_a_running_daemon_answers_for_what_it_has(daemon: Daemon) -> None:
         f"/cameras/{camera}/coverage", start="2026-11-01T11:59:00Z", end="2026-11-01T12:01:00Z"
     )
     assert len(answer["spans"]) == 1
-    assert [gap["cause"] for gap in answer["gaps"]] == ["unknown", "unknown"]
+    assert [gap["cause"] for gap in answer["gaps"]] == ["before_first", "unknown"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", answer["spans"][0]["end"])

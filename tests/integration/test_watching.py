@@ -477,10 +477,12 @@ async def test_another_folder_under_the_roots_name_is_watched_too(host: Host) ->
     """A disk mounted over the root, or a root made anew: the old watches lie where nobody writes any more."""
     cam = host.cam("gate")
     async with host.watched() as watch:
+        first = watch.scans
         host.recordings.rename(host.folder / "elsewhere")
         host.recordings.mkdir()
         cam.write()
         await until(lambda: len(host.registered) == 1, "what was written before the new watches")
+        await until(lambda: watch.scans > first, "the scan that found it is over")
         scans = watch.scans
         cam.write()
         await until(lambda: len(host.registered) == 2, "what was written after")
