@@ -1,0 +1,126 @@
+"""Reconciling behind the API and the command line."""
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cctv_storaged.cli import _parser
+from cctv_storaged.reconciling import copies
+from tests.integration.api.harness import Host, running, until
+
+
+@pytest.fixture(autouse=True)
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was delivered this moment counts."""
+    monkeypatch.setattr(copies, "SETTLED", timedelta(0))
+
+
+def work(host: Host) -> None:
+    host.tasks.append(asyncio.create_task(host.parts.upkeep.reconciling.reconciler.run()))
+
+
+async def ended(host: Host) -> dict[str, Any]:
+    async def is_over() -> dict[str, Any] | None:
+        reply = await host.get("/reconcile")
+        return dict(reply.json) if reply.json["status"] not in ("none", "running") else None
+
+    return await until(is_over)
+
+
+async def command(host: Host, *options: str) -> int:
+    """The command as it is typed, in a thread: this loop serves the API that it asks."""
+    parsed = _parser().parse_args(["reconcile", "--url", host.url, *options])
+    return int(await asyncio.to_thread(parsed.command, parsed))
+
+
+async def test_it_is_begun_watched_and_cancelled(host: Host) -> None:
+    assert (await host.get("/reconcile")).json == {"status": "none", "run": None}
+    assert (await host.delete("/reconcile")).status == 404
+    begun = await host.post("/reconcile", {"apply": True})
+    assert (begun.status, begun.json["status"]) == (202, "running")
+    assert (await host.post("/reconcile", {})).status == 409
+    assert (await host.delete("/reconcile")).status == 204
+    assert (await host.get("/reconcile")).json["status"] == "cancelled"
+    assert (await host.post("/reconcile", {})).status == 202
+    work(host)
+    run = (await ended(host))["run"]
+    assert (run["apply"], run["why"], run["differences"]) == (False, "api", [])
+    assert {section["kind"]: section["done"] for section in run["sections"]} == {
+        "backend": True,
+        "root": True,
+    }
+
+
+async def test_force_means_something_with_apply_and_for_admins_only(host: Host) -> None:
+    assert (await host.post("/reconcile", {"force": True})).fields == {"force"}
+    boss = await host.post("/tokens", {"name": "boss", "scopes": ["admin"]})
+    host.token = boss.json["secret"]
+    clerk = await host.post("/tokens", {"name": "clerk", "scopes": ["write"]})
+    host.token = clerk.json["secret"]
+    assert (await host.post("/reconcile", {"apply": True, "force": True})).status == 403
+    begun = await host.post("/reconcile", {"apply": True})
+    assert (begun.status, begun.json["run"]["why"]) == (202, "clerk")
+
+
+async def test_the_command_tells_what_differs_and_mends_it(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.deliver()
+    work(host)
+    segment = await host.delivered(await host.registered())
+    assert await command(host) == 0
+    assert "nothing differs" in capsys.readouterr().out
+    store = host.settings.filesystem.path
+    (store / segment["storage_path"]).unlink()
+    assert await command(host) == 1
+    assert f"ghost: 1\n  FILESYSTEM  {segment['storage_path']}" in capsys.readouterr().out
+    assert await command(host, "--apply", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(each["kind"], each["applied"]) for each in told["run"]["differences"]] == [("ghost", 1)]
+    await host.delivered(segment)
+    assert (store / segment["storage_path"]).exists()
+
+
+async def test_the_command_goes_along_with_one_under_way(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await host.post("/reconcile", {})
+    assert await command(host, "--apply") == 1
+    assert "another one than was asked for" in capsys.readouterr().err
+    watching = asyncio.create_task(command(host))
+    await until(_heard(capsys, "is under way"))
+    work(host)
+    assert await watching == 0
+
+
+def _heard(capsys: pytest.CaptureFixture[str], words: str) -> Any:
+    heard: list[str] = []
+
+    async def is_heard() -> bool:
+        heard.append(capsys.readouterr().err)
+        return words in "".join(heard)
+
+    return is_heard
+
+
+async def test_a_run_goes_on_with_the_next_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(tmp_path) as host:
+        await host.post("/reconcile", {})
+    async with running(tmp_path) as host:
+        assert (await host.get("/reconcile")).json["status"] == "running"
+        work(host)
+        assert (await ended(host))["run"]["resumed"] == 1
+
+
+async def test_a_daemon_out_of_reach_is_told_by_its_own_code(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parsed = _parser().parse_args(["reconcile", "--url", "http://127.0.0.1:1"])
+    assert await asyncio.to_thread(parsed.command, parsed) == 3
+    assert "cannot be asked" in capsys.readouterr().err
