@@ -186,7 +186,7 @@ class MinioClient:
                 self._bucket, prefix=prefix, include_version=True, recursive=True
             )
             for each in found:
-                yield Doomed(key=each.object_name or "", version=each.version_id)
+                yield Doomed(key=each.object_name or "", version=each.version_id, mark=each.is_delete_marker)
 
     def keeps_versions(self) -> bool:
         return self._tells("versioning", self._has_been_versioned)
@@ -203,13 +203,6 @@ class MinioClient:
     def _failure(self, doomed: Doomed, code: str, message: str | None) -> BackendError:
         doing = f"delete {doomed.key} in bucket {self._bucket}"
         return failure(doing, Refusal(status=0, code=code, message=message or ""))
-
-    def versions(self, key: str) -> Iterator[str]:
-        with self._translated("list the versions of", key):
-            found = self._minio.list_objects(self._bucket, prefix=key, include_version=True, recursive=True)
-            for each in found:
-                if each.object_name == key and each.version_id and not each.is_delete_marker:
-                    yield each.version_id
 
     def set_legal_hold(self, key: str, on: bool, version: str | None = None) -> None:
         change = self._minio.enable_object_legal_hold if on else self._minio.disable_object_legal_hold

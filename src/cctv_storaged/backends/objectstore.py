@@ -354,11 +354,12 @@ class ObjectStore:
     def _take_off_legal_hold(self, path: str) -> None:
         """Of all versions: one that was put anew since has left the one that was held behind."""
         self._require_object_lock()
-        for version in list(self._client.versions(path)):
+        found = [each for each in self._client.every_version(path) if each.key == path and not each.mark]
+        for each in found:
             with suppress(ObjectMissing):  # gone meanwhile, or without one
-                if self._client.legal_hold(path, version):
-                    self._client.set_legal_hold(path, False, version)
-                    if self._client.legal_hold(path, version):
+                if self._client.legal_hold(path, each.version):
+                    self._client.set_legal_hold(path, False, each.version)
+                    if self._client.legal_hold(path, each.version):
                         raise ObjectRejected(f"{self.location}/{path} keeps its legal hold")
 
     def _legal_hold(self, path: str) -> bool:

@@ -254,8 +254,10 @@ class S3Client:
                 Bucket=self._bucket, Prefix=prefix
             )
             for page in pages:
-                for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                for each in page.get("Versions", ()):
                     yield Doomed(key=each["Key"], version=each["VersionId"])
+                for each in page.get("DeleteMarkers", ()):
+                    yield Doomed(key=each["Key"], version=each["VersionId"], mark=True)
 
     def keeps_versions(self) -> bool:
         return self._tells("versioning", self._has_been_versioned)
@@ -274,14 +276,6 @@ class S3Client:
     def _failure(self, doomed: Doomed, code: str, message: str) -> BackendError:
         doing = f"delete {doomed.key} in bucket {self._bucket}"
         return failure(doing, Refusal(status=0, code=code, message=message))
-
-    def versions(self, key: str) -> Iterator[str]:
-        with self._translated("list the versions of", key):
-            pages = self._boto.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
-            for page in pages:
-                for version in page.get("Versions", ()):
-                    if version["Key"] == key:
-                        yield version["VersionId"]
 
     def set_legal_hold(self, key: str, on: bool, version: str | None = None) -> None:
         with self._translated(f"{'set' if on else 'take off'} the legal hold of", key):

@@ -6,7 +6,7 @@ a body does), and tries nothing twice.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -112,6 +112,7 @@ class Doomed:
 
     key: str
     version: str | None = None
+    mark: bool = field(default=False, compare=False)  # no bytes: it says that the versions below are deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +173,6 @@ class StoreClient(Protocol):
 
     def is_locked(self, doomed: Doomed) -> bool:
         """Whether a retention period or a legal hold keeps the version from being deleted."""
-
-    def versions(self, key: str) -> Iterator[str]:
-        """Ids of all that lie under the key, without the marks of a deletion."""
 
     def set_legal_hold(self, key: str, on: bool, version: str | None = None) -> None:
         """Of the latest version where none is named."""
