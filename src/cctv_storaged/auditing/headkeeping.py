@@ -78,14 +78,17 @@ class HeadKeeper:
     async def run(self) -> None:
         """Compares at the start, and makes the last head when it is cancelled."""
         try:
+            await self._begin()
+            await asyncio.Event().wait()
+        finally:
+            await self._last()
+
+    async def _begin(self) -> None:
+        try:
             await self.compare_remembered()
             await self.run_once()
         except (StoragedError, OSError) as exc:
             log.warning("the ledger's head waits for the schedule: %s", exc)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await self._last()
 
     async def run_once(self) -> None:
         """What the schedule does. Raises BackendError while the store is away, JournalFull, OSError."""
