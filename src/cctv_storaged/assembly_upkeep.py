@@ -103,6 +103,7 @@ def _retention(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Retent
             alarms=foundation.alarms,
             distrust=distrust,
             trouble=foundation.places.trouble,
+            spares=foundation.clock_guard.spares,
         ),
         policy_of(foundation.settings.retention),
     )
@@ -129,6 +130,7 @@ def _capacity(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Capacit
             roots=places.roots,
             clock=foundation.clock,
             distrust=distrust,
+            spares=needs.foundation.clock_guard.spares,
             metrics=foundation.metrics,
             hub=foundation.hub,
             alarms=foundation.alarms,

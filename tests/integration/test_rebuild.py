@@ -14,12 +14,13 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
 from cctv_storaged.cli_rebuild import rebuilt_journal
 from cctv_storaged.clock import to_us
+from cctv_storaged.errors import ConfigError, JournalBroken
 from cctv_storaged.journal.heldback import KeptHold
 from cctv_storaged.journal.journal import FILE_NAME
 from cctv_storaged.model import Camera, camera_id_for
@@ -27,6 +28,7 @@ from cctv_storaged.rebuilding.keeping import HoldKeeper
 from cctv_storaged.wiring import delivery_settings
 from tests.footage import cached_ts
 from tests.integration.api.harness import Host, running, until
+from tests.services.kepthold import kept_hold
 from tests.services.postgres import PostgresDatabase
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 
@@ -50,7 +52,11 @@ SOURCE = {"grace": "0s", "keep": 0}
 
 
 def rows(data: Path) -> dict[str, list[tuple[Any, ...]]]:
-    with closing(sqlite3.connect(data / FILE_NAME)) as db:
+    return rows_of(data / FILE_NAME)
+
+
+def rows_of(journal: Path) -> dict[str, list[tuple[Any, ...]]]:
+    with closing(sqlite3.connect(journal)) as db:
         return {table: sorted(db.execute(query), key=repr) for table, query in TABLES.items()}
 
 
@@ -80,22 +86,12 @@ async def all_verified(host: Host, count: int) -> None:
 
 def hold(camera: str, first: int, last: int, **changes: Any) -> KeptHold:
     """Over the `first` to the `last` file of a camera."""
-    facts: dict[str, Any] = {
-        "id": uuid4(),
-        "case_id": "2026/17",
-        "reason": "robbery",
-        "created_by": "anna",
-        "created_us": to_us(BEGIN),
+    facts = {
         "start_us": to_us(BEGIN + timedelta(seconds=10 * first)),
         "end_us": to_us(BEGIN + timedelta(seconds=10 * last + 2)),
-        "expires_us": None,
-        "review_us": None,
-        "released_us": None,
-        "released_by": None,
-        "release_reason": None,
-        "cameras": (Camera(id=camera_id_for("nvr-test", camera), name=camera, folder=camera),),
     }
-    return KeptHold(**facts | changes)
+    named = Camera(id=camera_id_for("nvr-test", camera), name=camera, folder=camera)
+    return kept_hold(named, **facts | changes)
 
 
 async def lived(host: Host, *, catalogued: bool) -> None:
@@ -191,3 +187,84 @@ async def present_again(host: Host, before: Mapping[str, list[tuple[Any, ...]]])
     ids = [UUID(bytes=row[0]) for row in before["segment"] if row[9] == "present"]
     found = [await host.journal.segments.by_id(id_) for id_ in ids]
     return all(each is not None and each.source_state == "present" for each in found)
+
+
+async def test_a_sound_journal_is_replaced_on_request_alone_and_kept_aside(tmp_path: Path) -> None:
+    more = {"thumbnails": {"on_ingest": False}}
+    async with running(tmp_path, more) as host:
+        await host.journal.held_back.recover([hold("gate", 0, 0)], BEGIN)
+        recorded(host, "gate", 0)
+        host.watch()
+        host.deliver()
+        await all_verified(host, 1)
+        await host.parts.foundation.journal.ledger_lines.note("kept", BEGIN, "of the first journal")
+        with pytest.raises(JournalBroken, match="in use by another"):
+            await rebuilt_journal(host.settings, replace=True, unlabelled=False)
+    settings, data = host.settings, host.settings.data_dir
+    before = rows(data)
+    with pytest.raises(ConfigError, match="a sound journal is there"):
+        await rebuilt_journal(settings, replace=False, unlabelled=False)
+    assert rows(data) == before
+
+    rebuilt = await rebuilt_journal(settings, replace=True, unlabelled=False)
+    assert rebuilt.aside is not None
+    assert rows_of(rebuilt.aside) == before
+    assert rows(data)["hold"] == before["hold"]
+    (data / FILE_NAME).rename(data / f"{FILE_NAME}.rebuilt")  # killed before the last rename
+    async with running(tmp_path, more) as host:
+        assert not host.journal.opening.created
+        host.watch()
+        host.deliver()
+        await all_verified(host, 1)
+
+        async def present() -> bool:
+            return rows_now(await segments_of(host)) == ["present"]
+
+        await until(present)
+    assert rows(data) == before
+
+
+async def segments_of(host: Host) -> list[Any]:
+    camera = camera_id_for("nvr-test", "gate")
+    page = await host.get(f"/segments/{camera}", start="2000-01-01T00:00:00Z")
+    found = [await host.journal.segments.by_id(UUID(each["id"])) for each in page.json["segments"]]
+    return [each for each in found if each is not None]
+
+
+def rows_now(segments: list[Any]) -> list[str]:
+    return [str(each.source_state) for each in segments]
+
+
+async def test_a_new_journal_beside_footage_takes_its_holds_back_and_tells(tmp_path: Path) -> None:
+    more = {"thumbnails": {"on_ingest": False}, "source": SOURCE}
+    async with running(tmp_path, more) as host:
+        recorded(host, "gate", 0)
+        host.watch()
+        host.deliver()
+        await all_verified(host, 1)
+        await host.journal.held_back.recover([hold("gate", 1, 1)], BEGIN)
+        [keeper] = host.parts.upkeep.keepers
+        await keeper.run_once()
+        assert await host.parts.pruner.run_once() == 1
+        await host.parts.upkeep.freshness.run_once()
+        assert alarms(host) == []
+    data = host.settings.data_dir
+    held = rows(data)["hold"]
+    throw_away(data)
+    async with running(tmp_path, more) as host:
+        assert [each.id.bytes for each in await host.journal.held_back.all()] == [held[0][0]]
+        await host.parts.upkeep.freshness.run_once()
+        assert alarms(host) == ["fresh_journal"]
+    async with running(tmp_path, more) as host:  # it is not told once only
+        await host.parts.upkeep.freshness.run_once()
+        assert alarms(host) == ["fresh_journal"]
+    await rebuilt_journal(host.settings, replace=True, unlabelled=False)
+    async with running(tmp_path, more) as host:
+        await host.parts.upkeep.freshness.run_once()
+        assert alarms(host) == []
+        assert rows_now(await segments_of(host)) == ["pruned"]
+    assert rows(data)["hold"] == held
+
+
+def alarms(host: Host) -> list[str]:
+    return [str(alarm.name) for alarm in host.parts.foundation.alarms.standing]

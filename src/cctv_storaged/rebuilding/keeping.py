@@ -5,6 +5,7 @@ the last few snapshots stay. A daemon that finds holds in the newest snapshot wh
 (it is new, or was put back from a backup) takes them in before it puts one of its own.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ from uuid import UUID
 
 from cctv_storaged.backends.base import Backend, Listing
 from cctv_storaged.clock import Clock, rfc3339
-from cctv_storaged.errors import BackendError, ObjectMismatch
+from cctv_storaged.errors import BackendError, JournalFull, ObjectMismatch
 from cctv_storaged.journal.heldback import KeptHold
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import Camera
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 KEPT = 3
+OPENING_S = 3.0
 MOST_BYTES = 64 * 2**20
 _NAME = re.compile(r"(\d{12})_([0-9a-f]{12})\.json")
 
@@ -53,11 +55,25 @@ class HoldKeeper:
         self._clock = clock
         self._told: bytes | None = None  # of the holds that the newest snapshot tells; None: not asked yet
         self._number = 0
+        self._mark = f"holds_asked:{backend.name}"  # key of `meta`
+        self._asked = False
 
-    @property
-    def asked(self) -> bool:
-        """Whether what the store has of holds is in the journal by now."""
-        return self._told is not None
+    async def open(self) -> "HoldKeeper":
+        """A journal that never asked the store does so before anything is deleted; a start waits little."""
+        self._asked = bool(await self._journal.ledger_lines.recall(self._mark))
+        if not self._asked:
+            with suppress(BackendError, JournalFull, TimeoutError):  # it is asked again by the schedule
+                async with asyncio.timeout(OPENING_S):
+                    await self.recover()
+        return self
+
+    def doubt(self) -> str | None:
+        """Why nothing may go by its age: the journal is new, and the store may know of holds besides."""
+        if self._asked:
+            return None
+        return (
+            f"this journal is new, and {self._backend.name} could not be asked yet which holds are in force"
+        )
 
     async def run_once(self) -> None:
         """Puts a snapshot where the newest is not what the journal says. Raises BackendError."""
@@ -77,6 +93,9 @@ class HoldKeeper:
             if recovered:
                 log.warning("%d holds that this journal did not know taken from %s", recovered, self._folder)
         self._told = _digest(()) if newest is None else _digest(newest.holds)
+        if not self._asked:
+            await self._journal.ledger_lines.remember(self._mark, rfc3339(self._clock.now()))
+            self._asked = True
         return recovered
 
     async def newest(self) -> Snapshot | None:
