@@ -256,8 +256,8 @@ CREATE TRIGGER copy_comes_under_hold AFTER INSERT ON copy
 WHEN (SELECT held FROM segment WHERE no = NEW.segment_no) BEGIN
     UPDATE copy SET urgent = 1, locked = 0 WHERE segment_no = NEW.segment_no AND backend = NEW.backend;
 END;
-CREATE TRIGGER lock_in_doubt AFTER UPDATE OF state ON copy
-WHEN NEW.locked = 1 AND NEW.state IN ('pending', 'stored') BEGIN -- what is put again is another version
+CREATE TRIGGER lock_in_doubt AFTER UPDATE OF state, stored_us ON copy -- what is put again is another version
+WHEN NEW.locked = 1 AND (NEW.state IN ('pending', 'stored') OR NEW.stored_us IS NOT OLD.stored_us) BEGIN
     UPDATE copy SET locked = 0 WHERE segment_no = NEW.segment_no AND backend = NEW.backend;
 END;
 CREATE TRIGGER held_stays BEFORE UPDATE OF deletion_due_us, source_state ON segment

@@ -252,6 +252,11 @@ async def test_a_copy_that_is_put_again_needs_its_legal_hold_anew(journal: Journ
     assert await journal.hold_marks.to_lock("S3", 0, 10) == []  # not there yet
     await deliver(journal, segment)
     assert await journal.hold_marks.to_lock("S3", 0, 10) == [task]
+    await journal.hold_marks.locked("S3", task)
+    before = proof(segment)
+    later = NOW + timedelta(minutes=1)
+    assert await journal.scrubbed.repaired(segment.id, "S3", before.path, before, later, "a new version")
+    assert await journal.hold_marks.to_lock("S3", 0, 10) == [task]
 
 
 async def test_a_hold_released_while_the_store_is_asked_is_taken_off_again(journal: Journal) -> None:
