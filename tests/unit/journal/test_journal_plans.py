@@ -18,7 +18,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from cctv_storaged.clock import to_us
-from cctv_storaged.journal.copies import Order
+from cctv_storaged.journal.adoption import FoundCopy, FoundSegment
+from cctv_storaged.journal.copies import Order, Proof
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
@@ -74,6 +75,24 @@ async def release(journal: Journal) -> None:
     await journal.holds.release((await hold(journal)).id, "done", None, NOW)
     await journal.hold_marks.settle(await journal.hold_marks.settle(None))
 
+
+async def adopt(journal: Journal) -> None:
+    """New, and once more."""
+    found = FoundSegment(
+        id=UUID(int=5),
+        camera=GATE,
+        span=span(6),
+        source=None,
+        size_bytes=5,
+        sha256=bytes(32),
+        copies=(FoundCopy(backend="S3", path="a/b"),),
+    )
+    for _ in range(2):
+        await journal.adoption.adopt(found, NOW)
+    await journal.adoption.complete([found], NOW)
+
+
+PROOF = Proof(path="b", sha256=bytes(32), etag=None)
 
 CALLS: dict[str, tuple[Call, set[str]]] = {
     "due, newest": (lambda j: j.copies.due("S3", Order.NEWEST, 64, NOW), {"copy_undelivered"}),
@@ -148,6 +167,14 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "last_line": (lambda j: j.reports.last_line(), set()),
     "of_day": (lambda j: j.reports.of_day("2026-01-01"), set()),
     "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
+    "scrub": (lambda j: j.scrubbed.page("S3", 5, 50), set()),
+    "scrub, proven": (lambda j: j.scrubbed.verified_at("S3", 5), set()),
+    "scrub, last": (lambda j: j.scrubbed.last(), set()),
+    "repaired": (lambda j: j.scrubbed.repaired(SOMEBODY, "S3", "a", PROOF, NOW, "x"), set()),
+    "holding": (lambda j: j.adoption.holding("S3", "a/b"), {"copy_by_path"}),
+    "by_content": (lambda j: j.adoption.by_content(GATE.id, START, bytes(32)), {"segment_by_content"}),
+    "adopt": (adopt, {"segment_by_content"}),
+    "held_back": (lambda j: j.held_back.all(), {"hold_in_force"}),
     "cameras": (lambda j: j.cameras.all(NOW), {"segment_by_time"}),
     "room, cameras": (lambda j: j.capacity.cameras(), set()),
     "room, registered_before": (lambda j: j.capacity.registered_before(NOW), set()),
