@@ -176,6 +176,7 @@ def _carry_over(image: Path, draft: Path, note: Note | None) -> int:
         _forget_deleted(fresh)
         _owe_missing_copies(fresh)
         _recount(fresh)
+        fresh.execute("UPDATE hold SET marked = 0")  # a segment's mark may be older than its hold
         _say(fresh, note, rows)
         fresh.execute("PRAGMA journal_mode = WAL")
     return rows
