@@ -91,9 +91,8 @@ class Host:
             method, self.url + where, json=json, data=data, headers=sent, params=params
         ) as response:
             body = await response.read()
-            parsed = (
-                await response.json(content_type=None) if "json" in response.content_type and body else None
-            )
+            is_json = response.content_type.endswith(("/json", "+json"))
+            parsed = await response.json(content_type=None) if is_json and body else None
             return Reply(response.status, response.headers, body, parsed)
 
     async def get(self, path: str, **params: str) -> Reply:
