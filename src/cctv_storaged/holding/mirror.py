@@ -47,6 +47,7 @@ class _Later:
     """What is not asked for again before its time, by the monotonic clock."""
 
     not_before: float = 0.0  # nothing at all
+    not_off_before: float = 0.0  # nothing is taken off
     objects: dict[int, float] = field(default_factory=dict)  # those that failed by themselves
 
 
@@ -105,7 +106,7 @@ class Mirror:
                 await self._forget(backend.name)
                 told = f"the bucket {backend.location} was made without object lock"
                 return Standing(local_only=told, alarming=True)
-            await self._all(backend, self._marks.to_unlock, on=False)
+            await self._take_off(backend)
             await self._all(backend, self._marks.to_lock, on=True)
         except BackendUnavailable as exc:
             if exc.reason != "auth":
@@ -120,6 +121,19 @@ class Mirror:
         """Where no legal hold can be none has to be taken off."""
         while tasks := await self._marks.to_unlock(backend, 0, BATCH):
             await self._marks.unlocked(backend, [task.segment_no for task in tasks])
+
+    async def _take_off(self, backend: LockingBackend) -> None:
+        """A key that may not take off what it may set is no reason to set no more."""
+        later, now = self._later[backend.name], self._clock.monotonic()
+        if now < later.not_off_before:
+            return
+        try:
+            await self._all(backend, self._marks.to_unlock, on=False)
+        except BackendUnavailable as exc:
+            if exc.reason != "auth":
+                raise
+            later.not_off_before = now + LATER_S
+            log.warning("legal holds of released footage stay at %s for now: %s", backend.name, exc)
 
     async def _all(
         self,

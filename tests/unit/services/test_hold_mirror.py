@@ -42,6 +42,7 @@ class LockingStore(ScriptedBackend):
         self.lock = lock
         self.held: set[str] = set()
         self.error: BackendError | None = None
+        self.only_on = False  # the key may set legal holds, and not take them off
         self.lost: str | None = None
         self.changes = 0
 
@@ -52,6 +53,8 @@ class LockingStore(ScriptedBackend):
         self.changes += 1
         if self.error is not None:
             raise self.error
+        if self.only_on and not on:
+            raise BackendUnavailable("AccessDenied", reason="auth")
         if path == self.lost:
             raise ObjectMissing(f"{path} is not there")
         (self.held.add if on else self.held.discard)(path)
@@ -73,12 +76,12 @@ class Bench:
         marks, holds = self.journal.hold_marks, self.journal.holds
         return Mirror(marks, holds, [backend], self.clock, self.alarms)
 
-    async def hold(self) -> Hold:
+    async def hold(self, first: int = 0) -> Hold:
         asked = NewHold(
             id=uuid4(),
             camera_ids=(GATE.id,),
-            start=span(0).start,
-            end=span(1).end,
+            start=span(first).start,
+            end=span(first + 1).end,
             reason="burglary",
             case_id=None,
             created_by=None,
@@ -157,6 +160,24 @@ async def test_a_key_that_may_not_leaves_the_hold_local_with_an_alarm_until_it_m
     bench.clock.seconds = LATER_S
     await mirror.run_once()
     assert store.held == bench.paths(0, 1) and bench.alarming == []
+
+
+async def test_a_key_that_may_only_set_legal_holds_goes_on_setting_them(bench: Bench) -> None:
+    store = LockingStore()
+    mirror = bench.mirror(store)
+    first = await bench.hold()
+    await mirror.run_once()
+    store.only_on = True
+    await bench.release(first)
+    await mirror.run_once()
+    await record(bench.journal, new(9))
+    again = await bench.hold(9)
+    await deliver(bench.journal, await record(bench.journal, new(9)))
+    await mirror.run_once()
+    assert len(store.held) == 3 and bench.alarming == []
+    store.only_on, bench.clock.seconds = False, LATER_S
+    await mirror.run_once()
+    assert len(store.held) == 1 and again.in_force
 
 
 async def test_one_lost_object_holds_up_no_other(bench: Bench) -> None:
