@@ -18,16 +18,18 @@ from uuid import UUID
 
 import pytest
 
+from cctv_storaged import cli
+from cctv_storaged.backends.base import LegalHolding
 from cctv_storaged.cli_rebuild import rebuilt_journal
 from cctv_storaged.clock import to_us
-from cctv_storaged.errors import ConfigError, JournalBroken
+from cctv_storaged.errors import ConfigError, Conflict, JournalBroken
 from cctv_storaged.journal.heldback import KeptHold
 from cctv_storaged.journal.journal import FILE_NAME
 from cctv_storaged.model import Camera, camera_id_for
 from cctv_storaged.rebuilding.keeping import HoldKeeper
 from cctv_storaged.wiring import delivery_settings
 from tests.footage import cached_ts
-from tests.integration.api.harness import Host, running, until
+from tests.integration.api.harness import Host, running, settings_of, until
 from tests.services.kepthold import kept_hold
 from tests.services.postgres import PostgresDatabase
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
@@ -268,3 +270,50 @@ async def test_a_new_journal_beside_footage_takes_its_holds_back_and_tells(tmp_p
 
 def alarms(host: Host) -> list[str]:
     return [str(alarm.name) for alarm in host.parts.foundation.alarms.standing]
+
+
+async def test_a_legal_hold_that_no_hold_covers_becomes_one(tmp_path: Path, seaweed: SeaweedServer) -> None:
+    more = settings_for("S3", seaweed, None)
+    bucket = seaweed.create_locked_bucket()
+    more = {**more, "s3": {**more["s3"], "bucket_recordings": bucket.name}}  # type: ignore[dict-item]
+    async with running(tmp_path, more) as host:
+        for number in range(3):
+            recorded(host, "gate", number)
+        host.watch()
+        host.deliver()
+        await all_verified(host, 3)
+        first = min(await segments_of(host), key=lambda each: each.span)
+        await backend_of(host).set_legal_hold(first.copies[0].path, True)
+    throw_away(host.settings.data_dir)
+    rebuilt = await rebuilt_journal(host.settings, replace=False, unlabelled=False)
+    assert rebuilt.tally.holds == 1
+    async with running(tmp_path, more) as host:
+        [hold_] = await host.journal.held_back.all()
+        assert (hold_.start_us, hold_.end_us) == (to_us(first.span.start), to_us(first.span.end))
+        assert (hold_.expires_us, [camera.id for camera in hold_.cameras]) == (None, [first.camera_id])
+        with pytest.raises(Conflict):
+            await host.parts.remover.delete(first.id)
+
+
+def backend_of(host: Host) -> LegalHolding:
+    [backend] = host.parts.foundation.backends
+    assert isinstance(backend, LegalHolding)
+    return backend
+
+
+def test_the_command_says_what_it_did_and_refuses_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
+    for name in ("recordings", "data/store"):
+        (tmp_path / name).mkdir(parents=True)
+    settings_of(tmp_path, {})
+    command = ["rebuild", "--config", str(tmp_path / "config.yaml")]
+    options = cli._parser().parse_args(command)
+    assert cli._run(options) == 0
+    assert "objects: none" in capsys.readouterr().out
+    assert cli._run(options) == 2
+    assert "a sound journal is there (use it; or, to have another made" in capsys.readouterr().err
+    (tmp_path / "data" / "journal.db").write_bytes(b"no journal")
+    assert cli._run(options) == 0
+    assert "the journal that was there is kept as" in capsys.readouterr().out

@@ -257,7 +257,7 @@ async def test_where_a_bucket_keeps_versions_the_good_bytes_are_a_new_one(
         async with backend.open(path) as blocks:
             good = b"".join([block async for block in blocks])
         assert good == rig.source(segments[1]).read_bytes()
-        assert len(list(backend._client.versions(path))) == 3
+        assert len(list(backend._client.every_version(path))) == 3
 
 
 async def test_a_rotten_object_of_a_bucket_is_made_anew_from_its_twin_in_a_folder(

@@ -240,7 +240,7 @@ async def test_an_object_without_a_word_is_taken_where_somebody_says_that_all_ar
     assert (segment.camera_id, segment.span, segment.sha256) == (was.camera_id, was.span, was.sha256)
     assert (await adopting(journal, unlabelled=True).consider(backend, facts)).word == Verdict.KNOWN
     file.write_bytes(b"rotten!")
-    other = await journal.adoption.by_content(GATE.id, was.span.start, was.sha256)
+    other = await journal.adoption.by_content(GATE.id, was.span.start, hashlib.sha256(data).digest())
     assert other == segment
 
 
@@ -273,7 +273,7 @@ async def test_the_catalog_fills_in_what_objects_do_not_say(
     assert [each.verdict for each in outcomes] == [Verdict.ADDED, Verdict.ADOPTED]
     known, other = [await journal.segments.by_id(each.id) for each in found]
     assert known is not None and other is not None
-    assert (known.created_at, known.flags) == (earlier, {SegmentFlag.DUPLICATE})
+    assert (known.created_at, known.flags) == (earlier, frozenset({SegmentFlag.DUPLICATE}))
     assert {(copy.backend, copy.state) for copy in known.copies} == {
         ("FILESYSTEM", "stored"),
         ("MILESTONE", "stored"),
