@@ -23,6 +23,8 @@ from cctv_storaged.journal.copies import Order, Proof
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.ledger import Kind
+from cctv_storaged.journal.ledgerlines import Sift
 from cctv_storaged.journal.reports import DayRow
 from cctv_storaged.model import SourceState
 from tests.unit.journal.samples import (
@@ -46,6 +48,11 @@ SOMEBODY = UUID(int=77)
 async def verify(journal: Journal) -> bool:
     segment = await record(journal, new(4))
     return await journal.copies.verified(segment.id, "S3", proof(segment), NOW)
+
+
+async def archive_and_drop(journal: Journal) -> None:
+    await journal.ledger_lines.archived(1, bytes(32))
+    await journal.ledger_lines.drop()
 
 
 async def tell(journal: Journal) -> None:
@@ -166,6 +173,16 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "put_day": (lambda j: j.reports.put_day(GATE.id, DayRow(3, NOW, "[]"), 0), set()),
     "last_line": (lambda j: j.reports.last_line(), set()),
     "of_day": (lambda j: j.reports.of_day("2026-01-01"), set()),
+    "ledger, page": (lambda j: j.ledger_lines.page(0, 500), set()),
+    "ledger, page of a camera": (
+        lambda j: j.ledger_lines.page(0, 500, Sift(camera_id=GATE.id, kind=Kind.PRUNED)),
+        set(),
+    ),
+    "ledger, end": (lambda j: j.ledger_lines.end(), set()),
+    "ledger, line": (lambda j: j.ledger_lines.line(1), set()),
+    "ledger, due": (lambda j: j.ledger_lines.due_to(100, NOW, NOW), set()),
+    "ledger, note": (lambda j: j.ledger_lines.note("x", NOW), set()),
+    "ledger, archived": (archive_and_drop, set()),
     "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
     "scrub": (lambda j: j.scrubbed.page("S3", 5, 50), set()),
     "scrub, proven": (lambda j: j.scrubbed.verified_at("S3", 5), set()),

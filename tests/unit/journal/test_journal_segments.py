@@ -401,7 +401,7 @@ async def ledger_kinds(journal: Journal, *, all_kinds: bool = False) -> list[Kin
     """Of the gate camera, without those of each day's work."""
     rows = await journal._store.read(
         lambda db: db.execute(
-            "SELECT kind FROM ledger WHERE kind NOT IN ('registered', 'verified') ORDER BY no"
+            "SELECT kind FROM ledger WHERE kind NOT IN ('registered', 'verified', 'noted') ORDER BY no"
         ).fetchall()
     )
     kinds = [Kind(row[0]) for row in rows]
