@@ -8,7 +8,7 @@ alone. Bytes stay `stored` until a backend has proven them; nothing here deletes
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -224,14 +224,6 @@ def _contradictions(
         return
     if segment_id_for(host_id, _source_file(label.source, size_bytes)) != label.segment_id:
         yield "its segment id does not follow from its host and source"
-
-
-def verdicts_of(considered: Collection[Considered]) -> dict[str, int]:
-    """How many of each."""
-    counts: dict[str, int] = {}
-    for each in considered:
-        counts[each.word] = counts.get(each.word, 0) + 1
-    return counts
 
 
 def _source_file(source: SourceLabel, size_bytes: int) -> SourceFile:

@@ -6,7 +6,7 @@ is deleted: a damaged object stays beside the one that takes its place.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
@@ -259,8 +259,3 @@ class _Lane:
 def _copy_of(segment: Segment, backend: str) -> tuple[CopyState, str | None] | None:
     copy: Copy | None = segment.copy_at(backend)
     return None if copy is None else (copy.state, copy.path)
-
-
-def backends_of(deliveries: Sequence[Delivery]) -> Mapping[str, Backend]:
-    """By name."""
-    return {delivery.name: delivery.backend for delivery in deliveries}
