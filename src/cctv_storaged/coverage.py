@@ -13,9 +13,9 @@ from cctv_storaged.journal.gaps import Absence, CameraTimes
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import GapCause, TimeSpan
 
-STEP = 5000
+STEP = 500
 """Segments or lines of the ledger looked at in one go: a year's coverage must not hold up the journal."""
-GAPS = 500
+GAPS = 200
 """Gaps whose neighbours are looked up in one go."""
 NEWS = timedelta(seconds=90)
 """So long after its end a segment is journalled: its file stands still for a minute, then a scan meets it."""
