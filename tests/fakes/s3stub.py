@@ -10,7 +10,7 @@ import hashlib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
@@ -171,6 +171,11 @@ class S3Stub:
     def requests(self, method: str, key: str | None = None) -> list[Seen]:
         return [seen for seen in self.seen if seen.method == method and key in (None, seen.key)]
 
+    def listed(self) -> Sequence[str]:
+        """All keys in the order in which it lists them."""
+        with self.lock:
+            return self.behaviour.listing(list(self.objects))
+
     def digests(self) -> dict[str, str]:
         """SHA-256 of what is stored, by key."""
         with self.lock:
@@ -302,15 +307,16 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {}, b""
 
     def _object_list(self, query: Mapping[str, str]) -> str:
-        """ListObjectsV2; a token is the place in the list."""
-        with self.stub.lock:
-            held = dict(self.stub.objects)
-        keys = [key for key in self.stub.behaviour.listing(list(held)) if key.startswith(query["prefix"])]
-        first = int(query["continuation-token"]) if "continuation-token" in query else 0
+        """ListObjectsV2 without delimiters; a token is the place in the list."""
+        keys = self.stub.listed()
+        if prefix := query.get("prefix"):
+            keys = [key for key in keys if key.startswith(prefix)]
+        first = int(query.get("continuation-token", "0"))
         if not first and (after := query.get("start-after")):
-            keys = [key for key in keys if key > after]
+            first = next((place for place, key in enumerate(keys) if key > after), len(keys))
         last = first + min(self.stub.behaviour.page_keys, int(query.get("max-keys", "1000")))
-        entries = "".join(_listed(key, held[key]) for key in keys[first:last])
+        objects = self.stub.objects
+        entries = "".join(_listed(key, objects[key]) for key in keys[first:last] if key in objects)
         more = last < len(keys)
         token = _element("NextContinuationToken", str(last)) if more else ""
         return _element(

@@ -253,8 +253,8 @@ class Reconcile(Section):
 
     every: Span = timedelta(hours=24)
     """Time from the end of one comparison to the next."""
-    rate: Count | None = 2000
-    """Most objects, files and rows looked at per second. Empty: no limit."""
+    rate: Count = 2000
+    """Most objects, files and rows looked at per second; a question about a single object counts as 20."""
 
 
 class Ledger(Section):
