@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from scripts.benchmarks import api, idle, ingest, media, scan, upload
+from scripts.benchmarks import api, idle, ingest, media, reconcile, scan, upload
 from scripts.benchmarks.machine import load, machine_facts
 from scripts.benchmarks.report import as_text, write_page
 from scripts.benchmarks.results import Result, Sample, Table, keep, kept
@@ -76,6 +76,16 @@ def _idle(options: Options) -> Outcome:
     return Outcome(about=idle.ABOUT, tables=idle.tables(measured), samples=idle.samples(measured))
 
 
+def _reconcile(options: Options) -> Outcome:
+    measured = reconcile.measure(options.count or (20_000 if options.quick else 1_000_000), _say)
+    return Outcome(
+        about=reconcile.ABOUT,
+        tables=reconcile.tables(measured),
+        samples=reconcile.samples(measured),
+        versions=reconcile.versions(),
+    )
+
+
 BENCHMARKS: dict[str, Callable[[Options], Outcome]] = {
     "upload": _upload,
     "ingest": _ingest,
@@ -83,6 +93,7 @@ BENCHMARKS: dict[str, Callable[[Options], Outcome]] = {
     "api": _api,
     "media": _media,
     "idle": _idle,
+    "reconcile": _reconcile,
 }
 
 
@@ -132,7 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="*", type=_known, help=f"which of {every}; without a name all")
     parser.add_argument("--quick", action="store_true", help="one repetition and a tenth of the work")
     parser.add_argument("--repetitions", type=int, metavar="N", help="how often each is measured (3)")
-    parser.add_argument("--count", type=int, metavar="N", help="known files (scan), rows (api)")
+    parser.add_argument(
+        "--count", type=int, metavar="N", help="known files (scan), rows (api), objects (reconcile)"
+    )
     parser.add_argument(
         "--write", action="store_true", help="write docs/reference/performance.md from the kept results"
     )

@@ -64,7 +64,8 @@ def _aws_environ(store: Store, scratch: Path) -> dict[str, str]:
     return {**_keys(store, scratch), "AWS_CONFIG_FILE": str(config)}
 
 
-def _rclone_environ(store: Store, scratch: Path) -> dict[str, str]:
+def rclone_environ(store: Store, scratch: Path) -> dict[str, str]:
+    """With a remote named `bench`."""
     remote = {
         "TYPE": "s3",
         "PROVIDER": "Other",
@@ -88,7 +89,7 @@ PEERS = (
         name="rclone copy",
         version=lambda: first_line(["rclone", "version"]),
         command=_rclone,
-        environ=_rclone_environ,
+        environ=rclone_environ,
     ),
     Peer(
         name="aws s3 cp",
