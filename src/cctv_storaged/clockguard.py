@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.clock import Clock, rfc3339
-from cctv_storaged.clocktrust import LEAST_STEP, Anchor, Reading, Trust, doubt
+from cctv_storaged.clocktrust import LEAST_STEP, Anchor, Errors, Misdated, Reading, Trust, doubt
 from cctv_storaged.errors import JournalFull
 from cctv_storaged.hostclock import BootClock, FollowingBootClock
 from cctv_storaged.journal.clocks import ClockBook, ClockNote, Step
@@ -80,6 +80,12 @@ class ClockGuard:
             return f"the clock is right only since {rfc3339(since)}"
         return reason
 
+    def spares(self, end: datetime, limit: timedelta) -> bool:
+        """Whether footage that ends then, by its name, may be younger than the limit in truth: it was named
+        while the clock was wrong, and the clock has not been right for so long.
+        """
+        return self._trust.spares(end, limit, self._clock.now())
+
     def state(self) -> ClockState:
         """For people."""
         reason = self.distrust()
@@ -140,10 +146,21 @@ class ClockGuard:
     def _take_up(self, note: ClockNote) -> None:
         reading = self._reading()
         anchor = Anchor(wall=note.wall, boot_s=note.boot_s, boot_id=note.boot_id)
-        self._trust = Trust(
-            anchor, first=note.first, holds=note.holds, trusted_from=note.trusted_from, lead=note.lead
+        here = note.offset_boot_id == reading.boot_id
+        errors = Errors(
+            misdated=tuple(Misdated(*span) for span in note.misdated),
+            wrong=note.wrong,
+            offset=timedelta(seconds=note.offset_s) if here else None,
         )
-        if note.offset_boot_id == reading.boot_id:
+        self._trust = Trust(
+            anchor,
+            first=note.first,
+            holds=note.holds,
+            trusted_from=note.trusted_from,
+            lead=note.lead,
+            errors=errors,
+        )
+        if here:
             self._offset_s = note.offset_s  # what happened in between is seen as any other step
         elif doubt(anchor, reading) is not None:
             self._steps.append(Step(at=reading.wall, by=reading.wall - anchor.wall))
@@ -177,6 +194,8 @@ class ClockGuard:
             lead=trust.lead,
             offset_s=self._offset_s,
             offset_boot_id=reading.boot_id,
+            misdated=tuple((each.start, each.end, each.right_from) for each in trust.errors.misdated),
+            wrong=trust.errors.wrong,
         )
 
     def _reading(self) -> Reading:

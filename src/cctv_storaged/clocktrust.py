@@ -4,7 +4,7 @@ Within one boot it must have gone on as the boot clock did. Over a reboot nobody
 off: only what is impossible, or too long to be believed of an unsynchronised clock, is distrusted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cctv_storaged.clock import EPOCH
@@ -19,6 +19,9 @@ UNSYNCHRONIZED_OFF = timedelta(hours=1)
 """The same where the kernel knows that the clock follows no better one."""
 AHEAD = timedelta(days=1)
 """Newest footage may begin this much later than now: a recorder's zone may be wrong."""
+AROUND = timedelta(hours=1)
+"""Files end later than a step in the midst of them, and are told of later than they end."""
+MOST_SPANS = 50
 STEADY = timedelta(minutes=10)
 """So long a clock has to be synchronised, without a step, to be trusted again."""
 
@@ -31,6 +34,11 @@ class Reading:
     boot_s: float
     boot_id: str
     synchronized: bool | None = None  # None: nobody tells
+
+    @property
+    def offset(self) -> timedelta:
+        """Wall minus boot clock: it stays as it is until the wall clock is set."""
+        return self.wall - EPOCH - timedelta(seconds=self.boot_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,47 @@ def footage_doubt(
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Misdated:
+    """Footage of this span by its name may be of another time: the clock that named it was wrong.
+
+    It was recorded before `right_from` in any case, and nobody knows when.
+    """
+
+    start: datetime
+    end: datetime
+    right_from: datetime
+
+    def spares(self, end: datetime, limit: timedelta, now: datetime) -> bool:
+        """Whether footage that ends then, by its name, may be younger than the limit in truth."""
+        return self.start - AROUND <= end <= self.end + AROUND and now - self.right_from < limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errors:
+    """When the clock was wrong, by itself: behind spans that are over, and those of a doubt that lasts."""
+
+    misdated: tuple[Misdated, ...] = ()
+    wrong: tuple[tuple[datetime, datetime], ...] = ()
+    offset: timedelta | None = None  # of the clock in the last of these
+
+    def went_on(self, now: Reading, before_s: float) -> "Errors":
+        """The clock is doubted at this reading; the one before it was at `before_s` of this boot."""
+        same = self.wrong and self.offset is not None and abs(now.offset - self.offset) < LEAST_STEP
+        if same:
+            wrong = (*self.wrong[:-1], (self.wrong[-1][0], now.wall))
+        else:
+            since = now.wall - timedelta(seconds=now.boot_s - before_s)
+            wrong = (*self.wrong[-MOST_SPANS + 1 :], (since, now.wall))
+        return Errors(misdated=self.misdated, wrong=wrong, offset=now.offset)
+
+    def over(self, now: Reading, others: tuple[tuple[datetime, datetime], ...] = ()) -> "Errors":
+        """The clock is right now. What it said ahead of that will be old enough in its time."""
+        spans = [span for span in (*self.wrong, *others) if span[1] < now.wall]
+        found = (*self.misdated, *(Misdated(start, end, now.wall) for start, end in spans))
+        return Errors(misdated=found[-MOST_SPANS:])
+
+
 class Trust:
     """Whether the clock is trusted, from reading to reading."""
 
@@ -101,6 +150,7 @@ class Trust:
         holds: bool = True,
         trusted_from: datetime | None = None,
         lead: timedelta = timedelta(0),
+        errors: Errors = Errors(),
     ) -> None:
         self.anchor = anchor
         self.first = first
@@ -110,10 +160,12 @@ class Trust:
         """Since when without a break; None: from the first start on."""
         self.lead = lead
         """So far ahead of now footage may begin, as somebody said."""
+        self.errors = errors
         self.newest: datetime | None = None
         """When the newest footage begins."""
         self._steady_since_s = 0.0
         self._steady_offset: timedelta | None = None
+        self._judged: Reading | None = None
 
     def judge(self, now: Reading) -> str | None:
         """Why the clock is not trusted at this reading; None: it is."""
@@ -126,36 +178,59 @@ class Trust:
             )
         if reason is not None and not steady:
             self.holds = False
-            return reason
-        if reason is not None:
+            self.errors = self.errors.went_on(now, self._before_s(now))
+        elif reason is not None:
             self.trust(now)
-        self._go_on(now)
-        return None
+        else:
+            self._go_on(now)
+        self._judged = now
+        return None if self.holds else reason
+
+    def spares(self, end: datetime, limit: timedelta, now: datetime) -> bool:
+        """Whether footage that ends then, by its name, may be younger than the limit in truth."""
+        return any(span.spares(end, limit, now) for span in self.errors.misdated)
 
     def trust(self, now: Reading) -> None:
-        """The clock is right as it is now: the kernel says so for long enough, or somebody does."""
+        """The clock is right as it is now: the kernel says so for long enough, or somebody does.
+
+        Then the one that was trusted in this boot was wrong, and what it named is of another time.
+        """
+        before: tuple[tuple[datetime, datetime], ...] = ()
+        if abs(self.anchor.step_to(now) or timedelta(0)) > TOLERANCE:
+            booted = self.anchor.wall - timedelta(seconds=self.anchor.boot_s)
+            before = ((booted, self.anchor.wall),)
+        wrong = self.errors.wrong
+        same = self.errors.offset is not None and abs(now.offset - self.errors.offset) < LEAST_STEP
+        right = replace(self.errors, wrong=wrong[:-1] if same else wrong)
+        self.errors = right.over(now, before)
         self.anchor, self.holds, self.trusted_from, self.first = Anchor.at(now), True, now.wall, False
 
     def confirmed(self, now: Reading) -> "Trust":
         """As it is once somebody has said that the clock is right, and the newest footage as far ahead."""
         lead = timedelta(0) if self.newest is None else self.newest - now.wall
-        trust = Trust(Anchor.at(now), trusted_from=now.wall, lead=max(self.lead, lead))
+        trust = Trust(self.anchor, lead=max(self.lead, lead), errors=self.errors)
         trust.newest = self.newest
+        trust.trust(now)
         return trust
 
     def _go_on(self, now: Reading) -> None:
         if not self.holds:  # back where it was: what was stamped meanwhile is wrong all the same
-            self.holds, self.trusted_from = True, now.wall
+            self.holds, self.trusted_from, self.errors = True, now.wall, self.errors.over(now)
         if self.newest is not None and now.wall - self.newest <= LONGEST_OFF:
             self.first = False
         self.anchor = self.anchor.moved_to(now)
 
+    def _before_s(self, now: Reading) -> float:
+        """When, in this boot, the clock was looked at before."""
+        if self._judged is not None:
+            return self._judged.boot_s
+        return self.anchor.boot_s if self.anchor.boot_id == now.boot_id else 0.0
+
     def _steady(self, now: Reading) -> bool:
         """Whether it has been synchronised, and without a step, for long enough."""
-        offset = now.wall - EPOCH - timedelta(seconds=now.boot_s)
-        same = self._steady_offset is not None and abs(offset - self._steady_offset) < LEAST_STEP
+        same = self._steady_offset is not None and abs(now.offset - self._steady_offset) < LEAST_STEP
         if not same or now.synchronized is not True:
-            self._steady_offset, self._steady_since_s = offset, now.boot_s
+            self._steady_offset, self._steady_since_s = now.offset, now.boot_s
         return now.boot_s - self._steady_since_s >= STEADY.total_seconds()
 
 
@@ -163,5 +238,5 @@ def _told(span: timedelta) -> str:
     sign = "-" if span < timedelta(0) else ""
     whole = abs(span)
     if whole >= timedelta(days=2):
-        return f"{sign}{whole.days} days"
+        return f"{sign}{whole / timedelta(days=1):.0f} days"
     return f"{sign}{whole.total_seconds():.0f} s"

@@ -58,6 +58,7 @@ class Host:
             holds=before.holds,
             trusted_from=before.trusted_from,
             lead=before.lead,
+            errors=before.errors,
         )
         self.trust.newest = before.newest
 
@@ -219,6 +220,80 @@ def test_a_reason_says_by_how_much(step: timedelta) -> None:
     host.off = step
     told = doubt(anchor, host.reading())
     if told is not None:
-        number = step.days if step >= ZERO else -(-step).days
+        number = f"{step / timedelta(days=1):.0f}"
         shown = f"{number} days" if abs(step) >= timedelta(days=2) else f"{step.total_seconds():.0f} s"
         assert shown in told
+
+
+# What a wrong clock named
+
+
+LIMIT = timedelta(days=30)
+
+
+@given(
+    st.timedeltas(min_value=-YEAR, max_value=-timedelta(days=1)),
+    st.timedeltas(min_value=timedelta(seconds=5), max_value=timedelta(days=3)),
+    st.sampled_from(["back by itself", "after a restart", "synchronised", "confirmed"]),
+)
+def test_footage_named_by_a_clock_that_was_behind_is_spared_until_it_must_be_old_enough(
+    behind: timedelta, for_so_long: timedelta, ends: str
+) -> None:
+    """Right, behind for a while, right again, in whichever way that is found out."""
+    host = Host()
+    assert host.judge() is None
+    host.off = behind
+    assert host.judge() is not None
+    named = host.reading().wall + for_so_long / 2
+    host.true += for_so_long
+    assert host.judge() is not None
+    if ends == "after a restart":
+        host.restart()
+    host.off = ZERO
+    if ends == "synchronised":
+        host.off, host.synchronized = timedelta(minutes=5), True
+        host.judge()
+        host.true += STEADY
+    if ends == "confirmed":
+        host.off = timedelta(minutes=5)
+        assert host.judge() is not None
+        host.trust = host.trust.confirmed(host.reading())
+    assert host.judge() is None
+    right = host.reading().wall
+    assert host.trust.spares(named, LIMIT, right)
+    assert host.trust.spares(named, LIMIT, right + LIMIT - timedelta(seconds=1))
+    assert not host.trust.spares(named, LIMIT, right + LIMIT)
+    assert not host.trust.spares(named - YEAR, LIMIT, right), "what is older was named by a right clock"
+    host.restart()
+    assert host.trust.spares(named, LIMIT, right)
+
+
+def test_footage_named_before_a_better_clock_set_this_one_forward_is_spared() -> None:
+    """A host whose clock battery is dead: right only once the network is there."""
+    host = Host(off=-YEAR, synchronized=False)
+    host.true += timedelta(hours=3)
+    assert host.judge() is None, "nobody could know"
+    named = host.reading().wall - timedelta(hours=1)
+    host.off, host.synchronized = ZERO, True
+    assert host.judge() is not None
+    host.true += STEADY
+    assert host.judge() is None
+    assert host.trust.spares(named, LIMIT, host.true)
+    assert not host.trust.spares(named - timedelta(days=2), LIMIT, host.true), "another boot named that"
+
+
+@given(story)
+def test_a_clock_that_was_never_behind_spares_nothing(
+    story: list[tuple[timedelta, timedelta | None, bool]],
+) -> None:
+    host = Host()
+    for passes, step, restarts in story:
+        host.true += passes
+        host.off = max(ZERO, host.off + (step or ZERO))
+        if restarts:
+            host.restart()
+        host.judge()
+    host.off = ZERO
+    host.true += timedelta(days=1000)
+    host.judge()
+    assert not host.trust.spares(START - timedelta(days=1), timedelta.max, host.true)

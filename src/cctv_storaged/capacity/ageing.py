@@ -4,7 +4,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cctv_storaged.capacity.stages import NOTHING_LEFT, Taken, enough_of
 from cctv_storaged.clock import Clock
@@ -32,6 +32,8 @@ class AgeingParts:
     pins: Pins
     clock: Clock
     distrust: Callable[[], str | None]  # why ages mean nothing now
+    spares: Callable[[datetime, timedelta], bool]
+    """Whether what ends then, by its name, may be younger than the limit: a wrong clock named it."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class Ageing:
         self._pins = parts.pins
         self._clock = parts.clock
         self._distrust = parts.distrust
+        self._spares = parts.spares
         self._backend = backend
         self._policy = policy
         self._cutoff = cutoff
@@ -91,14 +94,19 @@ class Ageing:
         return Taken(len(chosen), sum(each.size_bytes for each in gone))
 
     async def _fill(self, queue: _Queue) -> None:
-        before = self._cutoff(self._policy.rule_for(queue.camera), self._clock.now())
+        now = self._clock.now()
+        before = self._cutoff(self._policy.rule_for(queue.camera), now)
         if before is None:
             queue.over = True
         for _ in range(PAGES):
             if queue.waiting or queue.over or before is None:
                 return
             page = await self._rows.delivered(queue.no, self._backend, before, queue.after, PAGE)
-            queue.waiting.extend(each for each in page.candidates if not self._pins.pinned(each.id))
+            queue.waiting.extend(
+                each
+                for each in page.candidates
+                if not self._pins.pinned(each.id) and not self._spares(each.end, now - before)
+            )
             queue.after, queue.over = page.last or queue.after, not page.more
 
     def _in_order(self) -> Iterator[Candidate]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from cctv_storaged.alarms import Alarms
 from cctv_storaged.capacity.forecasting import Forecasting
@@ -38,6 +39,7 @@ class CapacityNeeds:
     roots: Roots
     clock: Clock
     distrust: Callable[[], str | None]
+    spares: Callable[[datetime, timedelta], bool] = lambda end, limit: False
     metrics: Metrics
     hub: EventHub
     alarms: Alarms
@@ -77,6 +79,7 @@ def open_capacity(needs: CapacityNeeds) -> Capacity:
         guard=needs.guard,
         clock=needs.clock,
         distrust=needs.distrust,
+        spares=needs.spares,
         metrics=needs.metrics,
         alarms=needs.alarms,
         looks=needs.looks,

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -96,6 +97,8 @@ class RoomParts:
     guard: Callable[[frozenset[str]], str | None]  # why nothing may be deleted in these folders: a wrong disk
     clock: Clock
     distrust: Callable[[], str | None]  # why ages mean nothing now
+    spares: Callable[[datetime, timedelta], bool] = lambda end, limit: False
+    """Whether what ends then, by its name, may be younger than the limit: a wrong clock named it."""
     metrics: Metrics
     alarms: Alarms
     looks: Looks = field(default_factory=Looks)
@@ -393,6 +396,7 @@ class RoomKeeper:
                 pins=parts.pruner.pins,
                 clock=parts.clock,
                 distrust=parts.distrust,
+                spares=parts.spares,
             ),
             parts.store_backend or "",
             self._plan.policy,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from cctv_storaged.alarms import AlarmName, Alarms
-from cctv_storaged.clock import Clock, to_us
+from cctv_storaged.clock import Clock, from_us, to_us
 from cctv_storaged.config.units import format_duration
 from cctv_storaged.errors import NotFound
 from cctv_storaged.journal.deletions import Cause, Deletions
@@ -49,6 +49,8 @@ class RetentionParts:
     alarms: Alarms
     distrust: Callable[[], str | None]  # why ages mean nothing now
     trouble: Callable[[], str | None]  # what is wrong with the disks
+    spares: Callable[[datetime, timedelta], bool] = lambda end, limit: False
+    """Whether what ends then, by its name, may be younger than the limit: a wrong clock named it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +234,9 @@ class Retention:
             while after is not None:
                 page = await self._parts.rows.ended_by(camera.no, cutoff, after, PAGE, since=since)
                 told += len(page.segments)
-                gone += await self._delete([each.id for each in page.segments])
+                spares = self._parts.spares
+                due = [each.id for each in page.segments if not spares(from_us(each.end_us), at_most)]
+                gone += await self._delete(due)
                 after = page.next
         finally:
             if told:
