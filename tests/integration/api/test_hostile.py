@@ -366,7 +366,9 @@ async def test_the_allowed_methods_are_told(host: Host) -> None:
 
 
 OF_ITS_OWN = {"date", "x-request-id", "content-length"}
-READ = [route for route in ROUTES if route.method == "GET" and route.name != "events"]
+STREAMED = {"events", "exportLedger"}
+"""Answers whose length nobody knows beforehand."""
+READ = [route for route in ROUTES if route.method == "GET" and route.name not in STREAMED]
 
 
 @pytest.mark.parametrize("route", READ, ids=lambda route: route.name)

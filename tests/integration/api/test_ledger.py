@@ -162,6 +162,9 @@ async def test_the_whole_ledger_comes_as_a_file_that_holds(shared: tuple[Host, d
     assert (verdict.last, verdict.chain) == (head["no"], head["chain"])
     rest = (await host.get("/ledger/export", after="4")).body.splitlines()
     assert json.loads(rest[0])["no"] == 5
+    probe = await host.request("HEAD", "/ledger/export")
+    assert (probe.status, probe.body) == (200, b"")
+    assert probe.headers["Content-Disposition"] == reply.headers["Content-Disposition"]
 
 
 async def test_the_head_is_told_with_the_newest_signed_one(shared: tuple[Host, dict[str, Any]]) -> None:
