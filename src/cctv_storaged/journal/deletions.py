@@ -23,7 +23,7 @@ from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import waiting_us
 from cctv_storaged.journal.holds import require_free
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, one_segment, segments_from, text
-from cctv_storaged.journal.segments import forget
+from cctv_storaged.journal.segments import forget_many
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Segment
 
@@ -234,17 +234,18 @@ def _kept(db: sqlite3.Connection, limit: int, after: tuple[int, int] | None) -> 
 
 
 def _done(db: sqlite3.Connection, segments: Sequence[Segment], cause: str, now: datetime) -> list[Gone]:
-    gone = []
-    for segment in segments:
-        row = db.execute(
-            "SELECT no, deletion_cause FROM segment WHERE id = ? AND deletion_due_us IS NOT NULL",
-            (segment.id.bytes,),
-        ).fetchone()
-        if row is None:
-            continue
-        noted = row[1] or cause
-        kind = ledger.Kind.LOST if noted == Cause.DISK_FULL else ledger.Kind.DELETED
-        ledger.append(db, kind, segment, noted, now)
-        forget(db, row[0], segment.id)
-        gone.append(Gone(segment=segment, cause=noted))
+    marks = ", ".join("?" * len(segments))
+    rows = db.execute(
+        f"""SELECT id, no, deletion_cause FROM segment
+             WHERE id IN ({marks}) AND deletion_due_us IS NOT NULL""",
+        [each.id.bytes for each in segments],
+    ).fetchall()
+    known = {id_: (no, noted or cause) for id_, no, noted in rows}
+    gone = [Gone(segment=each, cause=known[each.id.bytes][1]) for each in segments if each.id.bytes in known]
+    ledger.append_many(db, [(_kind(each.cause), each.segment, each.cause) for each in gone], now)
+    forget_many(db, {no: UUID(bytes=id_) for id_, no, _ in rows})
     return gone
+
+
+def _kind(cause: str) -> ledger.Kind:
+    return ledger.Kind.LOST if cause == Cause.DISK_FULL else ledger.Kind.DELETED

@@ -1,6 +1,7 @@
 """The ledger: append-only lines on what became of footage that had been registered."""
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -75,6 +76,26 @@ def append(
     add(db, kind, segment.id, segment.camera_id, segment.span, cause, now, detail)
 
 
+def append_many(db: sqlite3.Connection, told: Sequence[tuple[Kind, Segment, str]], now: datetime) -> None:
+    """The same of many: kind, segment and cause of each."""
+    at_us = to_us(now)
+    lines = [
+        Line(
+            no=0,
+            at_us=at_us,
+            kind=str(kind),
+            segment_id=segment.id.bytes,
+            camera_id=segment.camera_id.bytes,
+            start_us=to_us(segment.span.start),
+            end_us=to_us(segment.span.end),
+            cause=text(cause),
+            detail="",
+        )
+        for kind, segment, cause in told
+    ]
+    _insert_all(db, lines)
+
+
 def add(
     db: sqlite3.Connection,
     kind: Kind,
@@ -106,23 +127,23 @@ def _insert(
     now: datetime,
     detail: str,
 ) -> None:
+    said = (text(cause), text(detail))
+    _insert_all(db, [Line(0, to_us(now), str(kind), subject, camera_id, start_us, end_us, *said)])
+
+
+def _insert_all(db: sqlite3.Connection, lines: Sequence[Line]) -> None:
+    """Adds them in their order, each bound to the one before; the numbers are given here."""
     query = "SELECT no, hash FROM ledger WHERE no = (SELECT max(no) FROM ledger)"
-    last = db.execute(query).fetchone() or (0, None)
-    line = Line(
-        no=last[0] + 1,
-        at_us=to_us(now),
-        kind=str(kind),
-        segment_id=subject,
-        camera_id=camera_id,
-        start_us=start_us,
-        end_us=end_us,
-        cause=text(cause),
-        detail=text(detail),
-    )
-    db.execute(
+    last, bound = db.execute(query).fetchone() or (0, None)
+    rows = []
+    for no, unnumbered in enumerate(lines, start=last + 1):
+        line = unnumbered._replace(no=no)
+        bound = linked(bound or GENESIS, line)
+        rows.append((*line, bound))
+    db.executemany(
         """INSERT INTO ledger (no, at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail, hash)
            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        (*line, linked(last[1] or GENESIS, line)),
+        rows,
     )
 
 

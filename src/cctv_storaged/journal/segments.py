@@ -354,16 +354,21 @@ def _overwritten(
 
 
 def forget(db: sqlite3.Connection, no: int, segment_id: UUID) -> None:
-    """Removes the row; the catalog is told, in case it ever heard of it.
+    """Removes the row; the catalog is told, in case it ever heard of it."""
+    forget_many(db, {no: segment_id})
 
-    Where there never was a catalog nobody would ever take such a line away again.
+
+def forget_many(db: sqlite3.Connection, segments: Mapping[int, UUID]) -> None:
+    """The same of many rows, each with its segment's id.
+
+    Where there never was a catalog nobody would ever take its lines away again.
     """
-    db.execute("DELETE FROM segment WHERE no = ?", (no,))
     db.execute(
-        """INSERT OR IGNORE INTO uncatalogue
-           SELECT ? WHERE EXISTS (SELECT 1 FROM meta WHERE key = ?)""",
-        (segment_id.bytes, outbox.TOLD),
+        "DELETE FROM segment WHERE no IN (SELECT value FROM json_each(?))", (json.dumps(list(segments)),)
     )
+    if db.execute("SELECT 1 FROM meta WHERE key = ?", (outbox.TOLD,)).fetchone() is not None:
+        rows = [(each.bytes,) for each in segments.values()]
+        db.executemany("INSERT OR IGNORE INTO uncatalogue VALUES (?)", rows)
 
 
 def _set_aside(
