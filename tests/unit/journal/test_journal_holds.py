@@ -28,8 +28,8 @@ KEY = RepeatKey(route="POST /holds", key="k", request=b"r" * 32)
 
 
 def wanted(
-    first: int = 0,
-    last: int | None = 3,
+    first: float = 0,
+    last: float | None = 3,
     *cameras: UUID,
     case_id: str | None = None,
     expires_at: datetime | None = None,
@@ -137,9 +137,12 @@ async def test_footage_still_to_come_is_held_as_it_comes_and_goes_first(journal:
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "expected"), [(1, 1, [0, 1, 0]), (0, 2, [1, 1, 1]), (3, 9, [0] * 3)]
+    ("first", "last", "expected"),
+    [(1, 1, [0, 1, 0]), (0, 2, [1, 1, 1]), (3, 9, [0, 0, 0]), (0.5, 0, [1, 0, 0]), (1.9, 1.1, [0, 1, 1])],
 )
-async def test_the_span_is_half_open(journal: Journal, first: int, last: int, expected: list[int]) -> None:
+async def test_whatever_overlaps_the_span_is_held_and_nothing_else(
+    journal: Journal, first: float, last: float, expected: list[int]
+) -> None:
     segments = await recorded(journal, 3)
     await held(journal, wanted(first, last))
     await settled(journal)

@@ -113,11 +113,15 @@ class HoldsAndModel(RuleBasedStateMachine):
 
     @rule(
         first=numbers,
+        within=st.booleans(),
         length=st.integers(1, 6),
         open_end=st.booleans(),
         cameras=st.sets(st.sampled_from(CAMERAS), min_size=1),
     )
-    def a_hold_is_made(self, first: int, length: int, open_end: bool, cameras: set[Camera]) -> None:
+    def a_hold_is_made(
+        self, first: float, within: bool, length: int, open_end: bool, cameras: set[Camera]
+    ) -> None:
+        first += 0.5 * within  # it begins and ends within a segment
         asked = NewHold(
             id=uuid4(),
             camera_ids=tuple(camera.id for camera in cameras),
@@ -260,15 +264,16 @@ class HoldsAndModel(RuleBasedStateMachine):
             if not self.tasks and not self.mirror_has_work():
                 break
         assert not self.tasks and not self.mirror_has_work()
-        locked = set()
+        wanted, unwanted = set(), set()
         for segment_id, footage in self.footage.items():
             segment = self.do(self.journal.segments.by_id(segment_id))
             assert segment is not None
             assert segment.held == self.covered(segment_id)
             if segment.held and segment.copies[0].state is CopyState.VERIFIED:
-                locked.add(footage.path)
-        alive = {footage.path for footage in self.footage.values()}
-        assert self.bucket & alive == locked
+                wanted.add(footage.path)
+            if not segment.held:
+                unwanted.add(footage.path)
+        assert wanted <= self.bucket and not unwanted & self.bucket
 
 
 TestHoldsAndModel = HoldsAndModel.TestCase
