@@ -1,7 +1,9 @@
 """The retention report over the API: JSON and CSV, and names that would be formulas."""
 
+import asyncio
 import csv
 import io
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -28,6 +30,14 @@ async def report(host: Host, **params: str) -> ReportAnswer:
     return ReportAnswer.model_validate(reply.json)
 
 
+async def printed(host: Host, *options: str) -> tuple[int | None, str]:
+    """Exit code and output of `cctv-storaged report`."""
+    command = (sys.executable, "-m", "cctv_storaged", "report", "--url", host.url, *options)
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await child.communicate()
+    return child.returncode, output.decode()
+
+
 async def test_a_report_says_what_is_required_and_what_is_kept_and_why_not(tmp_path: Path) -> None:
     async with running(tmp_path, SETTINGS) as host:
         (before,) = (await report(host)).cameras
@@ -52,6 +62,12 @@ async def test_a_report_says_what_is_required_and_what_is_kept_and_why_not(tmp_p
         assert line.since is not None and kept["id"]
         ready = (await host.get("/ready")).json
         assert "at_least" in str(ready)
+
+        code, table = await printed(host)
+        assert code == 1, "a camera keeps less"
+        assert table.splitlines()[1].split()[1:6] == ["short", "10.00", "d", "5.00", "d"]
+        code, told = await printed(host, "--csv")
+        assert (code, told.splitlines()[0]) == (1, ",".join(COLUMNS))
 
         today = datetime.now(UTC).date().isoformat()
         (past,) = (await report(host, day=today)).cameras
