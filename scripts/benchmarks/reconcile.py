@@ -22,8 +22,8 @@ ABOUT = (
     "Objects of one byte under the keys of ten-second segments of 100 cameras, and the same rows in the"
     " journal (filled by SQL, see `scripts/benchmarks/listed.py`): verified, their sources pruned."
     " `reconcile.rate` is no limit. The clock runs from the request that begins the comparison to the answer"
-    " that it is over, noticed within 0.1 s; memory is the peak of the daemon meanwhile. What differs fails the"
-    " benchmark.",
+    " that it is over, noticed within 0.1 s; memory is the peak of the daemon meanwhile. It fails where"
+    " anything differs.",
     "`rclone check --size-only --fast-list` compares the same bucket with a folder that has the same names"
     " and sizes: the daemon reads its side from SQLite, rclone from a file system whose cache is warm. A"
     " million objects lie in a small server of the benchmark's own (`tests/fakes/s3stub.py`, in memory),"

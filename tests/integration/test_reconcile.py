@@ -27,7 +27,7 @@ from tests.fakes.s3stub import S3Stub
 from tests.services.backends import closing, filesystem, store
 from tests.services.catalog import open_catalog
 from tests.services.postgres import PostgresDatabase
-from tests.services.reconciling import PATIENCE_S, Later, bench, counts
+from tests.services.reconciling import PATIENCE_S, Bench, Later, bench, counts
 from tests.services.rig import HOST as RIG
 from tests.services.rig import Rig, opened
 
@@ -90,6 +90,9 @@ async def test_a_dry_run_changes_nothing_and_sounds_the_alarm(tmp_path: Path) ->
         assert await rig.state(segments[0], FILESYSTEM) == "verified"
         [alarm] = tried.alarms.standing
         assert (alarm.name, "1 ghost" in alarm.text) == (AlarmName.RECONCILE, True)
+        restarted = bench(rig)
+        async with restarted.working():
+            await until_sounding(restarted)
 
 
 async def test_a_store_that_forgets_what_it_acknowledged_is_put_again_from_the_source(tmp_path: Path) -> None:
@@ -425,6 +428,12 @@ async def cataloguing(rig: Rig, catalog: PostgresCatalog) -> AsyncIterator[None]
 async def told_all(rig: Rig) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not (await rig.journal.outbox.news(1)).empty:
+            await asyncio.sleep(0.005)
+
+
+async def until_sounding(tried: Bench) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not tried.alarms.standing:
             await asyncio.sleep(0.005)
 
 

@@ -1,11 +1,11 @@
 """What a reconcile asks of the journal: rows in the order of the other side's, page by page."""
 
-import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from cctv_storaged.clock import to_us
@@ -15,7 +15,9 @@ from cctv_storaged.journal.store import Store
 from cctv_storaged.model import CopyState, Segment
 
 ROWS = 500
-"""Rows of one page: a few milliseconds."""
+TOLD_ROWS = 100
+LOOKED_UP = 250
+"""Rows of one page: a few milliseconds. Whole segments cost more, and so does each path by itself."""
 NOTED = "reconcile"
 """Key of `meta`: the run under way, or the last one."""
 FORCED = "reconcile_forced"
@@ -75,7 +77,11 @@ class Reconciliation:
 
     async def known_paths(self, backend: str, paths: Sequence[str]) -> dict[str, HeldCopy]:
         """Of these paths those that a copy has; of several copies any."""
-        return await self._store.read(lambda db: _known_paths(db, backend, paths))
+        known: dict[str, HeldCopy] = {}
+        for first in range(0, len(paths), LOOKED_UP):
+            some = paths[first : first + LOOKED_UP]
+            known |= await self._store.read(partial(_known_paths, backend=backend, paths=some))
+        return known
 
     async def under_way(self, backend: str, camera_id: UUID, start: datetime) -> bool:
         """Whether a copy of what begins then is being brought to the backend, or removed from it."""
@@ -171,10 +177,10 @@ def _copies(db: sqlite3.Connection, backend: str, after: str) -> list[HeldCopy]:
 
 
 def _known_paths(db: sqlite3.Connection, backend: str, paths: Sequence[str]) -> dict[str, HeldCopy]:
-    query = f"""SELECT {_HELD} WHERE copy.backend = ? AND copy.path IS NOT NULL
-        AND copy.path IN (SELECT value FROM json_each(?))"""
-    rows = db.execute(query, (backend, json.dumps(list(paths))))
-    return {held.path: held for held in map(_held, rows)}
+    """Path by path: SQLite would rather read all of a backend's than look for each of a list."""
+    query = f"SELECT {_HELD} WHERE copy.backend = ? AND copy.path = ? LIMIT 1"
+    rows = (db.execute(query, (backend, path)).fetchone() for path in paths)
+    return {held.path: held for held in map(_held, filter(None, rows))}
 
 
 def _under_way(db: sqlite3.Connection, backend: str, camera_id: UUID, start_us: int) -> bool:
@@ -222,7 +228,7 @@ def _cameras_in(db: sqlite3.Connection, root: str, folder: str) -> dict[UUID, in
 def _told(db: sqlite3.Connection, after: UUID | None) -> list[ToldRow]:
     rows = db.execute(
         f"SELECT {SEGMENT_COLUMNS}, s.catalogued FROM {SEGMENT_TABLES} WHERE s.id > ? ORDER BY s.id LIMIT ?",
-        (b"" if after is None else after.bytes, ROWS),
+        (b"" if after is None else after.bytes, TOLD_ROWS),
     ).fetchall()
     segments = segments_from(db, [row[:-1] for row in rows])
     return [ToldRow(segment=segment, told=bool(row[-1])) for segment, row in zip(segments, rows, strict=True)]

@@ -148,6 +148,8 @@ class Reconciler:
             self._run.resumed += 1
             log.info("the reconcile begun at %s goes on", self._run.started_at)
             self._wake.set()
+        elif self._run is not None:
+            self._sound(self._run)  # what it found may still be so
         while True:
             await self._wake.wait()
             self._wake.clear()
