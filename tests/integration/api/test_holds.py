@@ -1,6 +1,7 @@
 """Holds behind the API and the command line: made, shown, in the way of deletions, put off, released."""
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +13,7 @@ from cctv_storaged.api.hold_models import HoldAnswer, HoldDetailAnswer, HoldsAns
 from cctv_storaged.cli import _parser, _run
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.holding.wish import REVIEW_AFTER
-from tests.integration.api.harness import Host, path_of
+from tests.integration.api.harness import Host, path_of, until
 
 DAY = timedelta(days=1)
 
@@ -161,6 +162,23 @@ async def test_a_camera_that_has_recorded_nothing_yet_can_be_held(host: Host) ->
     segment = await host.registered("porch/a.ts", camera=UUID(camera))
     assert segment["held"]
     assert (await host.get(f"/holds/{hold['id']}")).json["segments"] == 1
+
+
+async def test_what_runs_all_the_time_marks_by_itself(host: Host) -> None:
+    segment = await host.registered()
+    host.tasks += [asyncio.create_task(duty) for duty in map(_started, host.parts.upkeep.duties())]
+    hold = await made(host, segment["camera_id"])
+
+    async def is_held(wanted: bool) -> bool:
+        return bool((await host.get(path_of(segment))).json["held"]) is wanted
+
+    await until(lambda: is_held(True))
+    await host.delete(f"/holds/{hold['id']}?reason=closed")
+    await until(lambda: is_held(False))
+
+
+async def _started(duty: Coroutine[object, object, None]) -> None:
+    await duty
 
 
 # From the shell
