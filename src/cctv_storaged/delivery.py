@@ -178,9 +178,9 @@ class Delivery:
         """Keeps a segment from being put while the block lasts. False: that is happening right now."""
         return self._lanes.withheld(segment_id)
 
-    def exclusive(self, key: str) -> AbstractAsyncContextManager[None]:
-        """Keeps all objects of a key's family from being put and marked while the block lasts."""
-        return self._locks.hold(key_family(key)[0])
+    def exclusive(self, *keys: str) -> AbstractAsyncContextManager[None]:
+        """Keeps all objects of the keys' families from being put and marked while the block lasts."""
+        return self._locks.hold(*(key_family(key)[0] for key in keys))
 
     def possible_keys(self, segment: Segment) -> tuple[str, ...]:
         """Where the segment's bytes may be at the backend, also after a kill before that was written down.

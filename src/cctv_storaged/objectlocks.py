@@ -19,14 +19,29 @@ class ObjectLocks:
         return len(self._locks)
 
     @asynccontextmanager
-    async def hold(self, name: str) -> AsyncIterator[None]:
-        """Waits for the name to be free, and has it until the block is left."""
-        lock = self._locks.setdefault(name, asyncio.Lock())
-        self._wanted[name] = self._wanted.get(name, 0) + 1
+    async def hold(self, *names: str) -> AsyncIterator[None]:
+        """Waits for each name to be free, and has them until the block is left.
+
+        Whoever wants several takes them in their order, so that no two wait for each other.
+        """
+        held: list[asyncio.Lock] = []
+        wanted = sorted(set(names))
+        for name in wanted:
+            self._wanted[name] = self._wanted.get(name, 0) + 1
         try:
-            async with lock:
-                yield
+            for name in wanted:
+                lock = self._locks.setdefault(name, asyncio.Lock())
+                await lock.acquire()
+                held.append(lock)
+            yield
         finally:
-            self._wanted[name] -= 1
-            if not self._wanted[name]:
-                del self._wanted[name], self._locks[name]
+            for lock in held:
+                lock.release()
+            for name in wanted:
+                self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        self._wanted[name] -= 1
+        if not self._wanted[name]:
+            del self._wanted[name]
+            self._locks.pop(name, None)

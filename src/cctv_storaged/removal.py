@@ -12,7 +12,7 @@ else of the segment: all other bytes go, the source too, and it is tried again o
 
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
@@ -120,8 +120,10 @@ class Remover:
     async def _go_on(self, segments: Sequence[Segment]) -> list[Segment]:
         """As far as it comes; those of which nothing is left."""
         with self._taken(segments) as mine, ExitStack() as stack:
-            free = [each for each in mine if self._withheld(each, stack)]
-            being_put = [each for each in mine if each not in free]
+            free: list[Segment] = []
+            being_put: list[Segment] = []
+            for each in mine:
+                (free if self._withheld(each, stack) else being_put).append(each)
             if being_put:
                 await self._postpone(being_put, "it is being put right now", BEING_PUT)
             return await self._try(free) if free else []
@@ -175,10 +177,8 @@ class Remover:
             failures.add_all(_elsewhere(name, concerned))
             return
         keys = {each.id: delivery.possible_keys(each) for each in concerned}
-        families = {found[0] for found in keys.values() if found}  # else: nobody can tell where it might be
-        async with AsyncExitStack() as stack:
-            for family in sorted(families):  # in one order, or two would wait for each other
-                await stack.enter_async_context(delivery.exclusive(family))
+        firsts = [found[0] for found in keys.values() if found]  # else: nobody can tell where it might be
+        async with delivery.exclusive(*firsts):
             failed = await self._delete_objects(backend, [key for found in keys.values() for key in found])
         failures.add_all(_by_segment(name, concerned, keys, failed))
 

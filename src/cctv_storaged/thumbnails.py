@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -144,9 +143,7 @@ class Thumbnails:
         """The same of many; of which they are not gone, and why."""
         for segment in segments:
             await self._cache.drop(segment.id)
-        async with AsyncExitStack() as stack:
-            for name in sorted(str(segment.id) for segment in segments):
-                await stack.enter_async_context(self._locks.hold(name))
+        async with self._locks.hold(*(str(segment.id) for segment in segments)):
             return await self._shelf.delete_many(segments)
 
     def overwritten(self, segment: Segment) -> None:

@@ -5,21 +5,23 @@ were changed a whole pass looks at everything old: what was adopted, released or
 a whole pass can take much at once, so it is weighed first, and stopped where nobody has said yes (brake.py).
 """
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from cctv_storaged.alarms import AlarmName, Alarms
-from cctv_storaged.clock import Clock, from_us, to_us
+from cctv_storaged.clock import Clock, to_us
 from cctv_storaged.config.units import format_duration
 from cctv_storaged.errors import NotFound
 from cctv_storaged.journal.deletions import Cause, Deletions
 from cctv_storaged.journal.retention import FIRST, Position, RetainedCamera, Retentions, Swept
 from cctv_storaged.journal.segments import LAST_NO
 from cctv_storaged.pins import Pins
-from cctv_storaged.removal import Remover
+from cctv_storaged.removal import BATCH, Remover
 from cctv_storaged.retention.amounts import Amount
 from cctv_storaged.retention.brake import CONFIRMED_FOR, Pass, explained, stops
 from cctv_storaged.retention.preview import CameraPreview, preview
@@ -30,8 +32,8 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 300.0
 WHOLE_S = 3600.0
-PAGE = 200
-"""Rows read at a time."""
+AT_ONCE = 2
+"""Batches under way: while the bytes of one are deleted the other has the journal."""
 MOST_COUNTED = 100_000
 KEPT = "kept"
 """Subject of the alarm of what backends keep."""
@@ -229,24 +231,29 @@ class Retention:
     ) -> None:
         """Deletes what ended by the moment (and after `since`)."""
         after: Position | None = FIRST if since is None else (to_us(since - camera.longest), LAST_NO)
+        under_way: deque[asyncio.Task[int]] = deque()
         told, gone = 0, 0
         try:
             while after is not None:
-                page = await self._parts.rows.ended_by(camera.no, cutoff, after, PAGE, since=since)
-                told += len(page.segments)
-                spares = self._parts.spares
-                due = [each.id for each in page.segments if not spares(from_us(each.end_us), at_most)]
-                gone += await self._delete(due)
+                page = await self._parts.rows.ended_by(camera.no, cutoff, after, BATCH, since=since)
                 after = page.next
+                if not page.segments:
+                    continue
+                if len(under_way) == AT_ONCE:
+                    gone += await under_way.popleft()
+                if self._why_not() is not None:
+                    raise _Interrupted
+                told += len(page.segments)
+                ids = [each.id for each in page.segments]
+                under_way.append(asyncio.create_task(self._delete(ids)))
+            while under_way:
+                gone += await under_way.popleft()
         finally:
+            await asyncio.gather(*under_way, return_exceptions=True)
             if told:
                 self._tell(camera, at_most, told, gone)
 
     async def _delete(self, segment_ids: list[UUID]) -> int:
-        if not segment_ids:
-            return 0
-        if self._why_not() is not None:
-            raise _Interrupted
         return len(await self._parts.remover.delete_many(segment_ids, Cause.AT_MOST))
 
     def _tell(self, camera: RetainedCamera, at_most: timedelta, told: int, gone: int) -> None:
