@@ -18,7 +18,7 @@ from cctv_storaged.reconciling.differences import Kind
 from cctv_storaged.reconciling.folders import FolderSection
 from cctv_storaged.reconciling.pace import Pace
 from cctv_storaged.reconciling.reconciler import Reconciler, ReconcilerParts, Section
-from cctv_storaged.reconciling.run import Run
+from cctv_storaged.reconciling.run import Run, read
 from cctv_storaged.recorder.admission import CameraBook
 from tests.services.rig import HOST, Rig
 
@@ -56,11 +56,14 @@ class Bench:
             return await self.ended()
 
     async def ended(self) -> Run:
+        """And written down as such."""
         deadline = time.monotonic() + PATIENCE_S
-        while (run := await self.reconciler.last()) is None or not run.ended:
+        while True:
+            run, kept = await self.reconciler.last(), read(await self.rig.journal.reconcile.noted())
+            if run is not None and run.ended and kept is not None and kept.ended:
+                return run
             assert time.monotonic() < deadline, run
             await asyncio.sleep(0.005)
-        return run
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:

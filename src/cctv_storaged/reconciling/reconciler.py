@@ -282,10 +282,10 @@ class Reconciler:
             return
         run.phase, run.outcome, run.error = Phase.ENDED, outcome, error
         run.finished_at = self._parts.clock.now()
-        with contextlib.suppress(JournalFull):  # then the next process goes on with it
-            await self._save(run)
         log.info("reconcile %s: %s", outcome, run.findings.told() or "no difference")
         self._sound(run)
+        with contextlib.suppress(JournalFull):  # then the next process goes on with it
+            await self._save(run)
 
     def _sound(self, run: Run) -> None:
         alarms = self._parts.alarms
