@@ -123,6 +123,10 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "playback, rows": (lambda j: j.playback.rows(GATE.id, span(5)), {"segment_by_time"}),
     "playback, paths": (lambda j: j.playback.paths(GATE.id, span(5), "S3"), {"segment_by_time"}),
     "playback, nearby": (lambda j: j.playback.nearby(GATE.id, span(5)), {"segment_by_time"}),
+    "newest_footage": (lambda j: j.clocks.newest_footage(), {"segment_by_time"}),
+    "clock, last": (lambda j: j.clocks.last(), set()),
+    "clock, steps": (lambda j: j.clocks.steps(20), set()),
+    "places": (lambda j: j.places.all(), set()),
     "known_in": (lambda j: j.segments.known_in(ROOT, "gate/2026-01-23"), {"segment_at_source"}),
     "renumber_device": (
         lambda j: j.segments.renumber_device(ROOT, "gate/2026-01-23", 7, 8),
