@@ -23,7 +23,7 @@ from cctv_storaged.reconciling import reconciler as reconciler_module
 from cctv_storaged.reconciling.brake import Braked
 from cctv_storaged.reconciling.differences import Kind, Step
 from cctv_storaged.reconciling.run import Outcome
-from tests.fakes.s3stub import S3Stub
+from tests.fakes.s3stub import S3Stub, Stored
 from tests.services.backends import closing, filesystem, store
 from tests.services.catalog import open_catalog
 from tests.services.postgres import PostgresDatabase
@@ -176,6 +176,27 @@ async def test_an_orphan_is_adopted_and_what_is_others_is_left_alone(tmp_path: P
         copy = adopted.copy_at(FILESYSTEM)
         assert copy is not None and held / str(copy.path) == kept
         assert all_files(held) == before
+
+
+async def test_cameras_of_other_hosts_in_the_same_bucket_are_jumped_over(tmp_path: Path) -> None:
+    """Asked once whose they are; their objects are not even listed to the end."""
+    with S3Stub() as stub:
+        minio = store("minio", stub.endpoint, stub.bucket)
+        async with closing(minio), opened(tmp_path, minio) as rig:
+            await delivered(rig, "MINIO")
+            others = {"x-amz-meta-host": "another"}
+            for camera in (UUID(int=1), UUID(int=2**128 - 1)):
+                for number in range(100):
+                    name = f"20260101T{number:06}.000000Z_1000_0123456789ab.ts"
+                    key = f"{camera}/2026/01/01/00/{name}"
+                    stub.objects[key] = Stored(data=b"G", etag="x", checksum=None, metadata=others)
+            stub.behave(page_keys=10)
+            stub.seen.clear()
+            run = await bench(rig).reconciled()
+            assert (counts(run), run.outcome) == ({}, Outcome.COMPLETED)
+            assert len(stub.requests("HEAD")) == 2
+            assert len([seen for seen in stub.seen if "list-type" in seen.query]) <= 6
+            assert 2 <= run.sections[0].elsewhere <= 20
 
 
 async def test_an_object_of_another_size_is_proven_anew_and_put_again(tmp_path: Path) -> None:
