@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from scripts.benchmarks import api, idle, ingest, media, reconcile, scan, upload
+from scripts.benchmarks import api, idle, ingest, media, reconcile, retention, scan, upload
 from scripts.benchmarks.machine import load, machine_facts
 from scripts.benchmarks.report import as_text, write_page
 from scripts.benchmarks.results import Result, Sample, Table, keep, kept
@@ -71,6 +71,13 @@ def _media(options: Options) -> Outcome:
     )
 
 
+def _retention(options: Options) -> Outcome:
+    measured = retention.measure(options.count or (1_000_000 if options.quick else 10_000_000), _say)
+    return Outcome(
+        about=retention.ABOUT, tables=retention.tables(measured), samples=retention.samples(measured)
+    )
+
+
 def _idle(options: Options) -> Outcome:
     measured = idle.measure(20 if options.quick else 60, options.repetitions, _say)
     return Outcome(about=idle.ABOUT, tables=idle.tables(measured), samples=idle.samples(measured))
@@ -92,6 +99,7 @@ BENCHMARKS: dict[str, Callable[[Options], Outcome]] = {
     "scan": _scan,
     "api": _api,
     "media": _media,
+    "retention": _retention,
     "idle": _idle,
     "reconcile": _reconcile,
 }
@@ -144,7 +152,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="one repetition and a tenth of the work")
     parser.add_argument("--repetitions", type=int, metavar="N", help="how often each is measured (3)")
     parser.add_argument(
-        "--count", type=int, metavar="N", help="known files (scan), rows (api), objects (reconcile)"
+        "--count",
+        type=int,
+        metavar="N",
+        help="known files (scan), rows (api, retention), objects (reconcile)",
     )
     parser.add_argument(
         "--write", action="store_true", help="write docs/reference/performance.md from the kept results"

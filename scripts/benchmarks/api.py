@@ -196,7 +196,7 @@ def _body(camera: UUID, path: Path, start: datetime, length: timedelta) -> Mappi
 # Rows
 
 
-def fill(journal: Path, rows: int) -> None:
+def fill(journal: Path, rows: int, first: datetime = FIRST) -> None:
     """`rows` segments of CAMERAS cameras, one after the other without a gap, in the order of time."""
     with filling(journal) as db:
         db.executemany(
@@ -206,7 +206,7 @@ def fill(journal: Path, rows: int) -> None:
                 for no in range(CAMERAS)
             ],
         )
-        parameters = {"rows": rows, "cameras": CAMERAS, "first_us": to_us(FIRST)}
+        parameters = {"rows": rows, "cameras": CAMERAS, "first_us": to_us(first)}
         for statement in (_FOLDERS, _SEGMENTS, _COPIES):
             _execute(db, statement, parameters)
 
