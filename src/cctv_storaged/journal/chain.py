@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 GENESIS = hashlib.sha256(b"cctv-storaged ledger 1").digest()
 """Stands for the line before the first."""
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
 class Line(NamedTuple):
@@ -60,7 +61,7 @@ class Break:
 def canonical(line: Line) -> bytes:
     """The line as a JSON array without spaces, UTF-8; ids as 32 hexadecimal digits."""
     facts = [*line[:3], line.segment_id.hex(), line.camera_id.hex(), *line[5:]]
-    return json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _encode(facts).encode("utf-8", "surrogatepass")
 
 
 def linked(previous: bytes, line: Line) -> bytes:
