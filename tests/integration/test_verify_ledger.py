@@ -96,6 +96,13 @@ def test_a_head_of_another_key_or_that_is_none_is_wrong(tmp_path: Path, verify: 
     assert "1.json: it is signed by another key" in told and "2.json: it is no head" in told
 
 
+def test_a_folder_without_heads_is_not_taken_for_heads_that_agree(tmp_path: Path, verify: Verify) -> None:
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    code, told = verify(write(tmp_path / "a.ndjson", chain(5)), "--head", heads)
+    assert (code, "there is no head of a ledger in it" in told) == (3, True)
+
+
 def test_a_folder_of_archives_is_one_ledger(tmp_path: Path, verify: Verify) -> None:
     lines = chain(30)
     for first in (0, 10, 20):
@@ -224,7 +231,7 @@ async def test_a_recovered_journal_says_so_and_its_breaks_are_known(tmp_path: Pa
     async with await open_journal(tmp_path / "data") as journal:
         assert journal.opening.recovered_from is not None
         await record(journal, new(500))
-        page = await journal.ledger_lines.page(400, 100)
+        page = await journal.ledger_lines.page(390)
         noted = [bound.line for bound in page.lines if bound.line.cause == "journal_recovered"]
     code, told = verify("--config", config)
     assert code == 0, told

@@ -106,9 +106,9 @@ class Archiver:
         with await in_thread(ArchiveWriter, self._folder) as writer:
             after = first - 1
             while after < last:
-                page = await self._lines.page(after, SLICE)
-                await in_thread(writer.write, [bound for bound in page.lines if bound.line.no <= last])
-                after = page.looked_to
+                lines = [bound for bound in (await self._lines.page(after)).lines if bound.line.no <= last]
+                await in_thread(writer.write, lines)
+                after = lines[-1].line.no if lines else last
             return await in_thread(writer.finish, first, last)
 
     async def _proven(self, archive: ArchiveFile, end: LedgerEnd) -> bytes | None:
@@ -127,7 +127,7 @@ class Archiver:
 
     async def _held(self, after: int, up_to: int) -> list[BoundLine]:
         """What the table has of these numbers; `SLICE` lines of a file at most lie between them."""
-        page = await self._lines.page(after, SLICE)
+        page = await self._lines.page(after)
         return [bound for bound in page.lines if bound.line.no <= up_to]
 
     async def _count(self, archive: ArchiveFile, last_hash: bytes) -> None:

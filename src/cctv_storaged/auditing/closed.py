@@ -18,7 +18,7 @@ def lines_of_closed(
 
     Raises LedgerError for a damaged journal or archive, OSError.
     """
-    archived = ledger.archived
+    archived, last = ledger.archived, 0
     kept = ledger.kept(archived)
     waiting = next(kept, None)
     for bound in _archived(folder, archived):
@@ -31,8 +31,15 @@ def lines_of_closed(
             waiting = next(kept, None)
         elif bound.line.kind in KEPT:
             differs(_finding(bound, Wrong.MISSING, "its archive has it, and the journal has not"))
+        last = max(last, bound.line.no)
         yield bound
-    yield from ledger.lines(archived)
+    ends_here = True
+    for bound in ledger.lines(archived):
+        ends_here = False
+        yield bound
+    if archived and ends_here:
+        why = f"the last line is never archived, and the journal has none behind {archived}"
+        differs(Finding(first=last + 1, last=max(archived, last) + 1, wrong=Wrong.CUT_SHORT, why=why))
 
 
 def _archived(folder: Path, up_to: int) -> Iterator[BoundLine]:

@@ -171,10 +171,11 @@ class HeadKeeper:
     async def _newest(self, mine: str | None) -> str | None:
         """The path of the newest head in the store, as far as it can be known."""
         store, found = self._parts.store, [] if mine is None else [mine]
+        today = self._parts.clock.now().date()
         if isinstance(store, Listing):
             below = heads_below(self._parts.prefix, self._parts.host_id)
-            found += [newest_of([each.path for each in page]) or "" async for page in store.listed(below)]
-        return newest_of(found)
+            found += [each.path async for page in store.listed(below) for each in page]
+        return newest_of(found, today)
 
     async def _read(self, path: str) -> bytes:
         async with self._parts.store.open(path, 0, MOST_HEAD_BYTES + 1) as blocks:

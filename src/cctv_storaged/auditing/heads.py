@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 from cctv_storaged.clock import from_us, rfc3339, to_us
 from cctv_storaged.errors import LedgerError, PackageError
@@ -106,8 +106,10 @@ def head_key(prefix: str, head: Head) -> str:
     return f"{heads_below(prefix, head.host)}{head.at:%Y-%m-%d}-{head.no}.json"
 
 
-def newest_of(paths: Sequence[str]) -> str | None:
-    """The path of the newest head among what a listing gives."""
+def newest_of(paths: Sequence[str], today: date) -> str | None:
+    """The path of the newest head among what a listing gives; one of a clock that ran ahead only at need."""
     named = [(path.rpartition("/")[2], path) for path in paths]
     heads = [(name[:10], int(found[1]), path) for name, path in named if (found := _NAME.fullmatch(name))]
-    return max(heads)[2] if heads else None
+    tomorrow = f"{today + timedelta(days=1):%Y-%m-%d}"
+    past = [head for head in heads if head[0] <= tomorrow]
+    return max(past or heads)[2] if heads else None

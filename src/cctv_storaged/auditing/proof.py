@@ -7,7 +7,7 @@ anew, show only against a head.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cctv_storaged.auditing.heads import Head
 from cctv_storaged.clock import from_us, rfc3339
@@ -22,13 +22,17 @@ MOST_RECOVERIES = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something wrong with lines `first` to `last`; `known` says which recovery told of it itself."""
+    """Something wrong with lines `first` to `last`; `known` says which recovery told of it itself.
+
+    What contradicts a head (`by_head`) no recovery can excuse: its line is one that anybody can bind.
+    """
 
     first: int
     last: int
     wrong: Wrong
     why: str
     known: str | None = None
+    by_head: bool = False
 
     def __str__(self) -> str:
         where = f"line {self.first}" if self.first == self.last else f"lines {self.first} to {self.last}"
@@ -84,8 +88,10 @@ class Proof:
         self._more = 0
         self._recoveries: list[Recovery] = []
         self._matched: list[Head] = []
+        self._met: set[Head] = set()  # those that a line was compared with
         self._lines = 0
         self._first: int | None = None
+        self._begun_behind = 0
         self._chain: str | None = None
         self._times_us: tuple[int, int] | None = None
 
@@ -127,8 +133,8 @@ class Proof:
             last=last,
             last_hash=None if self._walk is None else self._walk.last_hash,
             chain=self._chain,
-            began=None if self._times_us is None else from_us(self._times_us[0]),
-            ended=None if self._times_us is None else from_us(self._times_us[1]),
+            began=None if self._times_us is None else _moment(self._times_us[0]),
+            ended=None if self._times_us is None else _moment(self._times_us[1]),
             findings=tuple(findings),
             more=self._more,
             matched=tuple(self._matched),
@@ -136,27 +142,35 @@ class Proof:
 
     def _begin(self, first: int) -> Walk:
         """Part of a chain can be proven from a head of the line before it."""
-        for head in self._by_no.get(first - 1, ()):
-            self._matched.append(head)
-            return Walk(head.no, head.hash)
-        return Walk()
+        known = self._by_no.get(first - 1)
+        if not known:
+            return Walk()
+        self._begun_behind = first - 1
+        for head in known:  # two that contradict each other are not both of these lines
+            self._compare(head, known[0].hash)
+        return Walk(first - 1, known[0].hash)
 
     def _compare(self, head: Head, found: bytes | None) -> None:
+        self._met.add(head)
         if found == head.hash:
             self._matched.append(head)
             return
         why = f"the {head} has another hash: lines up to there were changed{self._maybe_recovered(head)}"
-        self._tell(Finding(first=head.no, last=head.no, wrong=Wrong.CHANGED, why=why))
+        self._contradict(head.no, head.no, Wrong.CHANGED, why)
 
     def _look_for(self, head: Head, last: int) -> None:
-        if head in self._matched and self._of_this_chain(head):
-            return
         if not self._of_this_chain(head):
             why = f"the {head} is of chain {head.chain[:16]}…, and these lines of {(self._chain or '')[:16]}…"
-            self._tell(Finding(first=1, last=1, wrong=Wrong.OTHER_CHAIN, why=why))
+            self._contradict(1, 1, Wrong.OTHER_CHAIN, why)
         elif head.no > last:
             why = f"the {head} was reached once{self._maybe_recovered(head)}"
-            self._tell(Finding(first=last + 1, last=head.no, wrong=Wrong.CUT_SHORT, why=why))
+            self._contradict(last + 1, head.no, Wrong.CUT_SHORT, why)
+        elif head not in self._met and head.no >= self._begun_behind:
+            why = f"the {head} cannot be compared, its line is not there{self._maybe_recovered(head)}"
+            self._contradict(head.no, head.no, Wrong.MISSING, why)
+
+    def _contradict(self, first: int, last: int, wrong: Wrong, why: str) -> None:
+        self._tell(Finding(first=first, last=last, wrong=wrong, why=why, by_head=True))
 
     def _of_this_chain(self, head: Head) -> bool:
         return not head.chain or not self._chain or head.chain == self._chain
@@ -166,7 +180,7 @@ class Proof:
         return "" if later is None else f"; the journal was recovered at {rfc3339(later.at)}, after that"
 
     def _explained(self, finding: Finding) -> Finding:
-        for recovery in self._recoveries:
+        for recovery in () if finding.by_head else self._recoveries:
             if finding.last < recovery.no and recovery.explains(finding):
                 return replace(finding, known=f"the journal was recovered at {rfc3339(recovery.at)}")
         return finding
@@ -210,6 +224,14 @@ def _recovery(bound: BoundLine) -> Iterator[Recovery]:
         return
     try:
         lacking = tuple((int(low), int(high)) for low, high in json.loads(line.detail)["lacking"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return
-    yield Recovery(at=from_us(line.at_us), no=line.no, lacking=lacking)
+    yield Recovery(at=_moment(line.at_us), no=line.no, lacking=lacking)
+
+
+def _moment(microseconds: int) -> datetime:
+    """As near as the calendar goes: whoever writes lines of his own may write any number."""
+    try:
+        return from_us(microseconds)
+    except OverflowError:
+        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)

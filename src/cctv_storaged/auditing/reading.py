@@ -35,42 +35,45 @@ class LedgerReader:
         """The next lines behind a number, `limit` at most; fewer, or none, where long was looked for them."""
         found: list[BoundLine] = []
         looked_at = 0
-        async for batch, looked_to in self._batches(after, None):
-            looked_at += len(batch)
+        async for batch in self._batches(after):
             for bound in batch:
                 if sift.takes(bound.line):
                     found.append(bound)
                 if len(found) == limit:
                     return Page(lines=tuple(found), next=bound.line.no)
+            looked_at += len(batch)
             if looked_at >= LOOKED_AT:
-                return Page(lines=tuple(found), next=looked_to)
+                return Page(lines=tuple(found), next=batch[-1].line.no)
         return Page(lines=tuple(found), next=None)
 
     async def all(self, after: int, up_to: int) -> AsyncIterator[Sequence[BoundLine]]:
         """Every line from behind a number to a number, in batches of at most `SLICE`."""
-        async for batch, _ in self._batches(after, up_to):
-            if batch:
+        async for batch in self._batches(after):
+            if batch[-1].line.no < up_to:
                 yield batch
+                continue
+            if rest := [bound for bound in batch if bound.line.no <= up_to]:
+                yield rest
+            return
 
     async def line(self, no: int) -> BoundLine | None:
         """One line, wherever it is."""
         page = await self.page(no - 1, 1)
         return next((bound for bound in page.lines if bound.line.no == no), None)
 
-    async def _batches(self, after: int, up_to: int | None) -> AsyncIterator[tuple[Sequence[BoundLine], int]]:
-        """Lines, and up to which number they are all."""
-        while up_to is None or after < up_to:
-            page = await self._lines.page(after, SLICE)
+    async def _batches(self, after: int) -> AsyncIterator[Sequence[BoundLine]]:
+        """All lines behind a number, never none of them at a time."""
+        while True:
+            page = await self._lines.page(after)
             if after < page.archived:
                 async for batch in self._archived(after, page.archived):
                     after = batch[-1].line.no
-                    yield _up_to(batch, up_to), after
-                    if up_to is not None and after >= up_to:
-                        return
+                    yield batch
                 after = max(after, page.archived)
                 continue
-            yield _up_to(page.lines, up_to), page.looked_to
-            after = page.looked_to
+            if page.lines:
+                yield page.lines
+                after = page.lines[-1].line.no
             if page.at_end:
                 return
 
@@ -89,7 +92,3 @@ def _batches_of(archive: ArchiveFile, after: int) -> Generator[Sequence[BoundLin
     with closing(lines_in(archive.path, after)) as lines:
         while batch := list(islice(lines, SLICE)):
             yield batch
-
-
-def _up_to(batch: Sequence[BoundLine], up_to: int | None) -> Sequence[BoundLine]:
-    return batch if up_to is None else [bound for bound in batch if bound.line.no <= up_to]

@@ -44,10 +44,6 @@ class Sift:
     camera_id: UUID | None = None
     kind: Kind | None = None
 
-    @property
-    def all(self) -> bool:
-        return self.camera_id is None and self.kind is None
-
     def takes(self, line: Line) -> bool:
         return (self.camera_id is None or line.camera_id == self.camera_id.bytes) and (
             self.kind is None or line.kind == self.kind
@@ -59,10 +55,9 @@ EVERYTHING = Sift()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinesPage:
-    """Lines of the table behind a number, and up to which number it was looked."""
+    """Lines of the table behind a number."""
 
     lines: tuple[BoundLine, ...]
-    looked_to: int
     archived: int  # up to this number the archives have them all, and the table some
     at_end: bool
 
@@ -95,17 +90,18 @@ class LedgerLines:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def page(self, after: int, limit: int, sift: Sift = EVERYTHING) -> LinesPage:
-        """At most `limit` lines behind a number, out of the next `SLICE` that the table has."""
-        return await self._store.read(lambda db: page_of(db, after, min(limit, SLICE), sift))
+    async def page(self, after: int, limit: int = 0, sift: Sift = EVERYTHING) -> LinesPage:
+        """Of the next `limit` lines behind a number those that are wanted; 0 stands for `SLICE`, the most."""
+        most = min(limit or SLICE, SLICE)
+        return await self._store.read(lambda db: _page(db, after, most, sift))
 
     async def line(self, no: int) -> BoundLine | None:
         """One line, None where the table has it not, or not any more."""
-        return await self._store.read(lambda db: line_of(db, no))
+        return await self._store.read(lambda db: _line(db, no))
 
     async def end(self) -> LedgerEnd | None:
         """None before the first line."""
-        return await self._store.read(end_of)
+        return await self._store.read(_end)
 
     async def note(self, cause: str, now: datetime, detail: str = "") -> None:
         """Adds a line on the host or the journal itself."""
@@ -194,34 +190,19 @@ def bound_from(row: tuple[object, ...]) -> BoundLine:
     return BoundLine(Line(*facts), line_hash)  # type: ignore[arg-type]  # the schema is STRICT
 
 
-def page_of(db: sqlite3.Connection, after: int, limit: int, sift: Sift) -> LinesPage:
-    """See LedgerLines.page."""
-    window = "SELECT max(no), count(*) FROM (SELECT no FROM ledger WHERE no > ? ORDER BY no LIMIT ?)"
-    looked_to, seen = db.execute(window, (after, limit if sift.all else SLICE)).fetchone()
-    archived, _ = archived_to(db)
-    if not seen:
-        return LinesPage(lines=(), looked_to=after, archived=archived, at_end=True)
-    conditions = {
-        "camera_id = ?": None if sift.camera_id is None else sift.camera_id.bytes,
-        "kind = ?": None if sift.kind is None else str(sift.kind),
-    }
-    given = {words: value for words, value in conditions.items() if value is not None}
-    where = "".join(f" AND {words}" for words in given)
-    query = f"SELECT {LINE_COLUMNS} FROM ledger WHERE no > ? AND no <= ?{where} ORDER BY no LIMIT ?"
-    rows = db.execute(query, (after, looked_to, *given.values(), limit)).fetchall()
-    lines = tuple(map(bound_from, rows))
-    if len(lines) == limit:
-        looked_to = lines[-1].line.no
-    at_end = db.execute("SELECT max(no) FROM ledger").fetchone()[0] <= looked_to
-    return LinesPage(lines=lines, looked_to=looked_to, archived=archived, at_end=at_end)
+def _page(db: sqlite3.Connection, after: int, limit: int, sift: Sift) -> LinesPage:
+    query = f"SELECT {LINE_COLUMNS} FROM ledger WHERE no > ? ORDER BY no LIMIT ?"
+    lines = tuple(map(bound_from, db.execute(query, (after, limit))))
+    wanted = tuple(bound for bound in lines if sift.takes(bound.line))
+    return LinesPage(lines=wanted, archived=archived_to(db)[0], at_end=len(lines) < limit)
 
 
-def line_of(db: sqlite3.Connection, no: int) -> BoundLine | None:
+def _line(db: sqlite3.Connection, no: int) -> BoundLine | None:
     row = db.execute(f"SELECT {LINE_COLUMNS} FROM ledger WHERE no = ?", (no,)).fetchone()
     return None if row is None else bound_from(row)
 
 
-def end_of(db: sqlite3.Connection) -> LedgerEnd | None:
+def _end(db: sqlite3.Connection) -> LedgerEnd | None:
     """See LedgerLines.end."""
     query = "SELECT no, hash FROM ledger WHERE no = (SELECT max(no) FROM ledger)"
     row = db.execute(query).fetchone()

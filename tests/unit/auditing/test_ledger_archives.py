@@ -319,6 +319,19 @@ async def test_a_closed_journal_is_compared_with_its_archives(rig: Rig) -> None:
     assert [(each.first, each.wrong) for each in told] == [(5, "changed"), (6, "missing")]
 
 
+async def test_lines_that_a_closed_journal_calls_archived_and_are_not_are_missed(rig: Rig) -> None:
+    await rig.fill(90)
+    rig.clock.moment = NOW + timedelta(minutes=90, hours=1)
+    await rig.archiver().run_once()
+    hidden = f"UPDATE meta SET value = '200:{bytes(32).hex()}' WHERE key = 'ledger_archived'"
+    await rig.journal._store.write(lambda db: db.execute(hidden))
+    await rig.journal.close()
+    told: list[Finding] = []
+    with closed_ledger(rig.folder / "journal.db") as ledger:
+        assert len(list(lines_of_closed(ledger, rig.archives, told.append))) == 80
+    assert [(each.first, each.last, each.wrong) for each in told] == [(81, 201, "cut short")]
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
 def test_a_damaged_archive_says_so(tmp_path: Path, damage: str) -> None:
     with ArchiveWriter(tmp_path) as writer:

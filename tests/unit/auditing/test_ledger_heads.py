@@ -121,8 +121,13 @@ def test_the_same_key_under_something_else_is_no_head(tmp_path: Path) -> None:
 
 def test_the_newest_is_found_by_day_and_number() -> None:
     names = ["2026-01-23-9.json", "2026-01-23-10.json", "2026-01-22-99.json", "other.json", ""]
-    assert newest_of([f"p/{name}" for name in names]) == "p/2026-01-23-10.json"
-    assert newest_of(["p/x"]) is None
+    paths = [f"p/{name}" for name in names]
+    assert newest_of(paths, NOW.date()) == "p/2026-01-23-10.json"
+    assert newest_of([*paths, "p/2027-03-01-3.json"], NOW.date()) == "p/2026-01-23-10.json", (
+        "a clock ran ahead"
+    )
+    assert newest_of(["p/2027-03-01-3.json"], NOW.date()) == "p/2027-03-01-3.json"
+    assert newest_of(["p/x"], NOW.date()) is None
 
 
 async def test_a_head_is_stored_once_a_day_and_at_a_stop_when_there_is_news(rig: Rig) -> None:

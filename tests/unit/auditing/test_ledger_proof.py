@@ -1,6 +1,7 @@
 """A ledger that is not the one that was written is told from it, by line and by what is wrong."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -170,6 +171,43 @@ def test_a_recovery_does_not_excuse_lines_behind_itself_nor_a_head_that_is_not_m
     assert "recovered at" in verdict.findings[0].why
     behind = [*kept, BoundLine(line(8), bytes(32))]
     assert [(each.first, each.known) for each in proven(behind).findings] == [(8, None)]
+
+
+def anew(no: int) -> Line:
+    return line(no, cause="anew")
+
+
+@pytest.mark.parametrize("what", ["cut", "rewritten", "another chain"])
+def test_no_recovery_excuses_a_head_that_is_not_met_whatever_it_lists(what: str) -> None:
+    lines = chain(9)
+    head = head_of(lines)
+    note = line(10, kind="noted", cause=RECOVERED, detail=json.dumps({"lacking": [[1, 9]]}))
+    match what:
+        case "cut":
+            last = lines[3].hash
+            assert last is not None
+            kept = [*lines[:4], BoundLine(note, linked(last, note))]
+        case "rewritten":
+            kept = bound([*map(line, range(1, 5)), *map(anew, range(5, 10)), note])
+        case _:
+            kept = bound([*map(anew, range(1, 10)), note])
+    verdict = proven(kept, [head])
+    assert verdict.wrong and not verdict.matched
+    assert any(found.by_head and "recovered at" in found.why for found in verdict.findings[-1:])
+
+
+def test_of_two_heads_of_the_line_before_a_part_only_one_can_be_true() -> None:
+    lines = chain(9)
+    true = head_of(lines, 4)
+    assert not proven(lines[4:], [true, head_of(lines, 2)]).wrong
+    assert proven(lines[4:], [true, replace(true, hash=bytes(32))]).wrong
+
+
+@pytest.mark.parametrize("detail", ['{"lacking":[[Infinity,1]]}', f'{{"lacking":{"[" * 100_000}'])
+@pytest.mark.parametrize("at_us", [2**63 - 1, -(2**63), 0])
+def test_lines_that_say_anything_at_all_are_judged(detail: str, at_us: int) -> None:
+    said = line(1, kind="noted", cause=RECOVERED, detail=detail)._replace(at_us=at_us)
+    assert proven(bound([said])).lines == 1
 
 
 def test_a_recovery_that_somebody_put_in_excuses_nothing() -> None:

@@ -23,8 +23,6 @@ from cctv_storaged.journal.copies import Order, Proof
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
-from cctv_storaged.journal.ledger import Kind
-from cctv_storaged.journal.ledgerlines import Sift
 from cctv_storaged.journal.reports import DayRow
 from cctv_storaged.model import SourceState
 from tests.unit.journal.samples import (
@@ -177,11 +175,7 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "put_day": (lambda j: j.reports.put_day(GATE.id, DayRow(3, NOW, "[]"), 0), set()),
     "last_line": (lambda j: j.reports.last_line(), set()),
     "of_day": (lambda j: j.reports.of_day("2026-01-01"), set()),
-    "ledger, page": (lambda j: j.ledger_lines.page(0, 500), set()),
-    "ledger, page of a camera": (
-        lambda j: j.ledger_lines.page(0, 500, Sift(camera_id=GATE.id, kind=Kind.PRUNED)),
-        set(),
-    ),
+    "ledger, page": (lambda j: j.ledger_lines.page(0), set()),
     "ledger, end": (lambda j: j.ledger_lines.end(), set()),
     "ledger, line": (lambda j: j.ledger_lines.line(1), set()),
     "ledger, due": (lambda j: j.ledger_lines.due_to(100, NOW, NOW), set()),
