@@ -10,6 +10,7 @@ import pytest
 
 from cctv_storaged.journal.chain import GENESIS, Line, linked
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.ledgerlines import breaks_in
 from cctv_storaged.journal.schema import SCHEMA_VERSION, create
 
 FOLDER = Path(__file__).parent
@@ -89,3 +90,7 @@ async def test_a_damaged_table_of_an_earlier_journal_is_carried_over(earlier: Pa
         file.seek((root - 1) * 4096)
         file.write(b"\xff" * 4096)
     assert await the_segment_is_there(tmp_path)
+    with closing(sqlite3.connect(earlier)) as db:
+        lines = db.execute("SELECT no, cause FROM ledger ORDER BY no").fetchall()
+        assert lines == [(1, "deleted_on_request"), (2, "deleted_on_request"), (3, "journal_recovered")]
+        assert list(breaks_in(db)) == [], "they had no hashes, and have them now"
