@@ -1,9 +1,11 @@
 """Retention at work: what is too old goes everywhere, what may not stays, and what surprises is stopped."""
 
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -235,6 +237,69 @@ async def test_a_guard_that_speaks_up_in_the_middle_of_a_pass_ends_it(tmp_path: 
 
 
 @jumping
+async def test_footage_that_a_wrong_clock_named_is_spared_by_a_pass(tmp_path: Path) -> None:
+    """T-31: a week that was recorded under a clock 400 days behind is no year old once that is right."""
+    async with opened(tmp_path) as rig:
+        misdated, old = await rig.recorded(0), await rig.recorded(1)
+        kept = keeping(rig, at_most(OLD))
+        kept.retention._parts = replace(
+            kept.retention._parts, spares=lambda end, limit: end == misdated.span.end and limit == OLD
+        )
+        await kept.retention.run_once()
+        assert await kept.is_gone(old)
+        assert not await kept.is_gone(misdated)
+        assert rig.source(misdated).exists()
+
+
+@jumping
+async def test_a_rule_that_is_changed_in_the_middle_of_a_pass_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody sees what goes, and makes the rule longer: nothing more goes by the shorter one."""
+    async with opened(tmp_path) as rig:
+        segments = [await rig.recorded(number, camera) for number in range(2) for camera in ("a", "b")]
+        kept = keeping(rig, at_most(OLD))
+        weigh_first = kept.retention._stops
+
+        async def then_it_is_longer(*args: Any) -> bool:
+            stops = await weigh_first(*args)
+            kept.retention.change(at_most(2000 * DAY))
+            return stops
+
+        monkeypatch.setattr(kept.retention, "_stops", then_it_is_longer)
+        await kept.retention.run_once()
+        assert not any([await kept.is_gone(each) for each in segments])
+
+
+@jumping
+async def test_a_rule_that_is_shortened_in_the_middle_of_a_pass_ends_no_export_unweighed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as rig:
+        await rig.recorded(0, "a")
+        kept = keeping(rig, at_most(2000 * DAY))
+        cutoffs: list[datetime] = []
+        really_end, weigh_first = rig.journal.retention.end_exports, kept.retention._stops
+
+        async def end_exports(moments: Mapping[UUID, datetime], after: int, now: datetime) -> int | None:
+            cutoffs.extend(moments.values())
+            return await really_end(moments, after, now)
+
+        async def then_it_is_shorter(*args: Any) -> bool:
+            stops = await weigh_first(*args)
+            kept.retention.change(at_most(OLD))
+            return stops
+
+        monkeypatch.setattr(rig.journal.retention, "end_exports", end_exports)
+        monkeypatch.setattr(kept.retention, "_stops", then_it_is_shorter)
+        await kept.retention.run_once()
+        assert all(cutoff < rig.clock.now() - 1999 * DAY for cutoff in cutoffs)
+        cutoffs.clear()
+        await kept.after(5 * MINUTE)
+        assert cutoffs, "once it was weighed"
+
+
+@jumping
 async def test_what_a_backend_locks_is_kept_and_reported_and_holds_up_nothing(tmp_path: Path) -> None:
     """Its source, its other copies and all other footage go; it is tried again after a day."""
     here, there = ScriptedBackend("FILESYSTEM"), ScriptedBackend("S3")
@@ -388,6 +453,20 @@ async def test_old_footage_that_turns_up_waits_for_a_yes(tmp_path: Path) -> None
         adopted = [await kept.old(hour) for hour in range(0, 100, 2)]
         await kept.after(timedelta(seconds=WHOLE_S))
         assert not any([await kept.is_gone(each) for each in (*fresh, *adopted)])
+        assert kept.alarm(AlarmName.BRAKE) is not None
+
+
+@jumping
+async def test_a_wrong_clock_that_comes_to_be_trusted_waits_for_a_yes_in_any_pass(tmp_path: Path) -> None:
+    """T-31: a time server that is wrong by 400 days convinces everybody but the clock that only grows."""
+    async with opened(tmp_path) as rig:
+        kept = keeping(rig, at_most(20 * DAY))
+        rig.clock.advance(10 * DAY)
+        segments = [await kept.old(hour) for hour in range(0, 240, 2)]
+        await kept.retention.run_once()
+        rig.clock.advance(400 * DAY)
+        await kept.after(10 * MINUTE)
+        assert not any([await kept.is_gone(each) for each in segments])
         assert kept.alarm(AlarmName.BRAKE) is not None
 
 

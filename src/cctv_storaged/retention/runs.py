@@ -14,11 +14,18 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from cctv_storaged.alarms import AlarmName, Alarms
-from cctv_storaged.clock import Clock, to_us
+from cctv_storaged.clock import Clock, from_us, to_us
 from cctv_storaged.config.units import format_duration
 from cctv_storaged.errors import NotFound
 from cctv_storaged.journal.deletions import Cause, Deletions
-from cctv_storaged.journal.retention import FIRST, Position, RetainedCamera, Retentions, Swept
+from cctv_storaged.journal.retention import (
+    FIRST,
+    OldSegment,
+    Position,
+    RetainedCamera,
+    Retentions,
+    Swept,
+)
 from cctv_storaged.journal.segments import LAST_NO
 from cctv_storaged.pins import Pins
 from cctv_storaged.removal import BATCH, Remover
@@ -32,6 +39,8 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 300.0
 WHOLE_S = 3600.0
+SLACK = timedelta(minutes=1)
+"""What the wall clock may gain between two passes, by small steps, and still be explained by time."""
 AT_ONCE = 2
 """Batches under way: while the bytes of one are deleted the other has the journal."""
 MOST_COUNTED = 100_000
@@ -61,6 +70,7 @@ class Passed:
 
     at_most: timedelta
     ended_by: datetime
+    at_s: float  # monotonic
     whole_s: float  # monotonic, of the last whole one
 
 
@@ -182,16 +192,17 @@ class Retention:
             self._passed.pop(camera_id, None)
             self._go_on(camera_id)
             return None
-        before = self._passed.get(camera_id)
+        before, now_s = self._passed.get(camera_id), self._parts.clock.monotonic()
+        cutoff = now - max(rule.at_most, rule.at_least or rule.at_most)
         whole = whole or before is None or before.at_most != rule.at_most
+        whole = whole or (before is not None and _takes_more_than_time(before, cutoff, now_s))
         if whole and await self._stops(camera, rule, swept, now):
             return None
         if not whole and camera_id in self._stopped:
             return None
-        cutoff = now - max(rule.at_most, rule.at_least or rule.at_most)
-        await self._sweep(camera, rule.at_most, cutoff, None if whole or before is None else before.ended_by)
+        await self._sweep(camera, rule, cutoff, None if whole or before is None else before.ended_by)
         whole_s = self._parts.clock.monotonic() if whole or before is None else before.whole_s
-        self._passed[camera_id] = Passed(at_most=rule.at_most, ended_by=cutoff, whole_s=whole_s)
+        self._passed[camera_id] = Passed(at_most=rule.at_most, ended_by=cutoff, at_s=now_s, whole_s=whole_s)
         return Swept(ended_by=cutoff, at=now) if whole else None
 
     async def _stops(self, camera: RetainedCamera, rule: Rule, swept: Swept, now: datetime) -> bool:
@@ -227,9 +238,10 @@ class Retention:
         self._parts.alarms.end(AlarmName.BRAKE, str(camera_id))
 
     async def _sweep(
-        self, camera: RetainedCamera, at_most: timedelta, cutoff: datetime, since: datetime | None
+        self, camera: RetainedCamera, rule: Rule, cutoff: datetime, since: datetime | None
     ) -> None:
-        """Deletes what ended by the moment (and after `since`)."""
+        """Deletes what ended by the moment (and after `since`), while the rule is in force."""
+        assert rule.at_most is not None
         after: Position | None = FIRST if since is None else (to_us(since - camera.longest), LAST_NO)
         under_way: deque[asyncio.Task[int]] = deque()
         told, gone = 0, 0
@@ -237,21 +249,24 @@ class Retention:
             while after is not None:
                 page = await self._parts.rows.ended_by(camera.no, cutoff, after, BATCH, since=since)
                 after = page.next
-                if not page.segments:
+                ids = [each.id for each in page.segments if not self._is_spared(each, rule.at_most)]
+                if not ids:
                     continue
                 if len(under_way) == AT_ONCE:
                     gone += await under_way.popleft()
-                if self._why_not() is not None:
+                if self._why_not() is not None or self._policy.rule_for(camera.camera) != rule:
                     raise _Interrupted
-                told += len(page.segments)
-                ids = [each.id for each in page.segments]
+                told += len(ids)
                 under_way.append(asyncio.create_task(self._delete(ids)))
             while under_way:
                 gone += await under_way.popleft()
         finally:
             await asyncio.gather(*under_way, return_exceptions=True)
             if told:
-                self._tell(camera, at_most, told, gone)
+                self._tell(camera, rule.at_most, told, gone)
+
+    def _is_spared(self, segment: OldSegment, at_most: timedelta) -> bool:
+        return self._parts.spares(from_us(segment.end_us), at_most)
 
     async def _delete(self, segment_ids: list[UUID]) -> int:
         return len(await self._parts.remover.delete_many(segment_ids, Cause.AT_MOST))
@@ -264,12 +279,17 @@ class Retention:
     # Beside segments
 
     async def _end_exports(self, cameras: list[RetainedCamera]) -> None:
-        """Exports that show what should be gone; those of a stopped camera wait like its footage."""
+        """Exports that show what should be gone; those of a stopped camera wait like its footage.
+
+        So do those of a camera whose rule was changed in the meantime, for the pass that weighs it.
+        """
         now = self._parts.clock.now()
         cutoffs = {
             camera.camera.id: now - rule.at_most
             for camera in cameras
             if (rule := self._policy.rule_for(camera.camera)).at_most is not None
+            and (passed := self._passed.get(camera.camera.id)) is not None
+            and passed.at_most == rule.at_most
             and camera.camera.id not in self._stopped
         }
         after: int | None = 0 if cutoffs else None
@@ -289,3 +309,8 @@ class Retention:
             " GET /retention/locked"
         )
         self._parts.alarms.sound(AlarmName.AT_MOST, KEPT, text)
+
+
+def _takes_more_than_time(before: Passed, cutoff: datetime, now_s: float) -> bool:
+    """A clock that was wrong, and that is trusted again, may have jumped by a year since."""
+    return cutoff - before.ended_by > timedelta(seconds=now_s - before.at_s) + SLACK
