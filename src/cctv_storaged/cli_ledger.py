@@ -94,7 +94,10 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     """Files named, and those of folders named."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(path.glob("*.json"))
+            found = sorted(path.glob("*.json"))
+            if not found:  # nothing would be compared, and all be well
+                raise FileNotFoundError(2, "there is no head of a ledger in it", str(path))
+            yield from found
         else:
             yield path
 
@@ -111,6 +114,10 @@ def _with_own(trusted: Trusted, document: str | None) -> Trusted:
         own = read_head(document.encode())
     except LedgerError as exc:
         told = (*trusted.complaints, f"the head that the journal remembers: {exc}")
+        return Trusted(heads=trusted.heads, complaints=told, key=trusted.key)
+    if trusted.key is not None and own.key.fingerprint != _fingerprint(trusted.key):
+        why = f"it is signed by another key than the one given, {own.key.fingerprint}"
+        told = (*trusted.complaints, f"the head that the journal remembers: {why}")
         return Trusted(heads=trusted.heads, complaints=told, key=trusted.key)
     return Trusted(heads=(*trusted.heads, own), complaints=trusted.complaints, key=trusted.key)
 

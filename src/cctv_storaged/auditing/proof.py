@@ -18,6 +18,7 @@ from cctv_storaged.journal.ledgerlines import RECOVERED
 MOST_FINDINGS = 1000
 """Told one by one; the rest is counted."""
 MOST_RECOVERIES = 1000
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,4 +235,4 @@ def _moment(microseconds: int) -> datetime:
     try:
         return from_us(microseconds)
     except OverflowError:
-        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)
+        return LATEST if microseconds > 0 else EARLIEST
