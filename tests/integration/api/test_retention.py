@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -15,11 +16,14 @@ from cctv_storaged.api.retention_models import (
     RetentionAnswer,
     RetentionPreviewAnswer,
 )
-from cctv_storaged.config import load_settings
+from cctv_storaged.config import Retention, RetentionRule, load_settings
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.model import Camera, NewSegment, SourceFile, TimeSpan, identity_of
 from cctv_storaged.retention.rules import Policy, policy_of
-from tests.integration.api.harness import Host, running
+from tests.integration.api.exported import GATE as GATE_CAMERA
+from tests.integration.api.exported import NAMED, asked, ended, recorded, work
+from tests.integration.api.harness import Host, running, until
+from tests.services.postgres import PostgresDatabase
 
 DAY = timedelta(days=1)
 GATE = Camera(id=UUID("123e4567-e89b-12d3-a456-426614174000"), name="Gate", folder="gate")
@@ -140,3 +144,49 @@ async def test_what_is_kept_is_listed_page_by_page(host: Host, capsys: pytest.Ca
     code, told = await command(capsys, host, "locked")
     assert code == 0
     assert told == ""  # they have no copy anywhere: nothing lies there
+
+
+# Everywhere
+
+
+async def test_nothing_of_it_is_left_on_disk_shelf_or_in_the_catalog(
+    tmp_path: Path, postgres_database: PostgresDatabase
+) -> None:
+    """Sources, copies, a picture, an export and PostgreSQL's rows; younger footage keeps all of its own."""
+    database = postgres_database
+    postgres = {
+        "host": database.host,
+        "port": database.port,
+        "db": database.name,
+        "user": database.user,
+        "password": database.password,
+        "ssl": "disable",
+    }
+    async with running(tmp_path, {**NAMED, "postgres": postgres, "retention": {"default": {}}}) as host:
+        host.deliver()
+        work(host)
+        cataloguing = host.parts.cataloguing
+        assert cataloguing is not None
+        host.tasks.append(asyncio.create_task(cataloguing.run()))
+        young = await host.delivered(await host.registered("young/a.ts"))
+        old = [await host.delivered(each) for each in await recorded(host)]
+        export = await ended(host, await asked(host))
+        assert (await host.get(f"/segments/{GATE_CAMERA}/{old[0]['id']}/thumbnail.jpg")).status == 200
+        rows = "SELECT count(*) FROM segments"
+        await until(partial(_is, database, rows, "4"))
+        files = {path for path in host.settings.filesystem.path.rglob("*") if path.is_file()}
+
+        retention = host.parts.upkeep.retention
+        retention.change(policy_of(Retention(default=RetentionRule(at_most=100 * DAY))))
+        await retention.run_once()
+        await host.parts.exporting.run_once()
+        await until(partial(_is, database, rows, "1"))
+        assert [each["id"] for each in (await host.get(f"/segments/{young['camera_id']}")).json["segments"]]
+        left = {path for path in files if path.exists() and not path.name.startswith(".")}
+        assert len(left) == 1, "the young one's copy alone"
+        assert not list((host.recordings / "gate").rglob("*.ts"))
+        assert (await host.get(f"/exports/{export['id']}/download")).status == 410
+
+
+async def _is(database: PostgresDatabase, query: str, wanted: str) -> bool:
+    return await asyncio.to_thread(database.sql, query) == [[wanted]]
