@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 30.0
 FULL_S = 5.0
-EXPIRED_AT_ONCE = 20
+EXPIRED_AT_ONCE = 1
+"""Holds in one commit: a hold of 256 cameras writes as many lines, and others wait for the journal."""
 MOST_REVIEWS = 100
 MOST_COUNTED = 500
 """Readings for one answer: a quarter of a million segments."""

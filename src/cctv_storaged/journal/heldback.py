@@ -59,7 +59,10 @@ class HeldBack:
         return await self._store.read(_all)
 
     async def recover(self, holds: Sequence[KeptHold], now: datetime) -> int:
-        """Takes in those whose ids the journal does not know; how many. What it knows stays as it is."""
+        """Takes in those whose ids the journal does not know, and what those in force lack; how many.
+
+        A journal that was damaged, or put back from long ago, may have forgotten cameras, or a later end.
+        """
         return sum([await self._store.write(partial(_recover, hold=hold, now=now)) for hold in holds])
 
 
@@ -103,8 +106,11 @@ def _hold(db: sqlite3.Connection, row: Sequence[object]) -> KeptHold:
 
 
 def _recover(db: sqlite3.Connection, hold: KeptHold, now: datetime) -> int:
-    if db.execute("SELECT 1 FROM hold WHERE id = ?", (hold.id.bytes,)).fetchone() is not None:
-        return 0
+    known = db.execute(
+        "SELECT no, expires_us, released_us FROM hold WHERE id = ?", (hold.id.bytes,)
+    ).fetchone()
+    if known is not None:
+        return _complete(db, known[0], known[1], hold, now) if hold.in_force and known[2] is None else 0
     no = db.execute(
         """INSERT INTO hold (id, case_id, reason, created_by, created_us, start_us, end_us, expires_us,
                              review_us, released_us, released_by, release_reason)
@@ -124,12 +130,34 @@ def _recover(db: sqlite3.Connection, hold: KeptHold, now: datetime) -> int:
             hold.release_reason,
         ),
     ).lastrowid
+    assert no is not None
+    _add_cameras(db, no, hold, now)
+    return 1
+
+
+def _add_cameras(db: sqlite3.Connection, no: int, hold: KeptHold, now: datetime) -> int:
+    """Those that the hold has not; how many."""
+    added = 0
     for camera in hold.cameras:
-        camera_no = ensure_known(db, camera)
-        db.execute("INSERT OR IGNORE INTO hold_camera (camera_no, hold_no) VALUES (?, ?)", (camera_no, no))
-        if hold.in_force:
+        pair = (ensure_known(db, camera), no)
+        new = db.execute(
+            "INSERT OR IGNORE INTO hold_camera (camera_no, hold_no) VALUES (?, ?)", pair
+        ).rowcount
+        added += new
+        if new and hold.in_force:
             span = TimeSpan(from_us(hold.start_us), from_us(min(hold.end_us, _LAST_US)))
             ledger.add(db, ledger.Kind.HELD, hold.id, camera.id, span, RECOVERED, now, hold.reason)
+    return added
+
+
+def _complete(db: sqlite3.Connection, no: int, expires_us: int | None, hold: KeptHold, now: datetime) -> int:
+    """A hold in force only ever gets a later end, so the later one is the newer one."""
+    added = _add_cameras(db, no, hold, now)
+    later = expires_us is not None and (hold.expires_us is None or hold.expires_us > expires_us)
+    if not added and not later:
+        return 0
+    last_us = hold.expires_us if later else expires_us
+    db.execute("UPDATE hold SET expires_us = ?, marked = 0 WHERE no = ?", (last_us, no))
     return 1
 
 

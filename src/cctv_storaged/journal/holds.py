@@ -316,8 +316,9 @@ def _select(db: sqlite3.Connection, where: str, *parameters: object) -> list[Hol
 
 
 def _cameras_of(db: sqlite3.Connection, hold_no: int) -> tuple[UUID, ...]:
-    query = "SELECT c.id FROM hold_camera hc JOIN camera c ON c.no = hc.camera_no WHERE hc.hold_no = ?"
-    return tuple(sorted(UUID(bytes=row[0]) for row in db.execute(query, (hold_no,))))
+    query = """SELECT c.id FROM hold_camera hc JOIN camera c ON c.no = hc.camera_no
+                WHERE hc.hold_no = ? ORDER BY c.id"""
+    return tuple(UUID(bytes=row[0]) for row in db.execute(query, (hold_no,)))
 
 
 def _hold(row: Sequence[object], camera_ids: tuple[UUID, ...]) -> Hold:

@@ -211,6 +211,14 @@ def _rows(
     else:
         return
     yield from _until_damage(old, f"{wanted} {', '.join(f'{key} DESC' for key in keys)}")
+    if table == "hold_camera":  # bare pages of other indexes are two numbers too, and name other cameras
+        by_hold = "SELECT camera_no, hold_no FROM hold_camera INDEXED BY hold_camera_by_hold ORDER BY hold_no"
+        try:
+            yield from old.execute(by_hold).fetchall()
+        except sqlite3.DatabaseError:
+            log.warning("the index of table %s is damaged as well", table)
+        else:
+            return
     if table == "folder":
         by_name = "SELECT no, root, path FROM folder INDEXED BY sqlite_autoindex_folder_1"
         yield from _until_damage(old, by_name)

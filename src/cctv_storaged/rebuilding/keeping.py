@@ -60,7 +60,8 @@ class HoldKeeper:
 
     async def open(self) -> "HoldKeeper":
         """A journal that never asked the store does so before anything is deleted; a start waits little."""
-        self._asked = bool(await self._journal.ledger_lines.recall(self._mark))
+        asked = bool(await self._journal.ledger_lines.recall(self._mark))
+        self._asked = asked and self._journal.opening.damage is None  # else some may have been forgotten
         if not self._asked:
             with suppress(BackendError, JournalFull, TimeoutError):  # it is asked again by the schedule
                 async with asyncio.timeout(OPENING_S):
@@ -72,7 +73,8 @@ class HoldKeeper:
         if self._asked:
             return None
         return (
-            f"this journal is new, and {self._backend.name} could not be asked yet which holds are in force"
+            f"this journal is new or was damaged, and {self._backend.name} could not be asked yet"
+            " which holds are in force"
         )
 
     async def run_once(self) -> None:

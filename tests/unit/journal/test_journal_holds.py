@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from cctv_storaged.clock import to_us
 from cctv_storaged.errors import Conflict, Held, NotFound
 from cctv_storaged.journal import exports, holdmarks
+from cctv_storaged.journal.connection import PAGE_BYTES
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.exportrows import Export, ExportRequest, ExportResult
 from cctv_storaged.journal.exports import Ending
@@ -75,6 +78,54 @@ async def rows(journal: Journal, query: str, *parameters: object) -> list[Row]:
 async def told(journal: Journal, kind: Kind) -> list[Row]:
     query = "SELECT segment_id, camera_id, start_us, end_us, cause, detail FROM ledger WHERE kind = ?"
     return await rows(journal, query, str(kind))
+
+
+# What a damaged journal forgot
+
+
+async def damaged(folder: Path, *tables: str) -> None:
+    """Destroys the first pages of some tables and indexes of a closed journal."""
+    with closing(sqlite3.connect(folder / "journal.db")) as db:
+        pages = [db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)) for name in tables]
+        firsts = [page.fetchone()[0] for page in pages]
+    with (folder / "journal.db").open("r+b") as file:
+        for first in firsts:
+            file.seek((first - 1) * PAGE_BYTES)
+            file.write(b"\xff" * PAGE_BYTES)
+
+
+@pytest.mark.parametrize("tables", [("hold_camera",), ("hold_camera", "hold_camera_by_hold")])
+async def test_a_hold_holds_the_same_cameras_after_its_journal_was_damaged(
+    tmp_path: Path, tables: tuple[str, ...]
+) -> None:
+    async with await open_journal(tmp_path) as journal:
+        await recorded(journal, 3)
+        for cameras in ([YARD.id], [GATE.id], [GATE.id], [GATE.id, YARD.id]):
+            await held(journal, wanted(0, None, *cameras))
+        before = await journal.held_back.all()
+    await damaged(tmp_path, *tables)
+    async with await open_journal(tmp_path) as journal:
+        assert journal.opening.damage is not None
+        if len(tables) > 1:  # the snapshot in the store knows
+            assert await journal.held_back.recover(before, NOW) > 0
+            assert await journal.held_back.recover(before, NOW) == 0
+        now = {hold.id: set(hold.cameras) for hold in await journal.held_back.all()}
+        lacking = [hold.id for hold in before if not set(hold.cameras) <= now[hold.id]]
+        assert lacking == []
+        if len(tables) == 1:
+            assert now == {hold.id: set(hold.cameras) for hold in before}, "and no others"
+
+
+async def test_a_journal_put_back_from_long_ago_ends_no_hold_earlier_than_was_promised(
+    journal: Journal,
+) -> None:
+    hold = await held(journal, wanted(expires_at=NOW + DAY))
+    [known] = await journal.held_back.all()
+    for expires_us in (to_us(NOW + 9 * DAY), None, to_us(NOW + 2 * DAY)):
+        await journal.held_back.recover([replace(known, expires_us=expires_us)], NOW)
+    assert await journal.holds.expire(NOW + 99 * DAY, 9) == []
+    await journal.holds.release(hold.id, "done", None, NOW)
+    assert await journal.held_back.recover([known], NOW) == 0
 
 
 # From its commit on
