@@ -158,6 +158,8 @@ def _begin(db: sqlite3.Connection, segment_id: UUID, cause: Cause) -> Segment:
 
 
 def _begin_many(db: sqlite3.Connection, segment_ids: Sequence[UUID], cause: Cause) -> list[Segment]:
+    if not segment_ids:
+        return []
     marks = ", ".join("?" * len(segment_ids))
     rows = db.execute(
         f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
@@ -234,6 +236,8 @@ def _kept(db: sqlite3.Connection, limit: int, after: tuple[int, int] | None) -> 
 
 
 def _done(db: sqlite3.Connection, segments: Sequence[Segment], cause: str, now: datetime) -> list[Gone]:
+    if not segments:
+        return []
     marks = ", ".join("?" * len(segments))
     rows = db.execute(
         f"""SELECT id, no, deletion_cause FROM segment

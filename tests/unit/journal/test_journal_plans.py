@@ -20,10 +20,11 @@ import pytest
 from cctv_storaged.clock import to_us
 from cctv_storaged.journal.adoption import FoundCopy, FoundSegment
 from cctv_storaged.journal.copies import Order, Proof
-from cctv_storaged.journal.deletions import Cause
+from cctv_storaged.journal.deletions import KEPT, Cause
 from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.reports import DayRow
+from cctv_storaged.journal.retention import FIRST, Limits
 from cctv_storaged.model import SourceState
 from tests.unit.journal.samples import (
     GATE,
@@ -99,6 +100,12 @@ async def adopt(journal: Journal) -> None:
 
 PROOF = Proof(path="b", sha256=bytes(32), etag=None)
 
+
+async def delete(journal: Journal) -> None:
+    segment = await record(journal, new(5))
+    await journal.deletions.done_many(await journal.deletions.begin_many([segment.id], Cause.AT_MOST), NOW)
+
+
 CALLS: dict[str, tuple[Call, set[str]]] = {
     "due, newest": (lambda j: j.copies.due("S3", Order.NEWEST, 64, NOW), {"copy_undelivered"}),
     "due, oldest": (lambda j: j.copies.due("S3", Order.OLDEST, 64, NOW), {"copy_undelivered"}),
@@ -151,6 +158,24 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "begin_pruning": (lambda j: j.sources.begin_pruning(SOMEBODY, ["S3"]), set()),
     "pruning unfinished": (lambda j: j.sources.unfinished(), {"segment_pruning"}),
     "deletions unfinished": (lambda j: j.deletions.unfinished(100, NOW), {"segment_deleting"}),
+    "deletions, many": (delete, set()),
+    "in_use": (lambda j: j.deletions.in_use("S3", ["a/b", "a/c"]), {"copy_by_path"}),
+    "kept": (lambda j: j.deletions.kept(100, (KEPT + 5, 1)), {"segment_deleting"}),
+    "count_kept": (lambda j: j.deletions.count_kept(1000), {"segment_deleting"}),
+    "retention, ended_by": (
+        lambda j: j.retention.ended_by(1, NOW, FIRST, 100, since=START),
+        {"segment_by_time"},
+    ),
+    "retention, count": (
+        lambda j: j.retention.count(1, Limits(at_most_us=to_us(NOW)), FIRST),
+        {"segment_by_time"},
+    ),
+    "retention, states_of": (
+        lambda j: j.retention.states_of([SOMEBODY], Limits(at_most_us=to_us(NOW))),
+        set(),
+    ),
+    "retention, end_exports": (lambda j: j.retention.end_exports({}, 0, NOW), {"export_by_status"}),
+    "retention, swept": (lambda j: j.retention.swept(), set()),
     "shared": (lambda j: j.deletions.shared(SOMEBODY, "S3", "a/b"), {"copy_by_path"}),
     "news": (lambda j: j.outbox.news(500), {"segment_to_catalogue"}),
     "told": (tell, set()),
