@@ -5,8 +5,10 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -26,6 +28,7 @@ from cctv_storaged.guarding.places import Places
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.pacing import ByteBudget
+from tests.integration.api.harness import running
 from tests.services.backends import closing, store
 from tests.services.payloads import payload_of, some_bytes, write_source
 from tests.services.seaweed import Bucket
@@ -198,6 +201,36 @@ async def test_another_disk_is_right_once_somebody_says_so(tmp_path: Path, bench
     root.rename(tmp_path / "gone")
     with pytest.raises(Conflict):
         await bench.places.accept("root", str(root))
+
+
+async def test_a_store_that_is_named_elsewhere_is_believed_only_if_it_was_moved_there(tmp_path: Path) -> None:
+    """Else a deletion of what lies in the old one would be told as done, and all of it be taken for lost."""
+    settings: dict[str, Any] = {"filesystem": {"path": str(tmp_path / "old"), "link": False}}
+    folder(tmp_path, "old")
+    async with running(tmp_path, settings) as host:
+        host.deliver()
+        segment = await host.delivered(await host.registered())
+    [copy] = (tmp_path / "old").rglob("*.ts")
+    settings["filesystem"]["path"] = str(folder(tmp_path, "new"))
+    async with running(tmp_path, settings) as host:
+        places = host.parts.foundation.places
+        assert places.trouble() is not None
+        await host.parts.remover.delete(UUID(segment["id"]))
+        waiting = await host.journal.deletions.unfinished(9, datetime.now(UTC) + timedelta(hours=1))
+        assert [str(each.id) for each in waiting] == [segment["id"]], "nobody says that it is gone"
+        assert copy.exists()
+    (tmp_path / "new").rmdir()
+    (tmp_path / "old").rename(tmp_path / "new")
+    async with running(tmp_path, settings) as host:
+        assert host.parts.foundation.places.trouble() is None
+    settings["filesystem"]["path"] = str(folder(tmp_path, "another"))
+    async with running(tmp_path, settings) as host:
+        assert host.parts.foundation.places.trouble() is not None
+        await host.parts.foundation.places.accept("store", str(tmp_path / "another"))
+    async with running(tmp_path, settings) as host:
+        assert host.parts.foundation.places.trouble() is None
+        stores = [each for each in await host.journal.places.all() if each.kind == PlaceKind.STORE]
+        assert [each.location for each in stores] == [str(tmp_path / "another")]
 
 
 async def test_a_root_is_held_while_something_is_done_in_it(tmp_path: Path, bench: Bench) -> None:

@@ -14,6 +14,7 @@ from cctv_storaged.guarding.place import Keeping, Place, PlaceKind
 from cctv_storaged.guarding.roots import Roots
 from cctv_storaged.journal.places import KnownPlace, PlaceBook
 from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import BackendKind
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Places:
         self._metrics = metrics
         self._places: dict[tuple[str, str], Place] = {}
         self._known: dict[tuple[str, str], str] = {}
+        self._delivered: frozenset[str] = frozenset()  # the backends at which segments were at the start
         self._keeping = Keeping(
             new_mark=self._new_mark, note=self._note, accept=self._accept, name_of=self._whose
         )
@@ -44,6 +46,7 @@ class Places:
         """What the journal knows; before places are named."""
         for place in await self._book.all():
             self._known[place.kind, place.location] = place.identity
+        self._delivered = await self._book.delivered()
 
     # Naming
 
@@ -70,9 +73,25 @@ class Places:
         return self._named(FolderPlace(kind, path, self._keeping, marked=marked))
 
     def _named(self, place: AnyPlace) -> AnyPlace:
-        place.known = self._known.get((place.kind, place.location))
+        place.known = self._known.get((place.kind, place.location)) or self._identity_of_former(place)
         self._places[place.kind, place.location] = place
         return place
+
+    def _identity_of_former(self, place: Place) -> str | None:
+        """A store that is named elsewhere than where segments were put has to be that one, moved: of another
+        one a deletion would be believed, and all that was delivered be taken for lost.
+        """
+        if _backend_of(place.location) not in self._delivered:
+            return None
+        return next((self._known[PlaceKind.STORE, each] for each in self._former(place)), None)
+
+    def _former(self, place: Place) -> list[str]:
+        """Where else the journal knows the store of this backend. Another prefix is no other store."""
+        if place.kind is not PlaceKind.STORE:
+            return []
+        stores = [location for kind, location in self._known if kind == PlaceKind.STORE]
+        mine, its_bucket = _backend_of(place.location), _bucket_of(place.location)
+        return [each for each in stores if _backend_of(each) == mine and _bucket_of(each) != its_bucket]
 
     # Looking
 
@@ -126,15 +145,24 @@ class Places:
         return Mark.new(self._host_id, self._clock.now())
 
     async def _note(self, place: Place, identity: str) -> None:
-        await self._book.note(_known(place, identity), self._clock.now())
+        await self._book.note(_known(place, identity), self._former(place), self._clock.now())
         log.info("%s %s is known by the identity %s from now on", place.kind, place.location, identity)
 
     async def _accept(self, place: Place, identity: str, before: str | None) -> None:
-        await self._book.accept(_known(place, identity), before, self._clock.now())
+        await self._book.accept(_known(place, identity), self._former(place), before, self._clock.now())
         log.warning("%s %s was accepted with the identity %s", place.kind, place.location, identity)
 
     def _whose(self, identity: str) -> str | None:
         return next((each.location for each in self._places.values() if each.known == identity), None)
+
+
+def _backend_of(location: str) -> str:
+    """The backend of a store by its location: a folder, or `{backend}:{bucket}/{prefix}`."""
+    return BackendKind.FILESYSTEM if location.startswith("/") else location.partition(":")[0]
+
+
+def _bucket_of(location: str) -> str:
+    return location if location.startswith("/") else location.partition("/")[0]
 
 
 def _known(place: Place, identity: str) -> KnownPlace:
