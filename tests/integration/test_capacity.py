@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -266,6 +266,36 @@ async def test_expired_goes_before_promised_and_low_priority_before_high(tmp_pat
         causes = await ledger_causes(rig)
         assert causes == {"capacity_expired": 2, "capacity_shortened": 4}
         assert await rig.journal.ledger.losses() == {}
+        await backend.close()
+
+
+@jumping
+async def test_a_rule_that_is_made_longer_in_the_middle_of_a_round_saves_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGHUP, by somebody who sees what goes for room: nothing more goes by the shorter rule."""
+    store = tmp_path / "store"
+    store.mkdir()
+    backend = FilesystemBackend(FilesystemSettings(path=str(store), link=False))
+    async with opened(tmp_path, backend) as rig:
+        segments = await recorded(rig, 8)
+        await delivered(rig, segments, backend)
+        rig.clock.advance(6 * DAY)
+        disk = nearly_full(store)
+        disk.beside_bytes = disk.free_bytes + 8 * FILE  # none of it is enough
+        room = room_of(rig, disk, store=store, limits=ONE_FILE)
+        remover = room.keeper._parts.remover
+        really_delete = remover.delete_many
+
+        async def then_it_is_longer(*args: Any) -> list[Segment]:
+            gone = await really_delete(*args)
+            longer = Retention(default=RetentionRule(at_least=90 * DAY))
+            room.keeper.change(replace(room.keeper.plan, policy=policy_of(longer)))
+            return gone
+
+        monkeypatch.setattr(remover, "delete_many", then_it_is_longer)
+        await room.made()
+        assert await room.left(segments) == [1, 2, 3, 4, 5, 6, 7], "the first batch alone"
         await backend.close()
 
 

@@ -54,13 +54,15 @@ class Ageing:
         self,
         parts: AgeingParts,
         backend: str,
-        policy: Policy,
+        policy: Callable[[], Policy],
         *,
         cutoff: Cutoff,
         cause: Cause,
         by_priority: bool,
     ) -> None:
-        """`backend`: the one whose store lies on the volume; `by_priority`: low cameras first."""
+        """`backend`: the one whose store lies on the volume; `policy`: the rules in force, which may change
+        while a round lasts; `by_priority`: low cameras first.
+        """
         self._rows = parts.rows
         self._remover = parts.remover
         self._pins = parts.pins
@@ -83,6 +85,11 @@ class Ageing:
             self._queues = [_Queue(no, camera) for no, camera in await self._rows.cameras()]
         for queue in self._queues:
             await self._fill(queue)
+        for queue in self._queues:
+            self._look_again(queue)
+        distrusted = self._distrust()  # of the clock that all were looked at by
+        if distrusted is not None:
+            return Taken(0, 0, f"nothing goes by its age: {distrusted}")
         chosen = enough_of(self._in_order(), most, need_bytes)
         if not chosen:
             more = any(not queue.over for queue in self._queues)
@@ -95,7 +102,7 @@ class Ageing:
 
     async def _fill(self, queue: _Queue) -> None:
         now = self._clock.now()
-        before = self._cutoff(self._policy.rule_for(queue.camera), now)
+        before = self._cutoff(self._policy().rule_for(queue.camera), now)
         if before is None:
             queue.over = True
         for _ in range(PAGES):
@@ -109,10 +116,16 @@ class Ageing:
             )
             queue.after, queue.over = page.last or queue.after, not page.more
 
+    def _look_again(self, queue: _Queue) -> None:
+        """What was read ahead, by the rule as it is now."""
+        now = self._clock.now()
+        before = self._cutoff(self._policy().rule_for(queue.camera), now)
+        queue.waiting = deque(each for each in queue.waiting if before is not None and each.end <= before)
+
     def _in_order(self) -> Iterator[Candidate]:
         ranked = ([(self._rank(queue), each) for each in queue.waiting] for queue in self._queues or ())
         for _, each in heapq.merge(*ranked, key=lambda pair: (pair[0], pair[1].start, pair[1].id.int)):
             yield each
 
     def _rank(self, queue: _Queue) -> int:
-        return int(self._policy.rule_for(queue.camera).priority) if self._by_priority else 0
+        return int(self._policy().rule_for(queue.camera).priority) if self._by_priority else 0

@@ -399,7 +399,7 @@ class RoomKeeper:
                 spares=parts.spares,
             ),
             parts.store_backend or "",
-            self._plan.policy,
+            lambda: self._plan.policy,
             cutoff=expired_before if expired else shortened_before,
             cause=Cause.EXPIRED if expired else Cause.SHORTENED,
             by_priority=not expired,
