@@ -50,14 +50,14 @@ from cctv_storaged.backends.files import (
     temporary_file,
     write_all,
 )
-from cctv_storaged.backends.folders import FOLDER_MODE, Base, base_folder, folder, remove_empty, split
+from cctv_storaged.backends.folders import FOLDER_MODE, Base, base_folder, folder, split
 from cctv_storaged.backends.oserrors import translated
 from cctv_storaged.backends.proof import is_sampled
+from cctv_storaged.backends.unlinking import unlink_object, unlink_objects
 from cctv_storaged.backends.walking import walk
 from cctv_storaged.backends.workers import Workers
 from cctv_storaged.errors import (
     BackendError,
-    BackendUnavailable,
     ObjectMismatch,
     ObjectRejected,
     SourceChanged,
@@ -142,10 +142,10 @@ class FilesystemBackend:
                 pages.close()
 
     async def delete(self, path: str) -> None:
-        await self._workers.run(self._delete, path)
+        await self._workers.run(unlink_object, self._base, path)
 
     async def delete_many(self, paths: Sequence[str]) -> Mapping[str, BackendError]:
-        return await self._workers.run(self._delete_many, paths)
+        return await self._workers.run(unlink_objects, self._base, paths)
 
     async def sweep(self, older_than_s: float) -> int:
         return await self._workers.run(self._sweep, older_than_s)
@@ -320,54 +320,6 @@ class FilesystemBackend:
             finally:
                 os.close(descriptor)
 
-    def _delete(self, path: str) -> None:
-        names, name = split(path)
-        with translated(f"delete {path} below {self.location}"):
-            try:
-                with folder(self._base, names) as inside:
-                    os.unlink(name, dir_fd=inside)
-                    os.fsync(inside)
-            except FileNotFoundError:
-                pass
-            remove_empty(self._base, names)
-
-    def _delete_many(self, paths: Sequence[str]) -> dict[str, BackendError]:
-        """Folder by folder: each is synchronised once, however many go."""
-        folders: dict[tuple[str, ...], dict[str, str]] = {}
-        for path in paths:
-            names, name = split(path)
-            folders.setdefault(names, {})[name] = path
-        failures: dict[str, BackendError] = {}
-        for names, inside in folders.items():
-            failures |= self._delete_in(names, inside)
-        return failures
-
-    def _delete_in(self, names: tuple[str, ...], paths: Mapping[str, str]) -> dict[str, BackendError]:
-        failures: dict[str, BackendError] = {}
-        try:
-            with translated(f"delete in {'/'.join(names)} below {self.location}"):
-                failures = self._unlink_in(names, paths)
-        except BackendUnavailable as exc:
-            if exc.reason != "auth":
-                raise
-            failures = dict.fromkeys(paths.values(), exc)
-        except BackendError as exc:
-            failures = dict.fromkeys(paths.values(), exc)
-        remove_empty(self._base, names)
-        return failures
-
-    def _unlink_in(self, names: tuple[str, ...], paths: Mapping[str, str]) -> dict[str, BackendError]:
-        failures: dict[str, BackendError] = {}
-        with contextlib.suppress(FileNotFoundError), folder(self._base, names) as inside:
-            for name, path in paths.items():
-                try:
-                    with translated(f"delete {path} below {self.location}"):
-                        _unlink_if_there(inside, name)
-                except BackendError as exc:
-                    failures[path] = exc
-            os.fsync(inside)
-        return failures
-
     def _sweep(self, older_than_s: float) -> int:
         """Temporary files only: by their name and kind, and old by their last change (ctime)."""
         limit_ns = time.time_ns() - int(older_than_s * 1e9)
@@ -383,11 +335,6 @@ class FilesystemBackend:
     def _make_base(self) -> None:
         with translated(f"make the folder {self.location}"):
             os.makedirs(self.location, FOLDER_MODE, exist_ok=True)
-
-
-def _unlink_if_there(inside: int, name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=inside)
 
 
 def _settled(payload: Payload) -> FileIdentity:
