@@ -368,6 +368,26 @@ async def test_a_deletion_does_not_cross_a_twins_put(tmp_path: Path, monkeypatch
 
 
 @jumping
+async def test_an_object_stays_for_a_twin_whose_copy_was_given_up_and_has_no_source(tmp_path: Path) -> None:
+    """A store that forgot for a while, and has it again: these bytes are all that is left of the twin."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        one, other = await twins(rig)
+        async with rig.delivering(rig.delivery(backend)):
+            await verified(rig, one, other)
+            rig.source(other).unlink()
+            await rig.miss(other)
+            await rig.journal.copies.redeliver(other.id, "S3", "the store has forgotten it")
+            assert await rig.state(other) == "failed"
+            await rig.remover().delete(one.id)
+            assert await is_gone(rig, one)
+            assert len(backend.objects) == 1
+            await rig.remover().delete(other.id)
+            assert await is_gone(rig, other)
+            assert backend.objects == {}
+
+
+@jumping
 async def test_an_object_that_a_twin_stands_on_stays_until_the_twin_goes(tmp_path: Path) -> None:
     backend = ScriptedBackend()
     async with opened(tmp_path, backend) as rig:

@@ -28,7 +28,7 @@ from cctv_storaged.pins import Pins
 from cctv_storaged.removal import Remover
 from cctv_storaged.retention.rules import Clause, Policy, Rule
 from cctv_storaged.retention.runs import WHOLE_S, Retention, RetentionParts
-from tests.fakes.scripted_backend import Locked, Ok, Op, ScriptedBackend, Unavailable
+from tests.fakes.scripted_backend import Locked, Ok, Op, Rejected, ScriptedBackend, Unavailable
 from tests.services.jumping import MIDNIGHT, eventually, jumping, passing
 from tests.services.kill import Killed, left_behind
 from tests.services.rig import DAY, HOST, Rig, opened
@@ -326,6 +326,29 @@ async def test_what_a_backend_locks_is_kept_and_reported_and_holds_up_nothing(tm
         await kept.remover.run_once()
         assert await kept.is_gone(locked)
         await kept.retention.run_once()
+        assert kept.alarm(AlarmName.AT_MOST) is None
+
+
+@jumping
+async def test_what_cannot_be_deleted_for_an_hour_sounds_an_alarm_until_it_can(tmp_path: Path) -> None:
+    """A key without the right to delete: nothing is locked, and it would stay for ever in silence."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        [segment] = await delivered(rig, 1, backend)
+        kept = keeping(rig, at_most(OLD))
+        backend.always(Rejected(), Op.DELETE)
+        await kept.retention.run_once()
+        await kept.after(5 * MINUTE)
+        assert kept.alarm(AlarmName.AT_MOST) is None, "it may pass"
+        await kept.after(HOUR)
+        alarm = kept.alarm(AlarmName.AT_MOST)
+        assert alarm is not None
+        assert alarm.startswith("1 segments")
+        backend.recover()
+        await passing(HOUR)
+        await kept.remover.run_once()
+        assert await kept.is_gone(segment)
+        await kept.after(5 * MINUTE)
         assert kept.alarm(AlarmName.AT_MOST) is None
 
 

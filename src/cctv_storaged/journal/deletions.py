@@ -73,6 +73,10 @@ class KeptPage:
     next: tuple[int, int] | None
 
 
+_STANDS_ON_IT = "state IN ('stored', 'verified', 'failed')"
+"""What was given up counts too: its bytes may be there again, and be the last."""
+
+
 class Deletions:
     """Segments on their way out."""
 
@@ -99,16 +103,15 @@ class Deletions:
 
     async def shared(self, segment_id: UUID, backend: str, path: str) -> bool:
         """Whether another segment's copy is the very same object: identical bytes have an identical key."""
-        query = """SELECT 1 FROM copy WHERE backend = ? AND path = ? AND state IN ('stored', 'verified')
+        query = f"""SELECT 1 FROM copy WHERE backend = ? AND path = ? AND {_STANDS_ON_IT}
                     AND segment_no <> (SELECT no FROM segment WHERE id = ?) LIMIT 1"""
         parameters = (backend, path, segment_id.bytes)
         return await self._store.read(lambda db: db.execute(query, parameters).fetchone() is not None)
 
     async def in_use(self, backend: str, paths: Sequence[str]) -> frozenset[str]:
         """Those of the paths under which a segment without a tombstone has its copy; see `shared`."""
-        query = """SELECT value FROM json_each(?) WHERE EXISTS (
-                       SELECT 1 FROM copy WHERE backend = ? AND path = value
-                          AND state IN ('stored', 'verified'))"""
+        query = f"""SELECT value FROM json_each(?) WHERE EXISTS (
+                       SELECT 1 FROM copy WHERE backend = ? AND path = value AND {_STANDS_ON_IT})"""
         parameters = (json.dumps(list(paths)), backend)
         rows = await self._store.read(lambda db: db.execute(query, parameters).fetchall())
         return frozenset(str(row[0]) for row in rows)
@@ -128,6 +131,12 @@ class Deletions:
     async def kept(self, limit: int, after: tuple[int, int] | None) -> KeptPage:
         """Segments that are kept, by keyset."""
         return await self._store.read(lambda db: _kept(db, limit, after))
+
+    async def count_put_off(self, most: int) -> int:
+        """How many could not be deleted when that was tried, and are not kept; counts at most so many."""
+        query = """SELECT count(*) FROM (
+                       SELECT 1 FROM segment WHERE deletion_due_us > 0 AND deletion_due_us < ? LIMIT ?)"""
+        return await self._store.read(lambda db: int(db.execute(query, (KEPT, most)).fetchone()[0]))
 
     async def count_kept(self, most: int) -> int:
         """How many segments are kept; counts at most so many."""

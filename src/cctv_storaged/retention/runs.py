@@ -44,8 +44,9 @@ SLACK = timedelta(minutes=1)
 AT_ONCE = 2
 """Batches under way: while the bytes of one are deleted the other has the journal."""
 MOST_COUNTED = 100_000
-KEPT = "kept"
-"""Subject of the alarm of what backends keep."""
+KEPT, PUT_OFF = "kept", "put off"
+"""Subjects of the alarms of what backends keep, and of what could not be deleted for so long:"""
+PUT_OFF_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class Retention:
         self._passed: dict[UUID, Passed] = {}
         self._stopped: dict[UUID, Stopped] = {}
         self._waiting: str | None = None
+        self._put_off_since_s: float | None = None
 
     @property
     def policy(self) -> Policy:
@@ -170,6 +172,7 @@ class Retention:
             if noted:
                 await self._parts.rows.note(noted)
         await self._tell_what_is_kept()
+        await self._tell_what_is_put_off()
 
     def _why_not(self) -> str | None:
         why = self._parts.distrust() or self._parts.trouble()
@@ -309,6 +312,22 @@ class Retention:
             " GET /retention/locked"
         )
         self._parts.alarms.sound(AlarmName.AT_MOST, KEPT, text)
+
+    async def _tell_what_is_put_off(self) -> None:
+        """A folder that nobody may write to, a key without the right to delete, a store that is gone."""
+        count = await self._parts.deletions.count_put_off(MOST_COUNTED)
+        now_s = self._parts.clock.monotonic()
+        if not count:
+            self._put_off_since_s = None
+            self._parts.alarms.end(AlarmName.AT_MOST, PUT_OFF)
+        elif self._put_off_since_s is None:
+            self._put_off_since_s = now_s
+        elif now_s - self._put_off_since_s >= PUT_OFF_S:
+            text = (
+                f"{count} segments that should be gone could not be deleted for more than an hour: the log"
+                " tells why; they are tried again and again"
+            )
+            self._parts.alarms.sound(AlarmName.AT_MOST, PUT_OFF, text)
 
 
 def _takes_more_than_time(before: Passed, cutoff: datetime, now_s: float) -> bool:
