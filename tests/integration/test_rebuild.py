@@ -19,6 +19,7 @@ from uuid import UUID
 import pytest
 
 from cctv_storaged import cli
+from cctv_storaged.auditing.heads import heads_below
 from cctv_storaged.backends.base import LegalHolding
 from cctv_storaged.cli_rebuild import rebuilt_journal
 from cctv_storaged.clock import to_us
@@ -235,6 +236,20 @@ async def segments_of(host: Host) -> list[Any]:
 
 def rows_now(segments: list[Any]) -> list[str]:
     return [str(each.source_state) for each in segments]
+
+
+async def test_a_new_chain_names_the_last_signed_head_of_the_one_before(tmp_path: Path) -> None:
+    async with running(tmp_path, {"thumbnails": {"on_ingest": False}}) as host:
+        store = Path(host.parts.foundation.backends[0].location)
+    heads = store / heads_below(delivery_settings(host.settings).prefix, "nvr-test")
+    heads.mkdir(parents=True, exist_ok=True)
+    for number in (9, 10):  # a stop made a second one that day
+        (heads / f"2001-01-01-{number}.json").write_text("{}")
+    throw_away(host.settings.data_dir)
+    await rebuilt_journal(host.settings, replace=False, unlabelled=False)
+    with closing(sqlite3.connect(host.settings.data_dir / FILE_NAME)) as db:
+        [told] = db.execute("SELECT detail FROM ledger WHERE detail LIKE 'begun;%'").fetchall()
+    assert told[0].endswith("2001-01-01-10.json")
 
 
 async def test_a_new_journal_beside_footage_takes_its_holds_back_and_tells(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from cctv_storaged.alarms import AlarmName, Alarms
+from cctv_storaged.api.report import past_json
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.coverage import NEWS, Coverage, coverage_of
 from cctv_storaged.events import EventHub
@@ -29,6 +30,7 @@ from tests.unit.journal.samples import GATE, ROOT, YARD, deliver, new, open_jour
 MIDNIGHT = datetime(2026, 11, 26, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 SEGMENT = timedelta(hours=3)
+TODAY = "2026-11-26"
 
 
 @dataclass(slots=True)
@@ -266,6 +268,17 @@ async def test_what_was_kept_is_noted_once_a_day(bench: Bench) -> None:
     (later,) = await bench.reporting.of_day("2026-11-27")
     assert later.achieved_us == to_us_of(8 * DAY + 12 * HOUR)
     assert await bench.reporting.of_day("2026-11-25") == []
+
+
+async def test_what_was_noted_says_of_a_camera_what_was_said_then(bench: Bench) -> None:
+    segments = await bench.footage(9, 0)
+    others = await bench.footage(5, 0, YARD)  # of a loss so small nothing is said
+    await bench.delete([*segments[-9:-7], others[-8]], Cause.REQUEST)
+    await bench.reporting.refresh()
+    lines = {line.kept.camera.id: line for line in await bench.reporting.report()}
+    assert (lines[GATE.id].state, lines[YARD.id].state) == (State.SHORT, State.OK)
+    noted = {each.camera_id: past_json(each, None)["state"] for each in await bench.reporting.of_day(TODAY)}
+    assert noted == {GATE.id: State.SHORT, YARD.id: State.OK}
 
 
 def to_us_of(length: timedelta) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid5
 
+from cctv_storaged.auditing.heads import heads_below, newest_of
 from cctv_storaged.backends.base import Backend, Describing, LegalHolding, ListedObject, Listing
 from cctv_storaged.catalog.base import Catalog, CatalogCopy, CatalogRow
 from cctv_storaged.clock import Clock, to_us
@@ -116,9 +117,9 @@ class Rebuild:
         for backend in self._remains.backends:
             last = None
             if isinstance(backend, Listing):
-                folder = f"{self._remains.prefix}ledger/{self._journal.host_id}/heads/"
-                async for page in backend.listed(folder):
-                    last = max(filter(None, (last, *(each.path for each in page))))
+                today = self._clock.now().date()
+                async for page in backend.listed(heads_below(self._remains.prefix, self._journal.host_id)):
+                    last = newest_of([*filter(None, [last]), *(each.path for each in page)], today)
             told = "none" if last is None else last
             await self._journal.ledger_lines.note(
                 REBUILT, self._clock.now(), f"begun; last signed head of the ledger at {backend.name}: {told}"

@@ -43,6 +43,7 @@ class Kept:
     oldest_held: datetime | None  # start of older footage that is there for a hold only
     taken: str | None  # cause of footage taken that would be older than that, and required
     days: Sequence[Stretch]  # that were looked at, in order
+    asked: tuple[int, int] | None = None  # gaps and coverage are told of these days only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,20 +96,26 @@ def figures_of(kept: Kept, now: datetime) -> Figures:
     reach = age
     if required is not None and reach < required and kept.taken is None:
         reach = required  # nothing was recorded before, or nobody took it
-    examined = joined(kept.days)
+    whole = joined(kept.days)
     missing = ZERO if required is None else _missing(kept.days, required, reach, now)
-    achieved = max(reach - gone_of(examined.causes if examined else {}), (required or ZERO) - missing, ZERO)
     state = _state(kept, required, missing, now)
+    achieved = max((required or ZERO) - missing, ZERO)
+    if state is not State.SHORT:  # else older footage would make up for what is gone of the required
+        achieved = max(reach - gone_of(whole.causes if whole else {}), achieved)
     return Figures(
         kept=kept,
         required=required,
         achieved=achieved,
         age=age,
-        examined=examined,
+        examined=whole if kept.asked is None else joined(_among(kept.days, *kept.asked)),
         missing=missing,
         state=state,
         why=_why(kept, required, reach, now) if state is State.SHORT else None,
     )
+
+
+def _among(days: Iterable[Stretch], first: int, last: int) -> Iterable[Stretch]:
+    return (day for day in days if first <= day_of(day.span.start) <= last)
 
 
 def gone_of(causes: Times) -> timedelta:

@@ -1,5 +1,6 @@
 """What a camera keeps, held against its rule: nobody is blamed for what was never recorded."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -97,8 +98,21 @@ def test_a_new_camera_that_lost_what_it_had_does() -> None:
 def test_footage_that_is_gone_from_the_middle_is_missing(cause: str) -> None:
     line = figures(days=(day(3, **{cause: 6}), day(2), day(1)))
     assert (line.state, line.missing, line.gone) == (State.SHORT, 6 * HOUR, 6 * HOUR)
-    assert line.achieved == 31 * DAY - 6 * HOUR
+    assert line.achieved == 30 * DAY - 6 * HOUR
     assert line.why == f"6.0 h {cause}"
+
+
+def test_older_footage_does_not_make_up_for_what_is_gone_of_the_required() -> None:
+    line = figures(oldest=60, days=(day(3, lost=6),))
+    assert (line.state, line.required, line.achieved) == (State.SHORT, 30 * DAY, 30 * DAY - 6 * HOUR)
+
+
+def test_days_that_were_asked_for_change_nothing_of_what_is_kept() -> None:
+    days = (day(9), day(3, lost=6), day(2))
+    asked = (day_of(NOW - 9 * DAY), day_of(NOW - 9 * DAY))
+    line = figures_of(replace(kept(days=days), asked=asked), NOW)
+    assert (line.state, line.missing, line.why) == (State.SHORT, 6 * HOUR, "6.0 h lost")
+    assert (line.footage, line.gone) == (DAY, timedelta(0))
 
 
 @pytest.mark.parametrize("cause", ["recorder_silent", "unknown", "invalid", "clock_step", "not_yet"])
