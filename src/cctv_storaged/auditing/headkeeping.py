@@ -143,6 +143,8 @@ class HeadKeeper:
     async def _last(self) -> None:
         try:
             async with asyncio.timeout(STOP_S):
+                if not self._compared:  # a head of now would hide from the next start what contradicts it
+                    await self.compare_stored()
                 await self.keep(last=True)
         except (StoragedError, OSError, TimeoutError) as exc:
             log.warning("the ledger's last head was not stored: %s", exc)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -174,6 +175,26 @@ async def test_a_clean_stop_leaves_the_last_head(rig: Rig) -> None:
     await asyncio.gather(running, return_exceptions=True)
     assert rig.stored()[-1].endswith("-2.json")
     assert rig.sounding() == []
+
+
+async def test_a_stop_hides_no_head_that_was_never_compared(tmp_path: Path) -> None:
+    async with rig_in(tmp_path) as rig:
+        await rig.note()
+        await rig.keeper.run_once()
+        away, store = tmp_path / "away", Path(rig.store.location)
+        statements = ["DELETE FROM ledger WHERE no > 1", "DELETE FROM meta WHERE key LIKE 'ledger_head%'"]
+        await rig.journal._store.write(lambda db: [db.execute(each) for each in statements])
+    async with rig_in(tmp_path, moment=NOW + DAY) as rig:
+        await asyncio.to_thread(store.rename, away)
+        running = asyncio.create_task(rig.keeper.run())
+        await asyncio.sleep(0.2)
+        assert rig.sounding() == []
+        await asyncio.to_thread(shutil.rmtree, store, True)
+        await asyncio.to_thread(away.rename, store)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert "cut short" in rig.sounding()[0]
+        assert len(await rig.told()) == 1, "and the head of now is of a ledger that says so"
 
 
 async def test_a_ledger_that_agrees_sounds_nothing(rig: Rig) -> None:
