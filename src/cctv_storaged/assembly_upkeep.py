@@ -57,7 +57,9 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     foundation = needs.foundation
     mirror = _mirror(foundation)
     keepers = await _keepers(foundation)
-    distrust = _nothing_by_age(foundation, keepers)
+    unknown = _holds_unknown(keepers)
+    needs.remover.holds_unknown = unknown
+    distrust = _nothing_by_age(foundation, unknown)
     return Upkeep(
         alarms=foundation.alarms,
         clock_guard=foundation.clock_guard,
@@ -68,7 +70,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
         retention=_retention(needs, distrust),
-        capacity=_capacity(needs, distrust),
+        capacity=_capacity(needs, distrust, unknown),
         keepers=keepers,
         freshness=_freshness(foundation),
         scrub=_scrub(needs),
@@ -104,12 +106,15 @@ def _retention(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Retent
             distrust=distrust,
             trouble=foundation.places.trouble,
             spares=foundation.clock_guard.spares,
+            trusted_from=lambda: foundation.clock_guard.state().trusted_from,
         ),
         policy_of(foundation.settings.retention),
     )
 
 
-def _capacity(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Capacity:
+def _capacity(
+    needs: UpkeepNeeds, distrust: Callable[[], str | None], holds_unknown: Callable[[], str | None]
+) -> Capacity:
     foundation = needs.foundation
     places = foundation.places
 
@@ -131,6 +136,7 @@ def _capacity(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Capacit
             clock=foundation.clock,
             distrust=distrust,
             spares=needs.foundation.clock_guard.spares,
+            holds_unknown=holds_unknown,
             metrics=foundation.metrics,
             hub=foundation.hub,
             alarms=foundation.alarms,
@@ -197,14 +203,16 @@ async def _keepers(foundation: Foundation) -> tuple[HoldKeeper, ...]:
     return tuple([await keeper.open() for keeper in keepers])
 
 
-def _nothing_by_age(foundation: Foundation, keepers: Sequence[HoldKeeper]) -> Callable[[], str | None]:
+def _holds_unknown(keepers: Sequence[HoldKeeper]) -> Callable[[], str | None]:
+    """Why there may be holds in force that the journal does not know."""
+    return lambda: next(filter(None, (keeper.doubt() for keeper in keepers)), None)
+
+
+def _nothing_by_age(
+    foundation: Foundation, holds_unknown: Callable[[], str | None]
+) -> Callable[[], str | None]:
     """Why nothing may be deleted by its age now."""
-
-    def distrust() -> str | None:
-        doubts = (keeper.doubt() for keeper in keepers)
-        return foundation.clock_guard.distrust() or next(filter(None, doubts), None)
-
-    return distrust
+    return lambda: foundation.clock_guard.distrust() or holds_unknown()
 
 
 def _freshness(foundation: Foundation) -> Freshness:

@@ -81,14 +81,19 @@ class Remover:
         self._pins = pins
         self._forget_pictures = forget_pictures
         self._opened = opened
+        self.holds_unknown: Callable[[], str | None] = lambda: None
+        """Why there may be holds that the journal does not know; nobody's request is carried out then."""
         self._under_way: set[UUID] = set()
 
     async def delete(self, segment_id: UUID) -> None:
         """From here on the segment is gone for everybody; its bytes follow, at once where possible.
 
-        Raises NotFound, and Conflict while it is held or an export needs it. Who is cancelled may be sure of
-        the deletion as soon as the tombstone is there.
+        Raises NotFound, and Conflict while it is held, may be, or an export needs it. Who is cancelled may be
+        sure of the deletion as soon as the tombstone is there.
         """
+        unknown = self.holds_unknown()
+        if unknown is not None:
+            raise Conflict(f"nothing is deleted for now: {unknown}")
         export_id = self._pins.export_of(segment_id)
         if export_id is not None:
             raise Conflict(f"export {export_id} needs segment {segment_id}; wait for it, or cancel it first")

@@ -76,6 +76,7 @@ def room_of(
     store: Path | None = None,
     limits: Limits = LIMITS,
     pruner: Pruner | None = None,
+    holds_unknown: str | None = None,
 ) -> Room:
     alarms, pruner = Alarms(rig.metrics, rig.hub, rig.clock), pruner or rig.pruner()
     distrust: list[str] = []
@@ -92,6 +93,7 @@ def room_of(
         roots=UNGUARDED,
         clock=rig.clock,
         distrust=lambda: distrust[0] if distrust else None,
+        holds_unknown=lambda: holds_unknown,
         metrics=rig.metrics,
         hub=rig.hub,
         alarms=alarms,
@@ -369,6 +371,21 @@ async def test_refusing_keeps_all_that_is_undelivered_however_full_it_is(tmp_pat
         assert unlinks.names == [] and room.sources(segments) == [0, 1, 2, 3]
         assert "delete_oldest_undelivered" in (room.sounding(AlarmName.DISK_FULL) or "")
         assert await rig.journal.ledger.losses() == {}
+
+
+@jumping
+async def test_a_journal_that_may_have_forgotten_holds_gives_nothing_up(tmp_path: Path) -> None:
+    """It was damaged, and the store that knows of them is away: which is why the disk is full."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segments = await recorded(rig, 4)
+        rig.delivery(backend)
+        room = room_of(rig, disk_of(rig, 4), gives_up=True, holds_unknown="the journal was damaged")
+        with unlinks_below(rig.recordings) as unlinks:
+            await room.made()
+        assert unlinks.names == []
+        assert room.sources(segments) == [0, 1, 2, 3]
+        assert "the journal was damaged" in (room.sounding(AlarmName.DISK_FULL) or "")
 
 
 @jumping

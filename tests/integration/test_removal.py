@@ -368,6 +368,19 @@ async def test_a_deletion_does_not_cross_a_twins_put(tmp_path: Path, monkeypatch
 
 
 @jumping
+async def test_a_journal_that_may_have_forgotten_holds_deletes_nothing_on_request(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segment = await rig.recorded(0)
+        remover = rig.remover()
+        remover.holds_unknown = lambda: "the journal was damaged"
+        with pytest.raises(Conflict, match="the journal was damaged"):
+            await remover.delete(segment.id)
+        assert rig.source(segment).exists()
+        assert not await rig.journal.deletions.unfinished(9, rig.clock.now())
+
+
+@jumping
 async def test_an_object_stays_for_a_twin_whose_copy_was_given_up_and_has_no_source(tmp_path: Path) -> None:
     """A store that forgot for a while, and has it again: these bytes are all that is left of the twin."""
     backend = ScriptedBackend()

@@ -494,6 +494,25 @@ async def test_a_wrong_clock_that_comes_to_be_trusted_waits_for_a_yes_in_any_pas
 
 
 @jumping
+async def test_a_clock_that_was_doubted_while_the_daemon_was_down_explains_nothing(tmp_path: Path) -> None:
+    """A reboot into a year that never was, which a time server confirms."""
+    async with opened(tmp_path) as rig:
+        kept = keeping(rig, at_most(20 * DAY))
+        rig.clock.advance(10 * DAY)
+        segments = [await kept.old(hour) for hour in range(0, 240, 2)]
+        await kept.retention.run_once()
+    clock = rig.clock
+    clock.advance(400 * DAY)
+    async with opened(tmp_path, clock=clock) as rig:
+        kept = keeping(rig, at_most(20 * DAY))
+        since = clock.now()
+        kept.retention._parts = replace(kept.retention._parts, trusted_from=lambda: since)
+        await kept.after(10 * MINUTE)
+        assert not any([await kept.is_gone(each) for each in segments])
+        assert kept.alarm(AlarmName.BRAKE) is not None
+
+
+@jumping
 async def test_what_expires_day_by_day_is_never_stopped_not_even_after_weeks_off(tmp_path: Path) -> None:
     async with opened(tmp_path) as rig:
         kept = keeping(rig, at_most(5 * DAY))

@@ -48,7 +48,10 @@ class GivingUp:
         alarms: Alarms,
         policy: Callable[[], Policy],
         roots: Roots = UNGUARDED,
+        holds_unknown: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`holds_unknown` says why there may be holds that the journal does not know."""
+        self.holds_unknown = holds_unknown
         self._rows = rows
         self._deliveries = tuple(deliveries)
         self._pins = pins
@@ -132,6 +135,9 @@ class GivingUpRound:
 
     async def take(self, most: int, need_bytes: int) -> Taken:
         """The oldest, one small batch at a time and no more than needed."""
+        unknown = self._giving_up.holds_unknown()
+        if unknown is not None:
+            return Taken(0, 0, unknown)
         while not self._waiting and self._backends:
             page = await self._rows.undelivered(self._backends[0], self._roots, self._after)
             self._waiting.extend(page.candidates)

@@ -40,6 +40,7 @@ class CapacityNeeds:
     clock: Clock
     distrust: Callable[[], str | None]
     spares: Callable[[datetime, timedelta], bool] = lambda end, limit: False
+    holds_unknown: Callable[[], str | None] = lambda: None
     metrics: Metrics
     hub: EventHub
     alarms: Alarms
@@ -66,6 +67,7 @@ def open_capacity(needs: CapacityNeeds) -> Capacity:
         needs.alarms,
         policy=lambda: keeper.plan.policy,
         roots=needs.roots,
+        holds_unknown=needs.holds_unknown,
     )
     parts = RoomParts(
         journal=needs.journal,

@@ -63,6 +63,8 @@ class RetentionParts:
     trouble: Callable[[], str | None]  # what is wrong with the disks
     spares: Callable[[datetime, timedelta], bool] = lambda end, limit: False
     """Whether what ends then, by its name, may be younger than the limit: a wrong clock named it."""
+    trusted_from: Callable[[], datetime | None] = lambda: None
+    """Since when the clock is trusted without a break; None: always."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +213,7 @@ class Retention:
     async def _stops(self, camera: RetainedCamera, rule: Rule, swept: Swept, now: datetime) -> bool:
         """Weighs a whole pass; whether it has to wait for a yes."""
         assert rule.at_most is not None
-        expected = explained(swept, self._elapsed(camera.camera.id), now)
+        expected = explained(swept, self._elapsed(camera.camera.id, swept, now), now)
         weights = await weigh(self._parts.rows, camera, only_at_most(limits_of(rule, expected, now)))
         what = Pass(unexplained=weights.unexplained, of_segments=camera.segments)
         if not stops(what, rule.at_most, swept, now):
@@ -221,9 +223,15 @@ class Retention:
         self._stop(camera, rule.at_most, what)
         return True
 
-    def _elapsed(self, camera_id: UUID) -> timedelta | None:
+    def _elapsed(self, camera_id: UUID, swept: Swept, now: datetime) -> timedelta | None:
+        """How long it is since the last pass, by more than the wall clock; None: nothing doubts that one."""
         before = self._passed.get(camera_id)
-        return None if before is None else timedelta(seconds=self._parts.clock.monotonic() - before.whole_s)
+        if before is not None:
+            return timedelta(seconds=self._parts.clock.monotonic() - before.whole_s)
+        trusted_from = self._parts.trusted_from()
+        if trusted_from is None or swept.at is None or trusted_from <= swept.at:
+            return None
+        return now - trusted_from  # the clock was doubted in between, and may be a year ahead for good
 
     def _stop(self, camera: RetainedCamera, at_most: timedelta, what: Pass) -> None:
         camera_id = camera.camera.id
