@@ -61,12 +61,16 @@ async def export(request: web.Request, services: Services) -> web.StreamResponse
         headers={"Cache-Control": "no-store", "Content-Disposition": _disposition(services, end)}
     )
     response.content_type = NDJSON
-    await response.prepare(request)
-    if request.method != "HEAD":
-        async for batch in services.upkeep.auditing.reader.all(query.after, end.no):
-            text = await asyncio.to_thread(_text, batch)
-            async with asyncio.timeout(STALL_S):
-                await response.write(text)
+    if request.method == "HEAD":
+        return response
+    async for batch in services.upkeep.auditing.reader.all(query.after, end.no):
+        text = await asyncio.to_thread(_text, batch)
+        if not response.prepared:  # not before there is something: else it is told as a problem
+            await response.prepare(request)
+        async with asyncio.timeout(STALL_S):
+            await response.write(text)
+    if not response.prepared:
+        await response.prepare(request)
     await response.write_eof()
     return response
 
@@ -128,6 +132,7 @@ ROUTES: Sequence[Route] = (
         scope=Scope.ADMIN,
         query=LedgerQuery,
         answers=(Answer(status=200, means="One page", model=LedgerAnswer),),
+        problems=(problems.BAD_COPY,),
     ),
     Route(
         method="GET",
@@ -149,6 +154,6 @@ ROUTES: Sequence[Route] = (
         lane=Lane.CONTENT,
         query=LedgerExportQuery,
         answers=(Answer(status=200, means="The lines", media_type=NDJSON, headers=("Content-Disposition",)),),
-        problems=(problems.NOT_FOUND,),
+        problems=(problems.NOT_FOUND, problems.BAD_COPY),
     ),
 )

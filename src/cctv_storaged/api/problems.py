@@ -18,6 +18,7 @@ from cctv_storaged.errors import (
     Fault,
     JournalError,
     JournalFull,
+    LedgerError,
     MediaError,
     MediaToolMissing,
     MediaUnusable,
@@ -137,6 +138,7 @@ _TABLE: Sequence[_Row] = (
         retry_after_s=60,
     ),
     _Row(error=MediaUnusable, kind=UNPLAYABLE),
+    _Row(error=LedgerError, kind=BAD_COPY, detail="an archive of the ledger cannot be read: verify --ledger"),
     _Row(
         error=MediaError,
         kind=MEDIA_FAILED,

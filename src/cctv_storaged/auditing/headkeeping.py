@@ -74,6 +74,7 @@ class HeadKeeper:
     def __init__(self, parts: HeadParts) -> None:
         self._parts = parts
         self._compared = False
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Compares at the start, and makes the last head when it is cancelled."""
@@ -92,10 +93,11 @@ class HeadKeeper:
 
     async def run_once(self) -> None:
         """What the schedule does. Raises BackendError while the store is away, JournalFull, OSError."""
-        if not self._compared:
-            await self.compare_stored()
-            self._compared = True
-        await self.keep()
+        async with self._turn:  # the start and the schedule may meet
+            if not self._compared:
+                await self.compare_stored()
+                self._compared = True
+            await self.keep()
 
     # Keeping
 
@@ -200,7 +202,10 @@ class HeadKeeper:
         end = await self._parts.lines.end()
         if end is None:
             return trouble_with(head, "", 0, None)
-        line = await self._parts.reader.line(head.no) if head.no <= end.no else None
+        try:
+            line = await self._parts.reader.line(head.no) if head.no <= end.no else None
+        except LedgerError as exc:
+            return f"the {head} cannot be compared: {exc}"
         return trouble_with(head, end.chain, end.no, None if line is None else line.hash)
 
     async def _judge(self, path: str, trouble: str | None) -> None:

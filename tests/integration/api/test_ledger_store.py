@@ -18,6 +18,22 @@ def alarms(host: Host) -> list[str]:
     return [alarm.text for alarm in standing if alarm.name is AlarmName.LEDGER]
 
 
+async def test_an_archive_that_cannot_be_read_is_told_and_holds_up_nothing_else(tmp_path: Path) -> None:
+    async with running(tmp_path) as host:
+        for number in range(3):
+            await host.registered(f"gate/{number}.ts")
+        await host.journal.ledger_lines.archived(2, bytes(32))
+        folder = host.settings.data_dir / "ledger"
+        folder.mkdir()
+        (folder / "000000000001-000000000002.ndjson.gz").write_bytes(b"\x1f\x8bno")
+        for path in ("/ledger", "/ledger/export"):
+            reply = await host.get(path)
+            assert (reply.status, reply.json["type"]) == (502, "urn:cctv-storaged:problem:bad-copy")
+        assert (await host.get("/ledger", after="2")).json["lines"][0]["no"] == 3
+        await host.parts.upkeep.auditing.heads.run_once()
+        assert (await host.get("/ledger/head")).json["signed_is_stored"]
+
+
 async def test_heads_and_archives_are_in_the_bucket_and_tell_a_journal_that_was_begun_anew(
     tmp_path: Path, seaweed: SeaweedServer, seaweed_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
