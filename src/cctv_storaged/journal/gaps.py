@@ -16,8 +16,9 @@ from cctv_storaged.journal.ledger import TOLD, Kind
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import GapCause, TimeSpan
 
-RECENT = 16
-"""So many of a camera's newest segments tell how long its segments are."""
+RECENT = 200
+"""So many of a camera's newest segments tell how long its segments are: a recorder that restarts again and
+again leaves many short ones, and is not silent while it writes a long one then."""
 USUAL = timedelta(seconds=60)
 """How long they are taken to be where none is known."""
 STEPS = 2000
@@ -47,7 +48,7 @@ class CameraTimes:
     """What a camera's segments are like."""
 
     first: datetime | None  # start of the first footage that this journal ever had of it
-    usual: timedelta  # how long a segment is; three quarters of the newest are not longer
+    usual: timedelta  # how long a segment is; three quarters of the newest footage are in none longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +115,20 @@ def _times(db: sqlite3.Connection, camera_id: UUID, now: datetime) -> CameraTime
             ORDER BY start_us DESC LIMIT ?""",
         (camera[0], to_us(now), RECENT),
     )
-    lengths = sorted(length for (length,) in rows)
     return CameraTimes(
         first=None if camera[1] is None else from_us(camera[1]),
-        usual=lengths[len(lengths) * 3 // 4] * MICROSECOND if lengths else USUAL,
+        usual=usual_of([length for (length,) in rows]),
     )
+
+
+def usual_of(lengths: Sequence[int]) -> timedelta:
+    """Three quarters of the time of segments of these lengths (microseconds) are in none longer. Pure."""
+    left = sum(lengths)
+    for length in sorted(lengths, reverse=True):
+        left -= length
+        if left * 4 < sum(lengths) * 3:
+            return length * MICROSECOND
+    return USUAL
 
 
 def _absences(

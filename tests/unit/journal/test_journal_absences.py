@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from cctv_storaged.clock import to_us
+from cctv_storaged.clock import MICROSECOND, to_us
 from cctv_storaged.coverage import coverage_of
-from cctv_storaged.journal.gaps import RETENTION, Absence
+from cctv_storaged.journal.gaps import RETENTION, USUAL, Absence, usual_of
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import GapCause, SourceState, TimeSpan
-from tests.unit.journal.samples import ALWAYS, GATE, LENGTH, NOW, START, deliver, new, record, span
+from tests.unit.journal.samples import ALWAYS, GATE, LENGTH, NOW, ROOT, START, deliver, new, record, span
 
 SECOND = timedelta(seconds=1)
 
@@ -33,6 +33,26 @@ async def delete(journal: Journal, number: int) -> None:
 async def lose(journal: Journal, number: int) -> None:
     segment = await record(journal, new(number))
     await journal.copies.source_gone(segment.id, SourceState.MISSING, "source_vanished", NOW)
+
+
+async def test_a_recorder_that_restarted_over_and_over_is_not_silent_while_it_writes_a_long_segment(
+    journal: Journal,
+) -> None:
+    moment = START
+    for number, length in enumerate([timedelta(minutes=10)] * 4 + [3 * SECOND] * 40):
+        await record(journal, new(number, at=TimeSpan(moment, moment + length)))
+        moment += length
+    now = moment + timedelta(minutes=8)  # one is open since
+    await journal.watched.extend(ROOT, TimeSpan(START, now))
+    found = await coverage_of(journal, GATE.id, TimeSpan(START, now), now)
+    assert [gap.cause for gap in found.gaps] == [GapCause.NOT_YET]
+
+
+def test_a_usual_segment_is_as_long_as_those_with_most_of_the_footage() -> None:
+    assert usual_of([10] * 100) == 10 * MICROSECOND
+    assert usual_of([10] * 99 + [300]) == 10 * MICROSECOND
+    assert usual_of([600, 600, *[3] * 198]) == 600 * MICROSECOND
+    assert usual_of([]) == USUAL
 
 
 async def test_a_loss_behind_a_year_of_deletions_is_told(journal: Journal) -> None:
