@@ -30,7 +30,7 @@ from cctv_storaged.journal.segments import LAST_NO
 from cctv_storaged.pins import Pins
 from cctv_storaged.removal import BATCH, Remover
 from cctv_storaged.retention.amounts import Amount
-from cctv_storaged.retention.brake import CONFIRMED_FOR, Pass, explained, stops
+from cctv_storaged.retention.brake import CONFIRMED_FOR, Pass, confirmed, explained, stops
 from cctv_storaged.retention.preview import CameraPreview, preview
 from cctv_storaged.retention.rules import Policy, Rule
 from cctv_storaged.retention.weighing import limits_of, only_at_most, weigh
@@ -197,18 +197,23 @@ class Retention:
             self._passed.pop(camera_id, None)
             self._go_on(camera_id)
             return None
+        if not whole and self._waits(camera_id, rule.at_most, swept, now):
+            return None
         before, now_s = self._passed.get(camera_id), self._parts.clock.monotonic()
         cutoff = now - max(rule.at_most, rule.at_least or rule.at_most)
         whole = whole or before is None or before.at_most != rule.at_most
         whole = whole or (before is not None and _takes_more_than_time(before, cutoff, now_s))
         if whole and await self._stops(camera, rule, swept, now):
             return None
-        if not whole and camera_id in self._stopped:
-            return None
         await self._sweep(camera, rule, cutoff, None if whole or before is None else before.ended_by)
         whole_s = self._parts.clock.monotonic() if whole or before is None else before.whole_s
         self._passed[camera_id] = Passed(at_most=rule.at_most, ended_by=cutoff, at_s=now_s, whole_s=whole_s)
         return Swept(ended_by=cutoff, at=now) if whole else None
+
+    def _waits(self, camera_id: UUID, at_most: timedelta, swept: Swept, now: datetime) -> bool:
+        """Whether a yes to this very rule is waited for: weighing a camera again can take a second."""
+        stopped = self._stopped.get(camera_id)
+        return stopped is not None and stopped.at_most == at_most and not confirmed(swept, at_most, now)
 
     async def _stops(self, camera: RetainedCamera, rule: Rule, swept: Swept, now: datetime) -> bool:
         """Weighs a whole pass; whether it has to wait for a yes."""
