@@ -130,11 +130,14 @@ class Pruner:
         """Segments that somebody is using."""
         self._considered: datetime | None = None  # all that had settled by then were, in this hour
         self._whole_at = -WHOLE_S  # when the last pass began that considered all
+        self._under_way: set[UUID] = set()  # whose tombstone somebody here is seeing through
         self._barred: set[str] = set()  # folders in which nothing can be removed, in this hour
 
     async def recover(self) -> None:
         """Decides anew about every tombstone that a pass before this one left."""
         for segment in await self._journal.sources.unfinished():
+            if segment.id in self._under_way:
+                continue  # pruned for room, this very moment
             where = await asyncio.to_thread(whereabouts, segment, self._roots)
             if where is Whereabouts.GONE:
                 await self._journal.sources.pruned(segment, self._clock.now())
@@ -252,6 +255,15 @@ class Pruner:
         self._tell_if_lost(await gone(segment.id, SourceState.MISSING, VANISHED, now), VANISHED)
 
     async def _prune(self, segment: Segment) -> _Fate:
+        if segment.id in self._under_way:
+            return _Fate.STAYS
+        self._under_way.add(segment.id)
+        try:
+            return await self._see_through(segment)
+        finally:
+            self._under_way.discard(segment.id)
+
+    async def _see_through(self, segment: Segment) -> _Fate:
         if not await self._journal.sources.begin_pruning(segment.id, self.rules.required):
             return _Fate.STAYS
         try:

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -493,6 +494,34 @@ async def test_a_tombstone_left_by_a_kill_is_decided_about_anew(
         assert await pruner.run_once() == (0 if unlinked else 1)
         assert not rig.source(segment).exists()
         assert await rig.journal.ledger.losses() == {}
+
+
+@jumping
+async def test_a_pass_leaves_alone_what_is_being_pruned_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the source would be called present while it goes, and the ledger would not tell that it went."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        [segment] = await delivered(rig, backend)
+        pruner = rig.pruner()
+        really_unlink = pruner._unlink
+        begun, go_on = threading.Event(), threading.Event()
+
+        def unlink_slowly(segment: Segment) -> None:
+            begun.set()
+            go_on.wait(30)
+            really_unlink(segment)
+
+        monkeypatch.setattr(pruner, "_unlink", unlink_slowly)
+        pruning = asyncio.create_task(pruner.prune_early([segment.id]))
+        await asyncio.to_thread(begun.wait, 30)
+        await pruner.run_once()
+        assert await source_state(rig, segment) == "pruning"
+        go_on.set()
+        await pruning
+        assert not rig.source(segment).exists()
+        assert await source_state(rig, segment) == "pruned"
 
 
 @jumping
