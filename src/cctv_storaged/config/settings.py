@@ -267,8 +267,8 @@ class Ledger(Section):
 class Scrub(Section):
     """Reading back what is stored, to find damage before somebody needs the footage."""
 
-    rotation: Span | None = timedelta(days=30)
-    """Time in which every verified copy is read back and hashed once. `null`: never."""
+    rotation: Duration = timedelta(days=30)
+    """Time in which every verified copy is read back and hashed once. `0s`: never."""
     rate_limit: Rate | None = None
     """Most bytes per second read for it. Left out: as many as the rotation needs."""
 

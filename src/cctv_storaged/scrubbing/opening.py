@@ -54,4 +54,4 @@ def open_scrub(needs: ScrubNeeds, settings: Settings) -> Scrub:
 
 def scrub_rules(settings: Settings) -> ScrubRules:
     """What the settings say of it."""
-    return ScrubRules(rotation=settings.scrub.rotation, rate_limit=settings.scrub.rate_limit)
+    return ScrubRules(rotation=settings.scrub.rotation or None, rate_limit=settings.scrub.rate_limit)
