@@ -125,10 +125,13 @@ class Errors:
     def went_on(self, now: Reading, before_s: float) -> "Errors":
         """The clock is doubted at this reading; the one before it was at `before_s` of this boot."""
         same = self.wrong and self.offset is not None and abs(now.offset - self.offset) < LEAST_STEP
+        since = now.wall - timedelta(seconds=now.boot_s - before_s)
         if same:
             wrong = (*self.wrong[:-1], (self.wrong[-1][0], now.wall))
+        elif self.wrong and abs(since - self.wrong[-1][1]) <= TOLERANCE:  # it drifts: no span of its own
+            start, end = self.wrong[-1]
+            wrong = (*self.wrong[:-1], (min(start, since), max(end, now.wall)))
         else:
-            since = now.wall - timedelta(seconds=now.boot_s - before_s)
             wrong = (*self.wrong[-MOST_SPANS + 1 :], (since, now.wall))
         return Errors(misdated=self.misdated, wrong=wrong, offset=now.offset)
 

@@ -268,6 +268,25 @@ def test_footage_named_by_a_clock_that_was_behind_is_spared_until_it_must_be_old
     assert host.trust.spares(named, LIMIT, right)
 
 
+def test_all_that_a_drifting_clock_named_is_spared_and_not_what_it_named_last() -> None:
+    """Wrong, and set by seconds again and again: no span of its own for each, of which only some are kept."""
+    host = Host()
+    assert host.judge() is None
+    host.off = -YEAR
+    host.true += timedelta(minutes=1)
+    first = host.reading().wall
+    for _ in range(500):
+        assert host.judge() is not None
+        host.true += timedelta(minutes=5)
+        host.off += timedelta(seconds=2)
+    last = host.reading().wall
+    assert last - first > timedelta(days=1)
+    host.off = ZERO
+    assert host.judge() is None
+    for named in (first, first + (last - first) / 2, last):
+        assert host.trust.spares(named, LIMIT, host.true)
+
+
 def test_footage_named_before_a_better_clock_set_this_one_forward_is_spared() -> None:
     """A host whose clock battery is dead: right only once the network is there."""
     host = Host(off=-YEAR, synchronized=False)
