@@ -21,8 +21,9 @@ import pytest
 from cctv_storaged import cli
 from cctv_storaged.auditing.heads import heads_below
 from cctv_storaged.backends.base import LegalHolding
+from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
 from cctv_storaged.cli_rebuild import rebuilt_journal
-from cctv_storaged.clock import to_us
+from cctv_storaged.clock import SystemClock, to_us
 from cctv_storaged.errors import ConfigError, Conflict, JournalBroken
 from cctv_storaged.journal.heldback import KeptHold
 from cctv_storaged.journal.journal import FILE_NAME
@@ -34,6 +35,7 @@ from tests.integration.api.harness import Host, running, settings_of, until
 from tests.services.kepthold import kept_hold
 from tests.services.postgres import PostgresDatabase
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
+from tests.unit.journal.samples import open_journal
 
 TABLES = {
     "camera": "SELECT id, name, folder, longest_us, segments, bytes, first_us FROM camera",
@@ -281,6 +283,26 @@ async def test_a_new_journal_beside_footage_takes_its_holds_back_and_tells(tmp_p
         assert alarms(host) == []
         assert rows_now(await segments_of(host)) == ["pruned"]
     assert rows(data)["hold"] == held
+
+
+async def test_a_damaged_journal_lets_nothing_go_before_the_store_was_asked_for_holds(tmp_path: Path) -> None:
+    store, away = tmp_path / "store", tmp_path / "away"
+    store.mkdir()
+    backend = FilesystemBackend(FilesystemSettings(path=str(store)))
+
+    async def doubted() -> bool:
+        async with await open_journal(tmp_path / "data") as journal:
+            keeper = await HoldKeeper(journal, backend, "", SystemClock()).open()
+            return keeper.doubt() is not None
+
+    assert not await doubted()
+    with (tmp_path / "data" / FILE_NAME).open("r+b") as file:
+        file.write(b"\xff" * 100)  # its header: all else is as it was, and the store was asked long ago
+    store.rename(away)
+    assert [await doubted(), await doubted()] == [True, True]
+    away.rename(store)
+    assert [await doubted(), await doubted()] == [False, False]
+    await backend.close()
 
 
 def alarms(host: Host) -> list[str]:

@@ -60,8 +60,11 @@ class HoldKeeper:
 
     async def open(self) -> "HoldKeeper":
         """A journal that never asked the store does so before anything is deleted; a start waits little."""
-        asked = bool(await self._journal.ledger_lines.recall(self._mark))
-        self._asked = asked and self._journal.opening.damage is None  # else some may have been forgotten
+        if self._journal.opening.damage is not None:  # some may have been forgotten
+            with suppress(JournalFull):
+                await self._journal.ledger_lines.remember(self._mark, "")
+        else:
+            self._asked = bool(await self._journal.ledger_lines.recall(self._mark))
         if not self._asked:
             with suppress(BackendError, JournalFull, TimeoutError):  # it is asked again by the schedule
                 async with asyncio.timeout(OPENING_S):
