@@ -165,6 +165,21 @@ async def test_cameras_have_their_own_rules_and_none_without_at_most_loses_anyth
 
 
 @jumping
+async def test_a_rule_that_is_no_cameras_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its name, or misspelt: the default counts, and would delete what somebody believes to be kept."""
+    async with opened(tmp_path) as rig:
+        await rig.recorded(0, "gate")
+        kept = keeping(rig, at_most(2000 * DAY, gate=Rule(), gaet=Rule(at_least=DAY)))
+        await kept.retention.run_once()
+        await kept.after(5 * MINUTE)
+        assert [each.message for each in caplog.records if "per_camera" in each.message] == [
+            "retention.per_camera names 'gaet': no camera has that id or folder, and nothing is kept by it"
+        ]
+
+
+@jumping
 async def test_a_pass_takes_what_expired_since_and_a_whole_one_what_was_let_go_of(tmp_path: Path) -> None:
     async with opened(tmp_path) as rig:
         kept = keeping(rig, at_most(OLD))

@@ -3,7 +3,7 @@
 Age of a segment = now − its end. Every limit is met exactly: footage of just that age is past it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -61,6 +61,11 @@ class Policy:
             if key in self.per_camera:
                 return self.per_camera[key]
         return self.default
+
+    def without_camera(self, cameras: Iterable[Camera]) -> list[str]:
+        """The rules that are no camera's: by a name, or misspelt. The default counts where they should."""
+        known = {key for camera in cameras for key in (str(camera.id), camera.folder)}
+        return sorted(self.per_camera.keys() - known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

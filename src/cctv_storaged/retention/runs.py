@@ -101,6 +101,7 @@ class Retention:
         self._stopped: dict[UUID, Stopped] = {}
         self._waiting: str | None = None
         self._put_off_since_s: float | None = None
+        self._strangers: list[str] = []  # rules that are no camera's, told already
 
     @property
     def policy(self) -> Policy:
@@ -160,6 +161,7 @@ class Retention:
             return
         whole = self._is_time_for_all()
         cameras = await self._parts.rows.cameras()
+        self._tell_of_strangers(cameras)
         swept = await self._parts.rows.swept()
         noted: dict[UUID, Swept] = {}
         try:
@@ -175,6 +177,13 @@ class Retention:
                 await self._parts.rows.note(noted)
         await self._tell_what_is_kept()
         await self._tell_what_is_put_off()
+
+    def _tell_of_strangers(self, cameras: list[RetainedCamera]) -> None:
+        strangers = self._policy.without_camera(each.camera for each in cameras)
+        if strangers and strangers != self._strangers:
+            text = "retention.per_camera names %s: no camera has that id or folder, and nothing is kept by it"
+            log.warning(text, ", ".join(map(repr, strangers)))
+        self._strangers = strangers
 
     def _why_not(self) -> str | None:
         why = self._parts.distrust() or self._parts.trouble()
