@@ -71,6 +71,28 @@ async def test_held_footage_is_locked_in_the_bucket_until_its_release(
         await backend.delete(path)
 
 
+async def test_a_key_that_is_not_told_of_object_lock_for_a_while_leaves_no_legal_hold_behind(
+    tmp_path: Path, locked_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def untold() -> bool:
+        return False  # as after a start with a key that may not ask
+
+    async with running(tmp_path, settings("s3", locked_bucket)) as host:
+        host.deliver()
+        segment = await host.delivered(await host.registered())
+        hold_id = await held(host, segment)
+        await followed_up(host)
+        backend = backend_of(host)
+        assert isinstance(backend, LegalHolding)
+        with monkeypatch.context() as patched:
+            patched.setattr(backend, "object_lock", untold)
+            assert (await host.delete(f"/holds/{hold_id}?reason=closed")).status == 204
+            await followed_up(host)
+            assert await backend.legal_hold(segment["storage_path"]) is True
+        await followed_up(host)
+        assert await backend.legal_hold(segment["storage_path"]) is False
+
+
 async def test_a_bucket_without_object_lock_leaves_the_hold_local_and_says_so(
     tmp_path: Path, seaweed_bucket: Bucket
 ) -> None:

@@ -102,8 +102,7 @@ class Mirror:
             await self._forget(backend.name)
             return _at_first(backend)
         try:
-            if not await _can_lock(backend):
-                await self._forget(backend.name)
+            if not await _can_lock(backend):  # or this key may not ask: what is to come off stays noted
                 told = f"the bucket {backend.location} was made without object lock"
                 return Standing(local_only=told, alarming=True)
             await self._take_off(backend)
@@ -118,7 +117,7 @@ class Mirror:
         return Standing()
 
     async def _forget(self, backend: str) -> None:
-        """Where no legal hold can be none has to be taken off."""
+        """In a folder no legal hold can be, and so none has to be taken off."""
         while tasks := await self._marks.to_unlock(backend, 0, BATCH):
             await self._marks.unlocked(backend, [task.segment_no for task in tasks])
 
