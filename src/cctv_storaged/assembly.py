@@ -158,6 +158,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         caches=(clips, thumbnails),
     )
     upkeep = await open_upkeep(needs)
+    exporting.holds_unknown = upkeep.holds_unknown
     services = Services(
         settings=settings,
         journal=journal,

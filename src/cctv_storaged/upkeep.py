@@ -53,6 +53,10 @@ class Upkeep:
     freshness: Freshness
     scrub: Scrub
 
+    def holds_unknown(self) -> str | None:
+        """Why there may be holds in force that the journal does not know."""
+        return next(filter(None, (keeper.doubt() for keeper in self.keepers)), None)
+
     def jobs(self) -> Iterator[Job]:
         """What the schedule does."""
         yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.errors import (
     BackendError,
     BackendUnavailable,
+    Conflict,
     JournalError,
     JournalFull,
     ObjectMissing,
@@ -62,6 +64,8 @@ class Exporting:
 
     def __init__(self, parts: ExportingParts, workers: int, queue: int) -> None:
         """`queue`: how many may wait for one of the `workers`."""
+        self.holds_unknown: Callable[[], str | None] = lambda: None
+        """Why there may be holds that the journal does not know; nothing that was made goes then."""
         self._parts = parts
         self._workers = workers
         self._queue = queue
@@ -92,10 +96,14 @@ class Exporting:
         return export
 
     async def delete(self, export_id: UUID) -> None:
-        """Cancels it, or deletes what it made. Raises NotFound, and Held where a hold needs that.
+        """Cancels it, or deletes what it made. Raises NotFound, Held where a hold needs that, and Conflict
+        where nobody can tell.
 
         From the first commit on it is certain; its bytes follow, at once where that is quick.
         """
+        unknown = self.holds_unknown()
+        if unknown is not None:
+            raise Conflict(f"no export is deleted for now: {unknown}")
         export, ending = await self._parts.exports.delete(export_id, self._parts.clock.now())
         if ending is Ending.CANCEL:
             self._parts.telling.reached(export, ExportStatus.CANCELLED)
@@ -122,7 +130,7 @@ class Exporting:
     async def run_once(self) -> None:
         """What the clock brings: exports that expire, and removals that something was in the way of."""
         parts = self._parts
-        if parts.clock_guard.distrust() is None:
+        if (parts.clock_guard.distrust() or self.holds_unknown()) is None:
             for export in await parts.exports.expire(parts.clock.now()):
                 parts.telling.expired(export)
         after = 0

@@ -258,6 +258,7 @@ async def test_an_expired_export_is_gone_at_its_moment_and_its_bytes_follow(
     export = await ended(host, await asked(host))
     later = datetime.now(UTC) + timedelta(days=7)
     monkeypatch.setattr(type(host.parts.foundation.clock), "now", lambda clock: later)
+    monkeypatch.setattr(host.parts.foundation.clock_guard, "distrust", lambda: None)  # days that did pass
     now = await state(host, export)
     assert (now["status"], now["expired"], now["download_url"]) == ("COMPLETED", True, None)
     for what in ("download", "manifest"):
@@ -272,6 +273,30 @@ async def test_an_expired_export_is_gone_at_its_moment_and_its_bytes_follow(
     assert (await state(host, export))["expired"]
     await host.delete(f"/exports/{export['id']}")
     assert (await host.get(f"/exports/{export['id']}")).status == 404
+
+
+async def test_no_export_goes_while_the_journal_may_have_forgotten_the_hold_that_needs_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recorded(host)
+    working(host)
+    export = await ended(host, await asked(host))
+    exporting = host.parts.exporting
+    [keeper] = host.parts.upkeep.keepers
+    monkeypatch.setattr(keeper, "doubt", lambda: "the journal was damaged")
+    refused = await host.delete(f"/exports/{export['id']}")
+    assert (refused.status, "the journal was damaged" in refused.json["detail"]) == (409, True)
+    change = "UPDATE export SET expires_us = 1"
+    await host.journal._store.write(lambda db: db.execute(change))
+    await exporting.run_once()
+    assert len(shelved(host)) == 2
+    monkeypatch.setattr(keeper, "doubt", lambda: None)
+
+    async def is_removed() -> bool:
+        await exporting.run_once()
+        return shelved(host) == set()
+
+    await until(is_removed)
 
 
 async def test_what_an_export_needs_is_not_deleted_while_it_is_made(host: Host, hold: Path) -> None:
