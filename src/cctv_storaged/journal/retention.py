@@ -24,7 +24,7 @@ from cctv_storaged.model import Camera, TimeSpan
 
 SWEPT = "retention:"
 """Before a camera's id: the key of `meta` under which it is kept what the last pass over it came to."""
-COUNTED_AT_ONCE = 2000
+COUNTED_AT_ONCE = 1000
 EXPORTS_AT_ONCE = 50
 NEVER_US = -(2**62)
 
