@@ -281,6 +281,21 @@ async def test_what_was_noted_says_of_a_camera_what_was_said_then(bench: Bench) 
     assert noted == {GATE.id: State.SHORT, YARD.id: State.OK}
 
 
+async def test_footage_named_by_a_clock_that_nobody_had_set_is_no_age(bench: Bench) -> None:
+    await bench.footage(2, 0)
+    await bench.watched(300)
+    before = await bench.line()
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    await record(bench.journal, new(5000, at=TimeSpan(epoch, epoch + SEGMENT)))
+    await bench.reporting.refresh()
+    line = await bench.line()
+    assert (line.state, line.required, line.achieved) == (State.NEW, before.required, before.achieved)
+    assert line.kept.first == before.kept.first == MIDNIGHT - 2 * DAY
+    asked = TimeSpan(MIDNIGHT - 9 * DAY, MIDNIGHT)
+    found = await coverage_of(bench.journal, GATE.id, asked, bench.clock.now())
+    assert [gap.cause for gap in found.gaps] == [GapCause.BEFORE_FIRST]
+
+
 def to_us_of(length: timedelta) -> int:
     return length // timedelta(microseconds=1)
 

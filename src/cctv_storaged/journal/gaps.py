@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
@@ -21,6 +21,8 @@ RECENT = 200
 again leaves many short ones, and is not silent while it writes a long one then."""
 USUAL = timedelta(seconds=60)
 """How long they are taken to be where none is known."""
+CLOCKS_SET_US = to_us(datetime(2001, 1, 1, tzinfo=UTC))
+"""What is dated earlier was named by a clock that nobody had set: those begin in 1970, 1980 or 2000."""
 STEPS = 2000
 """Steps of the clock looked at, the newest: a host with more has other troubles."""
 RETENTION, CAPACITY, GIVEN_UP = "retention_at_most", "capacity_", "disk_full"
@@ -47,7 +49,7 @@ class Absences:
 class CameraTimes:
     """What a camera's segments are like."""
 
-    first: datetime | None  # start of the first footage that this journal ever had of it
+    first: datetime | None  # start of the first footage that this journal ever had of it, since CLOCKS_SET_US
     usual: timedelta  # how long a segment is; three quarters of the newest footage are in none longer
 
 
@@ -115,8 +117,12 @@ def _times(db: sqlite3.Connection, camera_id: UUID, now: datetime) -> CameraTime
             ORDER BY start_us DESC LIMIT ?""",
         (camera[0], to_us(now), RECENT),
     )
+    first_us = camera[1]
+    if first_us is not None and first_us < CLOCKS_SET_US:
+        dated = "SELECT min(start_us) FROM segment WHERE camera_no = ? AND start_us >= ?"
+        first_us = db.execute(dated, (camera[0], CLOCKS_SET_US)).fetchone()[0]
     return CameraTimes(
-        first=None if camera[1] is None else from_us(camera[1]),
+        first=None if first_us is None else from_us(first_us),
         usual=usual_of([length for (length,) in rows]),
     )
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.journal.gaps import CLOCKS_SET_US
 from cctv_storaged.journal.ledger import TOLD
 from cctv_storaged.journal.segments import HAS_BYTES, LAST_NO
 from cctv_storaged.journal.store import Store
@@ -17,7 +18,7 @@ SLICE = 1000
 PRUNED = 1000
 """Rows of history forgotten in one commit."""
 DAY_US = 86_400_000_000
-_BEGIN = (-(2**62), 0)
+_BEGIN = (CLOCKS_SET_US, -1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
