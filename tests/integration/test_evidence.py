@@ -97,7 +97,7 @@ def test_a_cut_off_package_is_wrong(made: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        ((), 2, "the following arguments are required: PATH"),
+        ((), 2, "name the package, or --ledger"),
         (("package.zip", "--key", "no-such-file"), 2, "neither a fingerprint nor a file with a public key"),
         (("package.zip", "--key", "package.zip"), 2, "neither a fingerprint nor a file with a public key"),
         (("no-such-package.zip",), 3, "no-such-package.zip cannot be read: No such file or directory"),

@@ -84,9 +84,9 @@ def test_the_alarms_in_the_readme_are_metrics() -> None:
 
 
 def test_the_settings_in_the_readme_are_accepted(tmp_path: Path) -> None:
-    example = (ROOT / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    examples = [part.split("```")[0] for part in (ROOT / "README.md").read_text().split("```yaml\n")[1:]]
     file = tmp_path / "config.yaml"
-    file.write_text(example.replace("/var/lib/cctv-storaged", str(tmp_path)))
+    file.write_text("".join(examples).replace("/var/lib/cctv-storaged", str(tmp_path)))
     settings = load_settings(file, {"MINIO_SECRET_KEY": "canary", "POSTGRES_PASSWORD": "canary"})
     assert settings.minio.endpoint == "minio:9000"
     assert settings.postgres is not None

@@ -102,14 +102,15 @@ def _path_parameters(route: Route) -> list[Json]:
 def _query_parameters(route: Route) -> list[Json]:
     if route.query is None:
         return []
-    schema = route.query.model_json_schema(ref_template=_REFERENCE)
+    schema = route.query.model_json_schema()
+    named = {f"#/$defs/{name}": each for name, each in schema.get("$defs", {}).items()}
     return [
         {
             "name": name,
             "in": "query",
             "required": name in schema.get("required", ()),
             "description": details.pop("description", ""),
-            "schema": _without_null(details),
+            "schema": _inlined(_without_null(details), named),
         }
         for name, details in schema["properties"].items()
     ]
@@ -137,6 +138,16 @@ def _without_null(schema: dict[str, Json]) -> dict[str, Json]:
     if isinstance(choices, list):
         kept.update(next(choice for choice in choices if choice.get("type") != "null"))
     return kept
+
+
+def _inlined(schema: dict[str, Json], named: dict[str, dict[str, Json]]) -> dict[str, Json]:
+    """A parameter's words stand where they are used: schemas of their own belong to bodies."""
+    reference = schema.get("$ref")
+    return schema if reference is None else {**named[str(reference)], **_without(schema, "$ref")}
+
+
+def _without(schema: dict[str, Json], key: str) -> dict[str, Json]:
+    return {other: value for other, value in schema.items() if other != key}
 
 
 def _successes(route: Route) -> dict[str, Json]:

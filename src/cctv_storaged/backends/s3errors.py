@@ -128,7 +128,7 @@ def failure(doing: str, refusal: Refusal) -> BackendError:
     if (kind := _OBJECTS.get(refusal.code)) is not None:
         return kind(text)
     if (reason := _reason(refusal)) is not None:
-        return BackendUnavailable(_with_remedy(text, reason, refusal), reason=reason)
+        return BackendUnavailable(_text(doing, refusal, _remedy(reason, refusal)), reason=reason)
     if refusal.status == 404:
         return ObjectMissing(text)
     return AlreadyThere(text) if refusal.status == 412 else ObjectRejected(text)
@@ -147,12 +147,15 @@ def _reason(refusal: Refusal) -> str | None:
     return reason
 
 
-def _text(doing: str, refusal: Refusal) -> str:
-    said = " ".join(word for word in (refusal.code, printable(refusal.message)) if word)
-    return f"{doing}: HTTP {refusal.status}{f', {said}' if said else ''}"
+def _text(doing: str, refusal: Refusal, remedy: str = "") -> str:
+    """The server's words come last: they may be long, and a filter may star what follows a secret in them."""
+    said = f", {refusal.code}" if refusal.code else ""
+    words = printable(refusal.message)
+    return f"{doing}: HTTP {refusal.status}{said}{remedy}{f': {words}' if words else ''}"
 
 
-def _with_remedy(text: str, reason: str, refusal: Refusal) -> str:
+def _remedy(reason: str, refusal: Refusal) -> str:
+    text = ""
     if reason == "clock" and refusal.clock_skew_s is not None:
         text += f"; this host's clock is {-refusal.clock_skew_s:+.0f} s from the server's"
     if reason == "bucket" and refusal.region:

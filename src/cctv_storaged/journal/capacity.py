@@ -262,7 +262,7 @@ def _undelivered(
 
 def _page(candidates: Sequence[Candidate], rows: Sequence[Sequence[Any]], limit: int) -> CandidatePage:
     """Of rows that begin with their position; typed by STRICT."""
-    last = rows[-1][:2] if rows else None
+    last = (rows[-1][0], rows[-1][1]) if rows else None
     return CandidatePage(candidates=tuple(candidates), last=last, more=len(rows) == limit)
 
 

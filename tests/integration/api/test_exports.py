@@ -109,12 +109,12 @@ async def test_a_disk_without_room_for_it_is_told_with_both_numbers(
     """The disk is real; how much of it is free is what the test says."""
     (segment,) = await recorded(host, seconds=2)
     needed = int(segment["size_bytes"] * 1.1)
-    disk = namedtuple("disk", ("f_bavail", "f_frsize"))
-    monkeypatch.setattr("os.statvfs", lambda path: disk(needed - 1, 1))
+    disk = namedtuple("disk", ("f_bavail", "f_frsize", "f_blocks", "f_bfree"))
+    monkeypatch.setattr("os.statvfs", lambda path: disk(needed - 1, 1, 0, 0))
     reply = await host.post("/exports", body_of())
     assert (reply.status, reply.json["type"]) == (507, "urn:cctv-storaged:problem:no-room")
     assert str(needed) in reply.json["detail"] and str(needed - 1) in reply.json["detail"]
-    monkeypatch.setattr("os.statvfs", lambda path: disk(needed, 1))
+    monkeypatch.setattr("os.statvfs", lambda path: disk(2 * needed, 1, 0, 0))
     await asked(host)
 
 
