@@ -40,8 +40,12 @@ class GuardedBackend:
         return self._backend.location
 
     async def probe(self) -> Capabilities:
+        if self._place.known is not None:
+            await self._place.require()
+            return await self._backend.probe()
+        found = await self._backend.probe()  # what keeps it from being used is told in the store's words
         await self._place.require()
-        return await self._backend.probe()
+        return found
 
     async def put(self, path: str, payload: Payload, budget: ByteBudget) -> StoredObject:
         await self._place.require()
