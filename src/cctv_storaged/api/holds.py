@@ -54,10 +54,16 @@ def _wish(body: NewHoldBody, request: web.Request) -> HoldWish:
         end=body.end_time,
         reason=body.reason,
         case_id=body.case_id,
-        created_by=body.created_by or request.get(TOKEN_NAME),
+        created_by=_who(body.created_by, request),
         expires_at=body.expires_at,
         review_at=body.review_at,
     )
+
+
+def _who(named: str | None, request: web.Request) -> str | None:
+    """Whom the request names, and whose token it was: the ledger is not to know a name that anybody wrote."""
+    token = request.get(TOKEN_NAME)
+    return f"{named} (token {token})" if named and token and named != token else named or token
 
 
 async def list_holds(request: web.Request, services: Services) -> web.StreamResponse:
@@ -90,7 +96,7 @@ async def change(request: web.Request, services: Services) -> web.StreamResponse
 
 async def release(request: web.Request, services: Services) -> web.StreamResponse:
     query = query_of(request, ReleaseQuery)
-    by = query.released_by or request.get(TOKEN_NAME)
+    by = _who(query.released_by, request)
     await services.upkeep.holding.release(path_id(request, "hold_id"), query.reason, by)
     return web.Response(status=204)
 

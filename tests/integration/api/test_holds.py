@@ -69,6 +69,15 @@ async def test_a_hold_is_made_shown_and_released(host: Host) -> None:
     assert (await host.delete(path_of(segment))).status == 204
 
 
+async def test_whoever_names_somebody_is_named_by_their_token_as_well(host: Host) -> None:
+    segment = await host.registered()
+    host.token = (await host.post("/tokens", {"name": "desk", "scopes": ["admin"]})).json["secret"]
+    hold = await made(host, segment["camera_id"], created_by="judge")
+    assert hold["created_by"] == "judge (token desk)"
+    await host.delete(f"/holds/{hold['id']}?reason=closed&released_by=judge")
+    assert (await host.get(f"/holds/{hold['id']}")).json["released_by"] == "judge (token desk)"
+
+
 async def test_holds_are_listed_by_page_camera_and_state(host: Host) -> None:
     cameras = [(await host.registered(f"{name}/a.ts"))["camera_id"] for name in ("gate", "yard")]
     ids = [(await made(host, cameras[number % 2]))["id"] for number in range(3)]
