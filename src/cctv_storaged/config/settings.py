@@ -260,7 +260,7 @@ class Reconcile(Section):
 class Ledger(Section):
     """The record of what became of footage."""
 
-    keep: Span = timedelta(days=90)
+    keep: Span = timedelta(days=30)
     """Age at which its lines leave the journal for archives below `data_dir`, which are kept for good."""
 
 
