@@ -42,7 +42,7 @@ from cctv_storaged.unlinking import Opened
 
 log = logging.getLogger(__name__)
 
-BATCH = 100
+BATCH = 50
 """Segments in one commit: some milliseconds of the journal's time."""
 BEING_PUT = timedelta(seconds=2)
 KEPT_WAIT = timedelta(days=1)
