@@ -65,6 +65,7 @@ class Place(ABC):
         self._failure: BackendUnavailable | None = None
         self._keeping = keeping
         self._looking = asyncio.Lock()
+        self._looks: set[asyncio.Future[Standing]] = set()
         self._begun_at = float("-inf")
 
     @property
@@ -104,8 +105,15 @@ class Place(ABC):
     async def check(self, since: float | None = None) -> Standing:
         """Looks, takes over or lays down an identity at first sight, and says how it stands.
 
-        With `since`: a look that began then or later, by somebody else, will do.
+        With `since`: a look that began then or later, by somebody else, will do. Whoever is cancelled leaves
+        at once: the look goes on for the others, however long a store hangs.
         """
+        look = asyncio.ensure_future(self._check(since))
+        self._looks.add(look)
+        look.add_done_callback(self._looks.discard)
+        return await asyncio.shield(look)
+
+    async def _check(self, since: float | None) -> Standing:
         async with self._looking:
             if since is not None and self._begun_at >= since:
                 return self.standing

@@ -1,7 +1,9 @@
 """All places of a host: seen at start, looked at again and again, and told about."""
 
 import asyncio
+import contextlib
 import logging
+import time
 from typing import TypeVar
 
 from cctv_storaged.alarms import AlarmName, Alarms
@@ -22,6 +24,8 @@ AnyPlace = TypeVar("AnyPlace", bound=Place)
 
 CHECK_S = 10.0
 """How often places are looked at; a bucket that is right once a minute."""
+LONGEST_S = 8.0
+"""No round waits longer for a look."""
 
 
 class Places:
@@ -98,7 +102,7 @@ class Places:
     async def check(self) -> None:
         """One round; whatever hangs is left to itself. Folders are all looked at, buckets when it is time."""
         due = [place for place in self._places.values() if not isinstance(place, BucketPlace) or place.due()]
-        await asyncio.gather(*(place.check() for place in due))
+        await asyncio.gather(*map(_looked_at, due))
         self._tell()
 
     def trouble(self) -> str | None:
@@ -163,6 +167,13 @@ def _backend_of(location: str) -> str:
 
 def _bucket_of(location: str) -> str:
     return location if location.startswith("/") else location.partition("/")[0]
+
+
+async def _looked_at(place: Place) -> None:
+    """A store that hangs is left to itself: the disks are told of in time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LONGEST_S):
+            await place.check(time.monotonic())
 
 
 def _known(place: Place, identity: str) -> KnownPlace:
