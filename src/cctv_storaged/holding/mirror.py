@@ -179,6 +179,8 @@ class Mirror:
 
     def _tell(self, backend: Backend, in_force: int) -> None:
         subject, standing = f"{backend.name} {backend.location}", self._standing[backend.name]
+        if standing.away is not None and in_force:
+            return  # nobody can say now: what was said last stands
         if standing.local_only is None or not standing.alarming or not in_force:
             self._alarms.end(AlarmName.HOLD_LOCAL, subject)
             return

@@ -44,9 +44,12 @@ class LockingStore(ScriptedBackend):
         self.error: BackendError | None = None
         self.only_on = False  # the key may set legal holds, and not take them off
         self.lost: str | None = None
+        self.asked_in_vain: BackendError | None = None
         self.changes = 0
 
     async def object_lock(self) -> bool | None:
+        if self.asked_in_vain is not None:
+            raise self.asked_in_vain
         return self.lock
 
     async def set_legal_hold(self, path: str, on: bool) -> None:
@@ -203,6 +206,11 @@ async def test_a_bucket_without_object_lock_alarms_only_while_something_is_held(
     hold = await bench.hold()
     await mirror.run_once()
     assert len(bench.alarming) == 1 and "without object lock" in bench.alarming[0]
+    [sounding] = bench.alarms.standing
+    store.asked_in_vain = BackendUnavailable("it is not the right bucket", reason="wrong_disk")
+    await mirror.run_once()
+    assert bench.alarms.standing == (sounding,), "nobody can say now that it is over"
+    store.asked_in_vain = None
     await bench.release(hold)
     await mirror.run_once()
     assert bench.alarming == [] and store.changes == 0
