@@ -22,6 +22,8 @@ from cctv_storaged.clocktrust import (
 START = datetime(2026, 3, 5, 12, tzinfo=UTC)
 YEAR = timedelta(days=400)
 ZERO = timedelta(0)
+ROUNDING = timedelta(milliseconds=1)
+"""The boot clock is a float."""
 
 
 @dataclass
@@ -111,7 +113,7 @@ def test_a_synchronised_clock_is_trusted_again_only_once_it_has_been_steady(
     assert host.judge() is not None
     host.true += STEADY - timedelta(seconds=1)
     assert host.judge() is not None
-    host.true += timedelta(seconds=1)
+    host.true += timedelta(seconds=1) + ROUNDING
     assert host.judge() is None
     assert host.trust.trusted_from == host.reading().wall, "what was stamped before may be anything"
     host.off = ZERO
@@ -183,7 +185,7 @@ def test_footage_that_is_ahead_is_doubted_unless_the_clock_follows_a_better_one(
     assert host.judge() is not None
     host.synchronized = True
     assert host.judge() is not None
-    host.true += STEADY
+    host.true += STEADY + ROUNDING
     assert host.judge() is None
 
 
@@ -253,7 +255,7 @@ def test_footage_named_by_a_clock_that_was_behind_is_spared_until_it_must_be_old
     if ends == "synchronised":
         host.off, host.synchronized = timedelta(minutes=5), True
         host.judge()
-        host.true += STEADY
+        host.true += STEADY + ROUNDING
     if ends == "confirmed":
         host.off = timedelta(minutes=5)
         assert host.judge() is not None
@@ -295,7 +297,7 @@ def test_footage_named_before_a_better_clock_set_this_one_forward_is_spared() ->
     named = host.reading().wall - timedelta(hours=1)
     host.off, host.synchronized = ZERO, True
     assert host.judge() is not None
-    host.true += STEADY
+    host.true += STEADY + ROUNDING
     assert host.judge() is None
     assert host.trust.spares(named, LIMIT, host.true)
     assert not host.trust.spares(named - timedelta(days=2), LIMIT, host.true), "another boot named that"
