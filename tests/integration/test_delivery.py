@@ -12,6 +12,7 @@ import pytest
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.events import EventKind
+from cctv_storaged.journal.copies import Retried
 from cctv_storaged.model import Segment
 from tests.fakes.scripted_backend import (
     Call,
@@ -201,7 +202,7 @@ async def test_an_object_the_backend_refuses_waits_alone_until_a_human_helps(tmp
             assert await rig.journal.ledger.losses() == {}
 
             backend.recover()
-            assert await rig.journal.copies.retry_failed(None) == 1
+            assert await rig.journal.copies.retry_failed(None) == Retried(retried=1)
             delivery.reopen()
             await delivered(rig, odd)
 

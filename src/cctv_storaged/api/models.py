@@ -357,7 +357,9 @@ class RetryAnswer(Outgoing):
     """How many copies are due again."""
 
     retried: int
-    """Without those that have neither source nor bytes any more, though the backend is asked again."""
+    """Copies that are put again, or proven where they were stored."""
+    asked_again: int
+    """Copies with neither source nor bytes as far as anybody knows: the backend is asked once more."""
 
 
 # Events

@@ -9,7 +9,7 @@ from cctv_storaged.api.services import Services
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.delivery import Delivery
 from cctv_storaged.errors import Fault, Unprocessable
-from cctv_storaged.journal.copies import Backlog
+from cctv_storaged.journal.copies import Backlog, Retried
 from cctv_storaged.model import Copy, CopyState, Segment, TimeSpan
 
 SAMPLE = 50
@@ -46,10 +46,10 @@ async def retry(request: web.Request, services: Services) -> web.StreamResponse:
     if body.camera_id is None:
         retried = await copies.retry_failed(body.backend)
     else:
-        retried = await copies.urge(body.camera_id, _span(body), body.backend)
+        retried = Retried(retried=await copies.urge(body.camera_id, _span(body), body.backend))
     for delivery in chosen:
         delivery.reopen()
-    return answer({"retried": retried})
+    return answer({"retried": retried.retried, "asked_again": retried.asked_again})
 
 
 def _chosen(body: RetryBody, services: Services) -> list[Delivery]:

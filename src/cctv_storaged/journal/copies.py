@@ -78,6 +78,14 @@ class Tally:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """Failed copies that are tried again."""
+
+    retried: int  # with a source to put them from, or bytes that were stored and not shown to be gone
+    asked_again: int = 0  # with neither: the backend is asked, for a backup may have brought them back
+
+
 class Copies:
     """The journal's copies of this host's segments."""
 
@@ -169,12 +177,8 @@ class Copies:
         """
         return await self._store.write(lambda db: _source_gone(db, segment_id, state, cause, now))
 
-    async def retry_failed(self, backend: str | None) -> int:
-        """Failed copies are tried again: put where the source is there, else proven where they were stored.
-
-        Returns how many, without those that have neither source nor bytes as far as anybody knows: the
-        backend was shown not to hold them. It is asked once more, for a backup may have brought them back.
-        """
+    async def retry_failed(self, backend: str | None) -> Retried:
+        """Failed copies are put again where the source is there, else proven where they were stored."""
         return await self._store.write(lambda db: _retry_failed(db, backend))
 
     async def urge(self, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:
@@ -446,15 +450,15 @@ def give_up_pending(db: sqlite3.Connection, no: int, error: str) -> None:
     )
 
 
-def _retry_failed(db: sqlite3.Connection, backend: str | None) -> int:
+def _retry_failed(db: sqlite3.Connection, backend: str | None) -> Retried:
     again = "state = '{}', due_us = 0, attempts = 0"
     chosen = "state = 'failed' AND (?1 IS NULL OR backend = ?1) AND segment_no"
     with_source = "IN (SELECT no FROM segment WHERE no = copy.segment_no AND source_state = 'present')"
     put = db.execute(f"UPDATE copy SET {again.format('pending')} WHERE {chosen} {with_source}", (backend,))
     without = f"WHERE path IS NOT NULL AND {chosen} NOT {with_source}"
     held = db.execute(f"SELECT count(*) FROM copy {without} AND stored_us IS NOT NULL", (backend,)).fetchone()
-    db.execute(f"UPDATE copy SET {again.format('stored')} {without}", (backend,))
-    return put.rowcount + int(held[0])
+    asked = db.execute(f"UPDATE copy SET {again.format('stored')} {without}", (backend,))
+    return Retried(retried=put.rowcount + int(held[0]), asked_again=asked.rowcount - int(held[0]))
 
 
 def _urge(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:

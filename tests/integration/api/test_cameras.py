@@ -239,7 +239,7 @@ async def test_a_failed_copy_is_delivered_after_a_retry(tmp_path: Path, body: di
         await host.delivered(await host.registered("gate/other.ts"))
         assert (await host.get(path_of(segment))).json["copies"][0]["state"] == "failed"
         reply = await host.post("/queue/retry", body)
-        assert (reply.status, reply.json) == (200, {"retried": 1})
+        assert (reply.status, reply.json) == (200, {"retried": 1, "asked_again": 0})
         await host.delivered(segment)
 
 
@@ -249,7 +249,7 @@ async def test_a_retry_without_a_body_is_one_of_every_failed_copy(
 ) -> None:
     await failed(host)
     reply = await host.request("POST", "/queue/retry", headers=headers)
-    assert (reply.status, reply.json) == (200, {"retried": 1})
+    assert (reply.status, reply.json) == (200, {"retried": 1, "asked_again": 0})
     assert (await host.request("POST", "/queue/retry", data=b"{")).status == 400
 
 
@@ -259,7 +259,7 @@ async def test_a_retry_of_other_footage_leaves_a_failed_copy_alone(host: Host) -
         {"camera_id": str(uuid4()), "start": at(0), "end": at(1)},
         {"camera_id": str(CAMERA), "start": at(10), "end": at(11)},
     ):
-        assert (await host.post("/queue/retry", other)).json == {"retried": 0}
+        assert (await host.post("/queue/retry", other)).json == {"retried": 0, "asked_again": 0}
     assert (await queue(host))["backends"][0]["failed"] == 1
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from cctv_storaged.errors import ObjectMismatch
-from cctv_storaged.journal.copies import Order
+from cctv_storaged.journal.copies import Order, Retried
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import CopyState, Segment, SourceState
 from tests.unit.journal.samples import (
@@ -277,13 +277,13 @@ async def test_retry_puts_what_has_a_source_and_proves_what_had_been_stored(jour
     for segment in (with_source, stored, never_stored):
         await journal.copies.failed(segment.id, "S3", "refused")
 
-    assert await journal.copies.retry_failed("MINIO") == 0
-    assert await journal.copies.retry_failed(None) == 2
+    assert await journal.copies.retry_failed("MINIO") == Retried(retried=0)
+    assert await journal.copies.retry_failed(None) == Retried(retried=2)
     found = [states(await fresh(journal, s))["S3"] for s in (with_source, stored, never_stored)]
     assert found == [CopyState.PENDING, CopyState.STORED, CopyState.FAILED]
 
 
-async def test_retry_counts_no_copy_without_source_and_bytes(journal: Journal) -> None:
+async def test_retry_counts_copies_without_source_and_bytes_by_themselves(journal: Journal) -> None:
     """The backend is asked once more all the same: a backup may have brought the bytes back."""
     segment = await record(journal, new(1))
     await deliver(journal, segment)
@@ -291,7 +291,7 @@ async def test_retry_counts_no_copy_without_source_and_bytes(journal: Journal) -
     for _ in range(2):
         await journal.copies.put_again(segment.id, "S3", "other bytes", LATER)
         assert states(await fresh(journal, segment)) == {"S3": CopyState.FAILED}
-        assert await journal.copies.retry_failed(None) == 0
+        assert await journal.copies.retry_failed(None) == Retried(retried=0, asked_again=1)
         assert states(await fresh(journal, segment)) == {"S3": CopyState.STORED}
 
 
