@@ -25,8 +25,27 @@ _MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "is not a name known here",
     "model_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+    "list_type": "must be a JSON array",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "string_pattern_mismatch": "has characters, or a form, that it must not have",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} entries",
+    "greater_than": "must be more than {gt:.15g}",
+    "greater_than_equal": "must be at least {ge:.15g}",
+    "less_than": "must be less than {lt:.15g}",
+    "less_than_equal": "must be at most {le:.15g}",
+    "literal_error": "must be {expected}",
 }
+"""By pydantic's name of what is wrong; the numbers are its own."""
+_EMPTY = ("string_too_short", "too_short")
 
 
 def query_of(request: web.Request, model: type[Model]) -> Model:
@@ -96,4 +115,8 @@ def _faults(error: ValidationError) -> Iterator[Fault]:
 
 
 def _message(error: ErrorDetails) -> str:
-    return _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    context = error.get("ctx", {})
+    if error["type"] in _EMPTY and context.get("min_length") == 1:
+        return "must not be empty"
+    known = _MESSAGES.get(error["type"])
+    return error["msg"].removeprefix("Value error, ") if known is None else known.format(**context)

@@ -1,12 +1,21 @@
 """What is asked of the retention report, and answered; as in models.py."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cctv_storaged.api.models import Incoming, Moment, Outgoing, SpanAnswer, Uuid
 from cctv_storaged.model import GapCause
 from cctv_storaged.reporting.figures import State
+
+DAY = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
+
+
+def _day(value: object) -> object:
+    if isinstance(value, str) and not re.match(DAY, value):
+        raise ValueError("must be a day as YYYY-MM-DD, such as 2026-01-23")
+    return value
 
 
 class ReportQuery(Incoming):
@@ -16,7 +25,7 @@ class ReportQuery(Incoming):
     """Gaps and coverage of the days from that one on; else from the oldest footage on."""
     end: Moment | None = None
     """And before that moment; else until now."""
-    day: Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")] | None = None
+    day: Annotated[str, BeforeValidator(_day), Field(pattern=DAY)] | None = None
     """What was noted on that day (UTC) instead of what is so now."""
     format: Literal["json", "csv"] | None = None
     """Else `Accept` decides, and JSON is the answer to whoever takes both."""

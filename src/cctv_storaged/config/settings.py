@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 from cctv_storaged.config.milestone import Milestone
 from cctv_storaged.config.section import Section
 from cctv_storaged.config.values import (
+    AgeLimit,
     BackendWord,
     Bucket,
     CameraFolder,
@@ -206,11 +207,11 @@ class Source(Section):
 class RetentionRule(Section):
     """What a rule does not say is no limit."""
 
-    at_least: Span | None = None
+    at_least: AgeLimit | None = None
     """Never deleted before this age without an alarm."""
-    desired: Span | None = None
+    desired: AgeLimit | None = None
     """Kept this long while there is room."""
-    at_most: Span | None = None
+    at_most: AgeLimit | None = None
     """Deleted everywhere at this age. Left out: no limit."""
     priority: Literal["low", "normal", "high"] = "normal"
     """Whose footage gives way first when room is needed and only what is past `at_least` is left."""

@@ -178,6 +178,12 @@ def _lasting(value: timedelta) -> timedelta:
     return value
 
 
+def _limiting(value: timedelta) -> timedelta:
+    if not value:
+        raise BadValueError("must be more than 0", "leave it out for no limit")
+    return value
+
+
 def _star(value: SecretStr) -> str:
     return STARS if value.get_secret_value() else ""
 
@@ -189,6 +195,7 @@ Duration = Annotated[
     Kind("duration", format_duration),
 ]
 Span = Annotated[Duration, AfterValidator(_lasting)]  # a duration that is not 0
+AgeLimit = Annotated[Duration, AfterValidator(_limiting)]  # the same, and without it there is none
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size), Kind("size", format_size)]
 Rate = Annotated[
     int,  # bytes per second

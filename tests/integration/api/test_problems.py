@@ -197,3 +197,21 @@ async def test_the_fleet_answers_for_every_host_and_its_absence_harms_none(
         assert int(away.headers["Retry-After"]) > 0
         assert str(postgres_database.port) not in away.body.decode()
         assert len((await one.get(f"/segments/{CAMERA}")).json["segments"]) == 1
+
+
+async def test_what_a_field_may_be_is_told_in_the_words_of_this_api(host: Host) -> None:
+    """And of an id in a path what it has to be, and where it is to be had."""
+    factor = await host.get("/retention/forecast", rate_factor="abc")
+    assert factor.json["errors"] == [{"field": "rate_factor", "message": "must be a number"}]
+    large = await host.get("/retention/forecast", rate_factor="1e9")
+    assert large.json["errors"] == [{"field": "rate_factor", "message": "must be at most 100"}]
+    hold = {"camera_ids": [], "start_time": "2026-01-01T00:00:00Z", "reason": "", "case_id": 7}
+    told = {each["field"]: each["message"] for each in (await host.post("/holds", hold)).json["errors"]}
+    assert told == {
+        "camera_ids": "must not be empty",
+        "reason": "must not be empty",
+        "case_id": "must be a string",
+    }
+    unknown = await host.get("/cameras/yard/coverage")
+    assert unknown.status == 404
+    assert "UUID" in unknown.json["detail"] and "GET /cameras" in unknown.json["detail"]

@@ -125,3 +125,6 @@ async def test_a_report_that_cannot_be_is_told_by_its_field(
 ) -> None:
     reply = await host.get("/retention/report", **params)
     assert (reply.status, reply.fields) == (422, fields)
+    assert "Input" not in reply.body.decode(), "the words are ours, not a library's"
+    if params.get("day") == "2026-13-01":
+        assert "YYYY-MM-DD" in reply.json["detail"]

@@ -265,6 +265,11 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, text: str, message
     assert fault.message == message
 
 
+def test_a_limit_of_zero_is_told_what_leaving_it_out_means(tmp_path: Path) -> None:
+    assert only_fault(tmp_path, "retention: {default: {at_most: 0}}").hint == "leave it out for no limit"
+    assert "default" in only_fault(tmp_path, "exports: {expire: 0s}").hint
+
+
 @pytest.mark.parametrize("key", [key for key in ALL_KEYS if key.form == "value"], ids=lambda key: key.text)
 def test_a_list_is_refused_wherever_one_value_belongs(tmp_path: Path, key: Key) -> None:
     where = f"config.yaml:1: {key.text.replace('[]', '[0]').replace('*', 'gate')}"
