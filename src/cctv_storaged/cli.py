@@ -264,6 +264,9 @@ def _verify(options: argparse.Namespace) -> int:
     if options.path is None:
         print("cctv-storaged verify: name the package, or --ledger", file=sys.stderr)
         return BAD_USAGE
+    if options.head:
+        print("cctv-storaged verify: --head is of a ledger: give --ledger too", file=sys.stderr)
+        return BAD_USAGE
     return cli_verify.verify(options)
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cctv_storaged.api.ledger_models import LedgerHeadAnswer
@@ -35,16 +35,26 @@ METER_EVERY = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToldEnd(Head):
+    """Where the ledger ends, as the daemon says. An export with less was cut short, in however good order."""
+
+    def __str__(self) -> str:
+        return f"end that the daemon told of, line {self.no}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
     """Heads to compare with, and whose signature they must have."""
 
     heads: tuple[SignedHead, ...]
     complaints: tuple[str, ...]  # what is wrong with the heads themselves
     key: PublicKey | str | None
+    end: ToldEnd | None = None  # nobody signed it
 
     @property
     def plain(self) -> tuple[Head, ...]:
-        return tuple(each.head for each in self.heads)
+        told = () if self.end is None else (self.end,)
+        return (*(each.head for each in self.heads), *told)
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -114,12 +124,12 @@ def _with_own(trusted: Trusted, document: str | None) -> Trusted:
         own = read_head(document.encode())
     except LedgerError as exc:
         told = (*trusted.complaints, f"the head that the journal remembers: {exc}")
-        return Trusted(heads=trusted.heads, complaints=told, key=trusted.key)
+        return replace(trusted, complaints=told)
     if trusted.key is not None and own.key.fingerprint != _fingerprint(trusted.key):
         why = f"it is signed by another key than the one given, {own.key.fingerprint}"
         told = (*trusted.complaints, f"the head that the journal remembers: {why}")
-        return Trusted(heads=trusted.heads, complaints=told, key=trusted.key)
-    return Trusted(heads=(*trusted.heads, own), complaints=trusted.complaints, key=trusted.key)
+        return replace(trusted, complaints=told)
+    return replace(trusted, heads=(*trusted.heads, own))
 
 
 # Lines
@@ -162,12 +172,16 @@ def _of_journal(options: argparse.Namespace, trusted: Trusted) -> int:
 def _of_daemon(options: argparse.Namespace, trusted: Trusted) -> int:
     def ask(api: ApiClient) -> int:
         end = api.get("/ledger/head", LedgerHeadAnswer)
-        known = _with_own(trusted, end.signed)
+        known = replace(_with_own(trusted, end.signed), end=_told_end(end))
         with api.stream("/ledger/export") as blocks:
             told = f"the daemon on {end.host}"
             return _judged(told, known, lambda proof: _add(proof, lines_from(_Reading(blocks)), ""))
 
     return with_api(options, ask)
+
+
+def _told_end(end: LedgerHeadAnswer) -> ToldEnd:
+    return ToldEnd(no=end.no, hash=bytes.fromhex(end.hash), at=end.at, host=end.host, chain=end.chain)
 
 
 class _Reading:
@@ -248,7 +262,7 @@ def _told(verdict: Verdict, trusted: Trusted) -> Iterator[str]:
 
 
 def _heads(verdict: Verdict, trusted: Trusted) -> Iterator[str]:
-    match = verdict.newest_match
+    match = verdict.newest_match(each.head for each in trusted.heads)
     if match is not None:
         key = next(each.key for each in trusted.heads if each.head == match)
         yield f"it agrees with the {match}, signed by the key {key.fingerprint}"

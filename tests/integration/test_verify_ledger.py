@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from cctv_storaged.auditing.heads import signed_document
 from cctv_storaged.auditing.lines import written
 from cctv_storaged.cli import _parser as parser
 from cctv_storaged.cli import _run
+from cctv_storaged.clock import rfc3339
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.journal.chain import BoundLine
 from tests.daemon import Daemon, wait_until
@@ -80,6 +83,7 @@ def test_a_head_shows_what_was_cut_off(tmp_path: Path, verify: Verify) -> None:
     assert "NOTE" not in told
     assert "taken on trust" in verify(whole, "--head", head)[1]
     assert verify(short)[0] == 0
+    assert verify(short, "--head", head, "--head", head)[1].count("cut short") == 1, "one head is told once"
     code, told = verify(short, "--head", head)
     assert (code, told.splitlines()[0].split(": the")[0]) == (1, "WRONG: lines 16 to 20: cut short")
 
@@ -134,6 +138,13 @@ def test_wrong_usage_is_told(tmp_path: Path, verify: Verify) -> None:
     assert verify(ledger, "--key", "sha256:" + "0" * 64)[0] == 2
     assert verify(ledger, "--key", tmp_path / "none", "--head", ledger)[0] == 2
     assert verify("--config", tmp_path / "none.yaml")[0] == 2
+
+
+def test_a_head_given_with_a_package_is_not_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(parser().parse_args(["verify", "ev.zip", "--head", str(tmp_path)])) == 2
+    assert "--head is of a ledger" in capsys.readouterr().err
 
 
 # A host that does not run
@@ -268,6 +279,51 @@ def test_a_running_daemon_is_asked_and_leaves_a_head_at_its_end(
     assert daemon.stop() == 0
     code, told = verify("--config", daemon.config, "--head", heads)
     assert (code, "it agrees with the head of" in told) == (0, True), told
+
+
+class ShortExport(BaseHTTPRequestHandler):
+    """A daemon whose export ends in good order, and too early."""
+
+    lines = chain(20)
+    ends_with = 20
+
+    def do_GET(self) -> None:
+        body = b"".join(map(written, self.lines[: self.ends_with]))
+        if self.path.endswith("/ledger/head"):
+            end = head_of(self.lines)
+            facts = {
+                "no": end.no,
+                "hash": end.hash.hex(),
+                "host": end.host,
+                "chain": end.chain,
+                "archived": 0,
+            }
+            told = {"at": rfc3339(end.at), "signed": None, "signed_path": None, "signed_is_stored": False}
+            body = json.dumps(facts | told).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_an_export_that_ends_before_the_daemons_ledger_is_cut_short(
+    verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), ShortExport) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            code, told = verify("--url", url)
+            assert (code, "agrees" in told) == (0, False), "nobody signed that end"
+            monkeypatch.setattr(ShortExport, "ends_with", 15)
+            code, told = verify("--url", url)
+        finally:
+            server.shutdown()
+    assert code == 1
+    assert told.startswith("WRONG: lines 16 to 20: cut short: the end that the daemon told of, line 20"), told
 
 
 def test_a_daemon_that_cannot_be_reached_is_told(tmp_path: Path, verify: Verify) -> None:

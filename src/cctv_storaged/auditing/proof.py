@@ -72,18 +72,18 @@ class Verdict:
         """Whether something is that no recovery told of."""
         return self.more > 0 or any(finding.known is None for finding in self.findings)
 
-    @property
-    def newest_match(self) -> Head | None:
-        """The head that reaches furthest among those that match."""
-        return max(self.matched, key=lambda head: (head.no, head.at), default=None)
+    def newest_match(self, among: Iterable[Head]) -> Head | None:
+        """The head that reaches furthest of those that match."""
+        matched = (head for head in among if head in self.matched)
+        return max(matched, key=lambda head: (head.no, head.at), default=None)
 
 
 class Proof:
     """Takes lines in, one after the other, and says in the end what they are worth."""
 
     def __init__(self, heads: Sequence[Head] = ()) -> None:
-        self._heads = heads
-        self._by_no = {head.no: [each for each in heads if each.no == head.no] for head in heads}
+        self._heads = tuple(dict.fromkeys(heads))  # the journal remembers one that a folder has too
+        self._by_no = {head.no: [each for each in self._heads if each.no == head.no] for head in self._heads}
         self._walk: Walk | None = None
         self._findings: list[Finding] = []
         self._more = 0

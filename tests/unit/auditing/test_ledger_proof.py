@@ -86,7 +86,7 @@ def test_whatever_is_done_to_lines_is_found(given_: tuple[list[BoundLine], Head,
 def test_what_was_written_is_whole_with_every_head_that_it_had(lines: list[BoundLine]) -> None:
     heads = [head_of(lines, no) for no in range(1, len(lines) + 1)]
     verdict = proven(lines, heads)
-    assert (verdict.wrong, verdict.findings, verdict.newest_match) == (False, (), heads[-1])
+    assert (verdict.wrong, verdict.findings, verdict.newest_match(heads)) == (False, (), heads[-1])
     assert (verdict.lines, verdict.first, verdict.last) == (len(lines), 1, len(lines))
     assert verdict.chain == heads[0].hash.hex()
 
