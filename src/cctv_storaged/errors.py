@@ -6,6 +6,7 @@ StoragedError
 │   ├── NotASegment        left where it is, listed with the reason
 │   └── SourceChanged      the file under the name is another one now: look again
 │       └── WrongDisk      its root is not on the disk it was on: nothing is known of the file
+│           └── AnothersDisk   its root is on the disk of another place: what is there is that one's
 ├── JournalError
 │   ├── JournalFull        no room to commit: try again when there is
 │   └── JournalBroken      the process must end and start anew
@@ -80,6 +81,10 @@ class SourceChanged(SegmentError):
 
 class WrongDisk(SourceChanged):
     """The recorder root is not the one the journal knows: what is there, or not there, says nothing."""
+
+
+class AnothersDisk(WrongDisk):
+    """The recorder root has the identity of another place: what is there is that one's."""
 
 
 class JournalError(StoragedError):

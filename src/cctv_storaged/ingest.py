@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from cctv_storaged.clock import Clock, rfc3339
-from cctv_storaged.errors import Conflict, JournalFull, NotASegment, SourceChanged
+from cctv_storaged.errors import AnothersDisk, Conflict, JournalFull, NotASegment, SourceChanged, WrongDisk
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.journal.journal import Journal
@@ -112,19 +113,20 @@ class Ingest:
         called from a thread.
         """
         async with self._looks.setdefault((root.path, path), asyncio.Lock()):
-            if not await self._may_say_something_of(root, path):
+            wrong = await self._run(root, lambda: self._context.roots.wrong(root.path))
+            if wrong is not None and await self._is_no_news(wrong, root.path, path):
                 return Outcome.POSTPONED
-            return await self._consider(root, path, closed)
+            look = partial(self._inspected, root, path, closed, doubted=wrong is not None)
+            return await self._consider(root, path, look)
 
-    async def _consider(self, root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Outcome:
+    async def _consider(self, root: Root, path: str, look: Callable[[], Found]) -> Outcome:
         try:
-            found = await self._run(root, lambda: inspect(root, path, closed))
+            found = await self._run(root, look)
             if not found.read:
                 return Outcome.OPEN if found.writer is Writer.PRESENT else Outcome.UNSETTLED
             return await self._register(root, found)
-        except SourceChanged:
-            there = await self._run(root, lambda: unread(root, path))
-            return Outcome.GONE if there is None else Outcome.CHANGED
+        except SourceChanged as exc:
+            return await self._changed(root, path, exc)
         except NotASegment as exc:  # before the file could be read: a link, a FIFO, a bad name
             return await self._set_aside_unread(root, path, exc)
         except OSError as exc:
@@ -137,20 +139,31 @@ class Ingest:
     async def register(self, new: NewSegment) -> Recorded:
         """Writes down a segment that somebody has described in full (POST /segments).
 
-        Raises Conflict where its root is on another disk than it was, and another file had its name there.
+        Raises Conflict where its root is on another place's disk, or on another than it was and another file
+        had its name there.
         """
         source = new.source
-        doubt = await asyncio.to_thread(self._context.roots.doubt, source.root)
-        if doubt is not None and await self._is_known(source.root, source.path):
-            raise Conflict(f"{source.path!r} is registered from another disk: {doubt}")
+        wrong = await asyncio.to_thread(self._context.roots.wrong, source.root)
+        if wrong is not None and await self._is_no_news(wrong, source.root, source.path):
+            raise Conflict(f"{source.path!r} is not registered from another disk: {wrong}")
         return await self._record(new)
 
-    async def _may_say_something_of(self, root: Root, path: str) -> bool:
-        """On another disk than it was new names are registered; a known one says nothing of its file."""
-        doubt = await self._run(root, lambda: self._context.roots.doubt(root.path))
-        return doubt is None or not await self._is_known(root.path, path)
+    def _inspected(
+        self, root: Root, path: str, closed: Callable[[SourceFile], bool], *, doubted: bool
+    ) -> Found:
+        """Blocking. Raises WrongDisk where the disk was changed meanwhile, and what `inspect` does."""
+        found = inspect(root, path, closed)
+        wrong = self._context.roots.wrong(root.path) if found.read else None
+        if wrong is not None and not (doubted and type(wrong) is WrongDisk):
+            raise wrong
+        return found
 
-    async def _is_known(self, root: str, path: str) -> bool:
+    async def _is_no_news(self, wrong: WrongDisk, root: str, path: str) -> bool:
+        """On a disk without an identity new names are registered: a recorder may write to what lies under one
+        that is not mounted. A known name says nothing of its file, and another place's disk nothing at all.
+        """
+        if isinstance(wrong, AnothersDisk):
+            return True
         folder, name = os.path.split(path)
         return name in await self._context.journal.segments.known_in(root, folder)
 
@@ -246,6 +259,12 @@ class Ingest:
             return  # told already
         log.warning("file set aside (%s): %s: %s", reason, source.path, done.detail)
         context.hub.publish(Event(kind=EventKind.SET_ASIDE, at=self._now(), state=reason, detail=source.path))
+
+    async def _changed(self, root: Root, path: str, error: SourceChanged) -> Outcome:
+        if isinstance(error, WrongDisk):
+            return Outcome.POSTPONED
+        there = await self._run(root, lambda: unread(root, path))
+        return Outcome.GONE if there is None else Outcome.CHANGED
 
     async def _set_aside_unread(self, root: Root, path: str, refusal: NotASegment) -> Outcome:
         source = await self._run(root, lambda: unread(root, path))

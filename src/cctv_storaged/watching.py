@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import PurePath
 
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import JournalFull
+from cctv_storaged.errors import AnothersDisk, JournalFull
 from cctv_storaged.events import Event, EventHub, EventKind
 from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.ingest import FINAL, LET_US_READ, Ingest, Outcome
@@ -95,6 +95,7 @@ class RootWatch:
         self._refused: dict[str, set[str]] = {}  # files that may not be read, by folder
         self._refusal_told = False
         self._put_off = False  # whether the scan met a file that it could not deal with
+        self._anothers = False  # whether the root had another place's disk when a scan began
         self.scans = 0
         """Scans finished so far."""
         self.scanned_at = time.monotonic()
@@ -249,7 +250,7 @@ class RootWatch:
         if self._soon:
             return max(BURST_S, min(scan_took_s, LONGEST_REST_S))
         interval = self._context.scan_interval.total_seconds()
-        if self.polling or self._owed:
+        if self.polling or self._owed or self._anothers:
             interval = min(interval, POLL_S)
         return max(interval, scan_took_s / DUTY)
 
@@ -258,6 +259,13 @@ class RootWatch:
         full = self._full_wanted or started - self._last_full_at >= FULL_SCAN_S
         self._full_wanted = self._soon = self._put_off = False
         look, whole = self._lookout.begins(), False
+        wrong = await asyncio.to_thread(self._context.roots.wrong, self._root.path)
+        self._anothers = isinstance(wrong, AnothersDisk)
+        if self._anothers:  # all that is there is that one's: what is new here is found once it is right
+            self._full_wanted = True
+            self._finish(started, 0)
+            await self._lookout.broken()
+            return
         owed, self._owed = self._owed, set()
         self._scanner.unsettle(owed)
         found = 0

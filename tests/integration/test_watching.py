@@ -21,6 +21,8 @@ from cctv_storaged import ingest, supervision, watching
 from cctv_storaged.clock import SystemClock
 from cctv_storaged.errors import SourceChanged
 from cctv_storaged.events import EventHub
+from cctv_storaged.guarding.identity import NAME, Mark, identity_in
+from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.ingest import Ingest, IngestContext
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
@@ -51,6 +53,7 @@ class Host:
     scan_interval: timedelta = timedelta(hours=1)
     layout: str = LAYOUT
     mounted: bool = True
+    roots: Roots = UNGUARDED
 
     @property
     def recordings(self) -> Path:
@@ -69,7 +72,12 @@ class Host:
             self.recordings.mkdir(exist_ok=True)
         clock, hub = SystemClock(), EventHub()
         context = IngestContext(
-            journal=self.journal, backends=("FILESYSTEM",), clock=clock, metrics=self.metrics, hub=hub
+            journal=self.journal,
+            backends=("FILESYSTEM",),
+            clock=clock,
+            metrics=self.metrics,
+            hub=hub,
+            roots=self.roots,
         )
         looking = Ingest(context, self.registered.append)
         root = Root(
@@ -89,6 +97,7 @@ class Host:
                 census=FolderCensus(),
                 scan_interval=self.scan_interval,
                 events=events,
+                roots=self.roots,
             ),
         )
         running = asyncio.create_task(watch.run())
@@ -112,6 +121,56 @@ async def until(condition: Callable[[], bool], what: str, patience_s: float = 30
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
     async with await Journal.open(tmp_path / "data", "host", datetime.now(UTC)) as journal:
         yield Host(tmp_path, journal)
+
+
+async def test_a_root_with_another_places_disk_registers_nothing_until_it_is_right(host: Host) -> None:
+    """Two roots swapped: neither a scan nor an event takes the other's files for its own."""
+    own, swapped, aside = host.recordings, host.folder / "other", host.folder / "aside"
+    for folder in (own, swapped):
+        folder.mkdir()
+        (folder / NAME).write_bytes(Mark.new(folder.name, datetime.now(UTC)).document())
+    known = {str(own): identity_in((own / NAME).read_bytes())}
+    host.roots = Roots(known.get)
+    for name in ("yard", "hall"):
+        await asyncio.to_thread(host.cam(name).write, STYLES[0])
+
+    def swap() -> None:
+        for source, target in ((own, aside), (swapped, own), (aside, swapped)):
+            source.rename(target)
+
+    swap()
+    async with host.watched() as watch:
+        await asyncio.to_thread(host.cam("gate").write, STYLES[0])
+        await until(lambda: "gate" in {path.split("/")[0] for path in watch._owed}, "the event was followed")
+        scans = watch.scans
+        watch.rescan()
+        await until(lambda: watch.scans > scans, "a scan")
+        assert host.registered == []
+        swap()
+        watch.rescan()
+        await until(lambda: {path.split("/")[0] for path in host.paths()} == {"yard", "hall"}, "its own")
+        (own / NAME).unlink()
+        await asyncio.to_thread(host.cam("door").write, STYLES[0])
+        await until(lambda: len(host.registered) == 3, "without an identity new files are registered")
+
+
+async def test_a_disk_that_is_changed_while_a_file_is_looked_at_registers_nothing(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.recordings.mkdir()
+    mark = host.recordings / NAME
+    mark.write_bytes(Mark.new("nvr-01", datetime.now(UTC)).document())
+    host.roots = Roots({str(host.recordings): identity_in(mark.read_bytes())}.get)
+
+    def changed(root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Found:
+        found = inspect(root, path, closed)
+        mark.write_bytes(Mark.new("nvr-02", datetime.now(UTC)).document())
+        return found
+
+    monkeypatch.setattr(ingest, "inspect", changed)
+    await asyncio.to_thread(host.cam("gate").write, STYLES[0])
+    async with host.watched() as watch:
+        assert (host.registered, await aside_reasons(host), watch.scans) == ([], {}, 1)
 
 
 async def aside_reasons(host: Host) -> dict[str, int]:

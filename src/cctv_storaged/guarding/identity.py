@@ -17,6 +17,8 @@ NAME = ".cctv-storaged-identity"
 LONGEST_BYTES = 4096
 WEAK = ("fs:", "net:")
 """How identities begin that are the file system's own, taken where no mark can be laid down."""
+NOBODYS = "bytes:"
+"""How identities begin of marks that nobody of us wrote, or that were damaged."""
 
 
 class Standing(StrEnum):
@@ -54,7 +56,7 @@ def identity_in(document: bytes) -> str:
         facts = json.loads(document)
         return str(uuid.UUID(facts["place"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return f"bytes:{hashlib.sha256(document).hexdigest()[:32]}"
+        return f"{NOBODYS}{hashlib.sha256(document).hexdigest()[:32]}"
 
 
 def judged(known: str, found: str | None, weak: str | None) -> Standing:

@@ -43,7 +43,7 @@ class Places:
         self._keeping = Keeping(
             new_mark=self._new_mark, note=self._note, accept=self._accept, name_of=self._whose
         )
-        self.roots = Roots(self._identity_of_root)
+        self.roots = Roots(self._identity_of_root, self._whose)
         """For whoever is about to believe or remove something under a recorder root."""
 
     async def load(self) -> None:
@@ -157,7 +157,8 @@ class Places:
         log.warning("%s %s was accepted with the identity %s", place.kind, place.location, identity)
 
     def _whose(self, identity: str) -> str | None:
-        return next((each.location for each in self._places.values() if each.known == identity), None)
+        """From any thread."""
+        return next((each.location for each in self.all() if each.known == identity), None)
 
 
 def _backend_of(location: str) -> str:
