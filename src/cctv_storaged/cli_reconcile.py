@@ -1,6 +1,6 @@
 """`cctv-storaged reconcile`: has the running daemon compare, and tells what it found.
 
-Exit codes: 0 nothing differs, or all of it was mended; 1 something differs, or was stopped; 2 bad usage;
+Exit codes: 0 nothing differs, or all of it was mended; 1 something differs, was stopped or lost; 2 bad usage;
 3 the daemon is out of reach, or something could not be looked at.
 """
 
@@ -9,7 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 
-from cctv_storaged.api.reconcile_models import ReconcileAnswer, ReconcileRunAnswer
+from cctv_storaged.api.reconcile_models import (
+    DifferenceAnswer,
+    ReconcileAnswer,
+    ReconcileRunAnswer,
+    ReconcileSectionAnswer,
+)
 from cctv_storaged.cli_client import (
     DONE,
     FOUND_WRONG,
@@ -94,23 +99,40 @@ def _told(run: ReconcileRunAnswer, status: str) -> Iterator[str]:
     for section in run.sections:
         elsewhere = f", {section.elsewhere:,} of others passed over" if section.elsewhere else ""
         trouble = f"; NOT ALL: {section.trouble}" if section.trouble else ""
-        yield f"{section.kind} {section.name}: {section.looked:,} looked at{elsewhere}{trouble}"
+        left_out = f"{elsewhere}{_left_out(section)}"
+        yield f"{section.kind} {section.name}: {section.looked:,} looked at{left_out}{trouble}"
     for kind in run.differences:
         mended = f", {kind.applied:,} mended" if run.apply else ""
-        yield f"{kind.kind}: {kind.found:,}{mended}"
+        lost = f", {kind.lost:,} gone for good, told as lost" if kind.lost else ""
+        under_hold = f" ({kind.lost_held:,} UNDER A HOLD)" if kind.lost_held else ""
+        yield f"{kind.kind}: {kind.found:,}{mended}{lost}{under_hold}"
         for sample in kind.samples[:SHOWN]:
-            facts = (sample.section, sample.path, sample.segment_id, sample.detail)
-            yield "  " + "  ".join(str(fact) for fact in facts if fact)
+            yield f"  {_sample(sample)}"
         if kind.found > SHOWN:
             yield f"  … and {kind.found - min(SHOWN, len(kind.samples)):,} more"
+        for sample in kind.lost_held_samples:
+            yield f"  HELD AND LOST  {_sample(sample)}"
     for stop in run.braked:
         whom = "all of it" if stop.camera_id is None else f"camera {stop.camera_id}"
         lacking = f"{stop.gone:,} of {stop.compared:,} are gone"
         yield f"BRAKE {stop.section}, {whom}: {lacking}; nothing is done there"
     if not run.differences:
-        yield "nothing differs" if status == "completed" else "nothing was found to differ"
+        whole = not any(section.young or section.under_way for section in run.sections)
+        but = "" if whole else " in what was compared; some was left out"
+        yield f"nothing differs{but}" if status == "completed" else "nothing was found to differ"
     if status not in ("completed", "incomplete"):
         yield f"it was {status}{f': {run.error}' if run.error else ''}"
+
+
+def _left_out(section: ReconcileSectionAnswer) -> str:
+    young = f", {section.young:,} left out as younger than 5 minutes" if section.young else ""
+    under_way = f", {section.under_way:,} left out as still under way" if section.under_way else ""
+    return f"{young}{under_way}"
+
+
+def _sample(sample: DifferenceAnswer) -> str:
+    facts = (sample.section, sample.path, sample.segment_id, sample.detail)
+    return "  ".join(str(fact) for fact in facts if fact)
 
 
 def _code(found: ReconcileAnswer) -> int:

@@ -22,7 +22,7 @@ from cctv_storaged.model import Segment, SourceState
 from cctv_storaged.reconciling import reconciler as reconciler_module
 from cctv_storaged.reconciling.brake import Braked
 from cctv_storaged.reconciling.differences import Kind, Step
-from cctv_storaged.reconciling.run import Outcome
+from cctv_storaged.reconciling.run import Outcome, read
 from tests.fakes.s3stub import S3Stub, Stored
 from tests.services.backends import closing, filesystem, store
 from tests.services.catalog import open_catalog
@@ -119,7 +119,17 @@ async def test_a_ghost_without_a_source_is_told_as_lost(tmp_path: Path) -> None:
         rig.source(segments[0]).unlink()
         await rig.miss(segments[0])
         object_of(held, segments[0]).unlink()
-        await bench(rig).reconciled(apply=True)
+        object_of(held, segments[EACH]).unlink()
+        await rig.journal._store.write(lambda db: db.execute("UPDATE segment SET held = 1"))
+        tried = bench(rig)
+        await tried.reconciled(apply=True)
+        run = read(await rig.journal.reconcile.noted())
+        assert run is not None
+        count = run.findings.counts[Kind.GHOST]
+        assert (count.found, count.applied, count.lost, count.lost_held) == (2, 1, 1, 1)
+        assert [each.segment_id for each in count.lost_held_samples] == [segments[0].id]
+        [alarm] = tried.alarms.standing
+        assert "1 mended, 1 gone for good, told as lost (1 of it under a hold)" in alarm.text
         assert await rig.state(segments[0], FILESYSTEM) == "failed"
         assert [event.segment_id for event in rig.told(EventKind.LOST)] == [segments[0].id]
         lines = await rig.journal.ledger.of_camera(segments[0].camera_id, segments[0].span)
@@ -224,8 +234,10 @@ async def test_work_under_way_is_no_difference(tmp_path: Path) -> None:
         await forget(rig, segments[1])
         run = await bench(rig, clock=Later(timedelta(0))).reconciled()
         assert counts(run) == {Kind.GHOST: 1}, "proven long ago by the rig's clock"
-        found = counts(await bench(rig).reconciled())
-        assert found == {Kind.GHOST: 1, Kind.ORPHAN_OBJECT: 1, Kind.UNREGISTERED_FILE: 2}
+        assert [(each.young, each.under_way) for each in run.sections] == [(2, 0), (2, 0)]
+        run = await bench(rig).reconciled()
+        assert [(each.young, each.under_way) for each in run.sections] == [(0, 1), (0, 0)]
+        assert counts(run) == {Kind.GHOST: 1, Kind.ORPHAN_OBJECT: 1, Kind.UNREGISTERED_FILE: 2}
 
 
 async def test_files_without_rows_are_scanned_for_and_rows_without_files_are_marked(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def _section_json(account: SectionAccount) -> dict[str, Json]:
         "kind": account.kind,
         "looked": account.looked,
         "elsewhere": account.elsewhere,
+        "young": account.young,
+        "under_way": account.under_way,
         "done": account.done,
         "trouble": None if account.trouble is None else plain(account.trouble),
     }
@@ -82,7 +84,15 @@ def _section_json(account: SectionAccount) -> dict[str, Json]:
 def _differences_json(run: Run, kind: Kind) -> dict[str, Json]:
     count = run.findings.counts[kind]
     samples = [_sample_json(each) for each in run.findings.samples if each.kind is kind]
-    return {"kind": kind, "found": count.found, "applied": count.applied, "samples": samples}
+    return {
+        "kind": kind,
+        "found": count.found,
+        "applied": count.applied,
+        "lost": count.lost,
+        "lost_held": count.lost_held,
+        "lost_held_samples": [_sample_json(each) for each in count.lost_held_samples],
+        "samples": samples,
+    }
 
 
 def _sample_json(difference: Difference) -> dict[str, Json]:

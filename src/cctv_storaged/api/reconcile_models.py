@@ -27,6 +27,10 @@ class ReconcileSectionAnswer(Outgoing):
     """Objects, files or rows looked at so far."""
     elsewhere: int
     """Of these, segments of other hosts in the same place."""
+    young: int
+    """Left out: objects, proofs or files that are younger than 5 minutes."""
+    under_way: int
+    """Left out: being put, proven or deleted, or not told to the catalog yet."""
     done: bool
     trouble: str | None
     """Why it could not be looked at, or not to its end."""
@@ -49,6 +53,12 @@ class DifferencesAnswer(Outgoing):
     found: int
     applied: int
     """How many of them were mended, or handed to whoever mends them."""
+    lost: int
+    """How many could not be: nothing is left of them, and each was told as a loss."""
+    lost_held: int
+    """How many of those are under a hold."""
+    lost_held_samples: list[DifferenceAnswer]
+    """The first 100 of them."""
     samples: list[DifferenceAnswer]
     """The first 100."""
 

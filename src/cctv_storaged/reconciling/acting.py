@@ -16,7 +16,7 @@ from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Segment, SourceState
 from cctv_storaged.rebuilding.adopting import Adopting
 from cctv_storaged.reconciling.copies import Held
-from cctv_storaged.reconciling.differences import Difference, Kind
+from cctv_storaged.reconciling.differences import Difference, Kind, Mending
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,17 @@ class ActingContext:
     wake_catalog: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What came of one difference."""
+
+    how: Mending
+    held: bool = False  # lost, and under a hold
+
+
+MENDED = Mended(Mending.MENDED)
+
+
 class Acting:
     """Mends differences one by one."""
 
@@ -45,8 +56,8 @@ class Acting:
         self._context = context
         self._journal = context.journal
 
-    async def mend(self, difference: Difference) -> bool:
-        """Whether it was. Raises BackendUnavailable, JournalError."""
+    async def mend(self, difference: Difference) -> Mended:
+        """What came of it. Raises BackendUnavailable, JournalError."""
         match difference.kind:
             case Kind.ORPHAN_OBJECT:
                 return await self._adopt(difference)
@@ -56,7 +67,7 @@ class Acting:
                 return await self._doubt(difference)
             case Kind.UNREGISTERED_FILE:
                 self._context.rescan(difference.section)
-                return True
+                return MENDED
             case Kind.MISSING_SOURCE:
                 return await self._source_gone(difference)
             case Kind.CATALOG_MISSING | Kind.CATALOG_DIFFERS:
@@ -64,9 +75,9 @@ class Acting:
             case Kind.CATALOG_EXTRA:
                 await self._journal.reconcile.uncatalogue(_ids(difference))
         self._context.wake_catalog()
-        return True
+        return MENDED
 
-    async def _adopt(self, difference: Difference) -> bool:
+    async def _adopt(self, difference: Difference) -> Mended:
         backend = self._context.backends[difference.section]
         assert difference.path is not None
         try:
@@ -76,41 +87,41 @@ class Acting:
             raise
         except BackendError as exc:
             log.warning("%s was not adopted: %s", difference.path, exc)
-            return False
+            return Mended(Mending.LEFT)
         self._context.reopen(difference.section)
-        return adopted is not None
+        return MENDED if adopted is not None else Mended(Mending.LEFT)
 
-    async def _redeliver(self, difference: Difference) -> bool:
+    async def _redeliver(self, difference: Difference) -> Mended:
         assert difference.segment_id is not None
         lost = await self._journal.copies.redeliver(
             difference.segment_id, difference.section, f"reconcile: {difference.detail}"
         )
         self._context.metrics.errors.labels("verify", difference.section).inc()
-        self._tell_if_lost(lost, COPY_FAILED)
         self._context.reopen(difference.section)
-        return True
+        return self._told(lost, COPY_FAILED)
 
-    async def _doubt(self, difference: Difference) -> bool:
+    async def _doubt(self, difference: Difference) -> Mended:
         assert difference.segment_id is not None
         await self._journal.copies.doubt(
             difference.segment_id, difference.section, f"reconcile: {difference.detail}"
         )
         self._context.reopen(difference.section)
-        return True
+        return MENDED
 
-    async def _source_gone(self, difference: Difference) -> bool:
+    async def _source_gone(self, difference: Difference) -> Mended:
         assert difference.segment_id is not None
         now = self._context.clock.now()
         lost = await self._journal.copies.source_gone(
             difference.segment_id, SourceState.MISSING, VANISHED, now
         )
-        self._tell_if_lost(lost, VANISHED)
-        return True
+        return self._told(lost, VANISHED)
 
-    def _tell_if_lost(self, lost: Segment | None, cause: str) -> None:
-        if lost is not None:
-            context = self._context
-            tell_loss(context.metrics, context.hub, lost, lost.span, cause, context.clock.now())
+    def _told(self, lost: Segment | None, cause: str) -> Mended:
+        if lost is None:
+            return MENDED
+        context = self._context
+        tell_loss(context.metrics, context.hub, lost, lost.span, cause, context.clock.now())
+        return Mended(Mending.LOST, held=lost.held)
 
 
 def _ids(difference: Difference) -> tuple[UUID, ...]:

@@ -60,6 +60,7 @@ class CatalogSection:
             cursor=cursor,
             looked=len(matches),
             compared=Counter(row.camera_id for row in rows),
+            under_way=sum(match.right is not None and not match.right.told for match in matches),
             differences=(
                 *(_difference(Kind.CATALOG_EXTRA, row) for row in extra if row.id not in known),
                 *(found for match in matches if (found := self._told_wrong(match)) is not None),

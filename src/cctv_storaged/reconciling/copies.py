@@ -8,6 +8,7 @@ bucket, are passed over.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
@@ -32,7 +33,19 @@ AT_ONCE = 8
 ASKED_OWNERS = 20
 """So many unknown objects of a camera are asked whose they are; the others are taken for the same host's."""
 
+UNDER_WAY = frozenset({CopyState.PENDING, CopyState.STORED, CopyState.DELETING})
+
 Found = Match[ListedObject, HeldCopy]
+
+
+@dataclass(slots=True)
+class _Alone:
+    """Objects without a row."""
+
+    found: list[Difference] = field(default_factory=list)
+    elsewhere: int = 0
+    young: int = 0
+    under_way: int = 0
 
 
 class Held(Backend, Describing, Listing, Protocol):
@@ -86,14 +99,18 @@ class CopiesSection:
         doubtful = [held for found, held in pairs if found.size_bytes != held.size_bytes]
         missing = [match.right for match in matches if match.right and not match.left]
         differences = await self._proven([*filter(self._is_settled, (*missing, *doubtful))])
-        orphans, elsewhere = await self._orphans(found for found in unknown if found.path not in known)
-        expected = [match.right for match in matches if match.right and self._is_settled(match.right)]
+        alone = await self._orphans(found for found in unknown if found.path not in known)
+        rows = [match.right for match in matches if match.right]
+        expected = [held for held in rows if self._is_settled(held)]
+        proven = sum(held.state is CopyState.VERIFIED for held in rows)
         return Step(
             cursor=cursor,
             looked=looked,
             compared=Counter(held.camera_id for held in expected),
-            differences=(*differences, *orphans),
-            elsewhere=elsewhere,
+            differences=(*differences, *alone.found),
+            elsewhere=alone.elsewhere,
+            young=alone.young + proven - len(expected),
+            under_way=alone.under_way + sum(held.state in UNDER_WAY for held in rows),
         )
 
     async def _known(self, unknown: Sequence[ListedObject]) -> dict[str, HeldCopy]:
@@ -152,21 +169,22 @@ class CopiesSection:
 
     # Objects without a row
 
-    async def _orphans(self, unknown: Iterable[ListedObject]) -> tuple[list[Difference], int]:
-        """Those of this host, and how many are not."""
-        orphans: list[Difference] = []
-        elsewhere = 0
+    async def _orphans(self, unknown: Iterable[ListedObject]) -> _Alone:
+        """Those of this host, and how many others there are."""
+        alone = _Alone()
         for found in unknown:
             name = named(self._prefix, found.path)
-            if name is None or found.modified > self._clock.now() - SETTLED:
+            if name is None:
                 continue
-            if await self._journal.reconcile.under_way(self.name, name.camera_id, name.start):
-                continue
-            if await self._is_ours(found, name):
-                orphans.append(self._orphan(found, name))
+            if found.modified > self._clock.now() - SETTLED:
+                alone.young += 1
+            elif await self._journal.reconcile.under_way(self.name, name.camera_id, name.start):
+                alone.under_way += 1
+            elif await self._is_ours(found, name):
+                alone.found.append(self._orphan(found, name))
             else:
-                elsewhere += 1
-        return orphans, elsewhere
+                alone.elsewhere += 1
+        return alone
 
     def _orphan(self, found: ListedObject, name: NamedSegment) -> Difference:
         return Difference(

@@ -55,6 +55,16 @@ class Step:
     compared: Mapping[UUID, int]  # rows of a camera that were held against something that is braked
     differences: tuple[Difference, ...] = ()
     elsewhere: int = 0  # objects of other hosts, and what is no segment
+    young: int = 0  # left out: objects, proofs or files of the last minutes
+    under_way: int = 0  # left out: being put, proven or deleted, or not told to the catalog yet
+
+
+class Mending(StrEnum):
+    """What came of acting on a difference."""
+
+    MENDED = "mended"  # or handed to whoever mends it
+    LOST = "lost"  # nothing is left to mend it from: told as a loss
+    LEFT = "left"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +73,9 @@ class Count:
 
     found: int = 0
     applied: int = 0
+    lost: int = 0  # of which nothing was left to mend it from
+    lost_held: int = 0  # of these, under a hold
+    lost_held_samples: list[Difference] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +95,8 @@ class SectionAccount:
     kind: SectionKind
     looked: int = 0
     elsewhere: int = 0
+    young: int = 0
+    under_way: int = 0
     done: bool = False
     trouble: str | None = None  # why it could not be looked at (any further)
     shares: dict[UUID, Share] = field(default_factory=dict)
@@ -109,13 +124,20 @@ class Findings:
         """Paths are any bytes, as os.fsdecode gives them; a sample has what can be written down."""
         count = self.counts.setdefault(difference.kind, Count())
         if count.found < SAMPLES:
-            path = difference.path
-            shown = None if path is None else path.encode(errors="backslashreplace").decode()
-            self.samples.append(replace(difference, path=shown))
+            self.samples.append(_writable(difference))
         count.found += 1
 
     def applied(self, kind: Kind) -> None:
         self.counts.setdefault(kind, Count()).applied += 1
+
+    def lost(self, difference: Difference, *, held: bool) -> None:
+        """It could not be mended: its footage is no more."""
+        count = self.counts.setdefault(difference.kind, Count())
+        count.lost += 1
+        if held:
+            count.lost_held += 1
+            if len(count.lost_held_samples) < SAMPLES:
+                count.lost_held_samples.append(_writable(difference))
 
     @property
     def total(self) -> int:
@@ -123,8 +145,14 @@ class Findings:
 
     @property
     def left(self) -> int:
-        """Found and not mended."""
+        """Found and not mended; what was lost is among them."""
         return sum(max(0, count.found - count.applied) for count in self.counts.values())
+
+    @property
+    def gone(self) -> tuple[int, int]:
+        """What was told as lost, and how much of it is under a hold."""
+        counts = self.counts.values()
+        return sum(count.lost for count in counts), sum(count.lost_held for count in counts)
 
     def told(self) -> str:
         """For people."""
@@ -132,3 +160,9 @@ class Findings:
 
     def _some(self) -> Iterator[tuple[Kind, Count]]:
         return ((kind, self.counts[kind]) for kind in Kind if kind in self.counts)
+
+
+def _writable(difference: Difference) -> Difference:
+    path = difference.path
+    shown = None if path is None else path.encode(errors="backslashreplace").decode()
+    return replace(difference, path=shown)

@@ -82,24 +82,28 @@ class FolderSection:
         folder = SourceFolder(no=0, root=self.name, path=listing.folder)
         known = await self._journal.segments.known_in(self.name, listing.folder)
         gone = await self._gone(folder, _registered(known) - listing.files.keys())
-        unregistered = await asyncio.to_thread(self._unregistered, listing, known)
+        unregistered, young = await asyncio.to_thread(self._unregistered, listing, known)
         return Step(
             cursor=str(_Cursor(folder=listing.folder)),
             looked=len(listing.files),
             compared=await self._journal.reconcile.cameras_in(self.name, listing.folder) if known else {},
             differences=(*gone, *unregistered),
+            young=young,
         )
 
-    def _unregistered(self, listing: Listing, known: dict[str, KnownFile]) -> list[Difference]:
-        """Blocking. Younger files are just being written or registered."""
+    def _unregistered(self, listing: Listing, known: dict[str, KnownFile]) -> tuple[list[Difference], int]:
+        """Blocking. And how many are younger: they are just being written or registered."""
         settled_ns = to_us(self._clock.now() - SETTLED) * 1000
         unknown = [name for name, found in listing.files.items() if not _is_known(known.get(name), found)]
         paths = [os.path.join(listing.folder, name) for name in unknown]
-        return [
-            Difference(kind=Kind.UNREGISTERED_FILE, section=self.name, path=path)
+        there = [
+            (path, changed_ns)
             for path in paths
-            if _changed_before(os.path.join(self.name, path), settled_ns)
+            if (changed_ns := _changed_ns(os.path.join(self.name, path))) is not None
         ]
+        settled = [path for path, changed_ns in there if changed_ns < settled_ns]
+        found = [Difference(kind=Kind.UNREGISTERED_FILE, section=self.name, path=path) for path in settled]
+        return found, len(there) - len(settled)
 
     # Folders that are not
 
@@ -165,12 +169,12 @@ def _is_known(file: KnownFile | None, found: FileIdentity) -> bool:
     return file is not None and same_version(file.identity, found)
 
 
-def _changed_before(path: str, moment_ns: int) -> bool:
-    """By ctime, which no program sets: a file may come with any mtime."""
+def _changed_ns(path: str) -> int | None:
+    """By ctime, which no program sets: a file may come with any mtime. None where it is gone."""
     try:
-        return os.lstat(path).st_ctime_ns < moment_ns
+        return os.lstat(path).st_ctime_ns
     except OSError:
-        return False
+        return None
 
 
 def _without_folder(folders: Sequence[SourceFolder]) -> list[SourceFolder]:

@@ -29,7 +29,14 @@ from cctv_storaged.errors import (
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.reconciling.acting import Acting
 from cctv_storaged.reconciling.brake import braked, may_act_once_more
-from cctv_storaged.reconciling.differences import GONE, Difference, SectionAccount, SectionKind, Step
+from cctv_storaged.reconciling.differences import (
+    GONE,
+    Difference,
+    Mending,
+    SectionAccount,
+    SectionKind,
+    Step,
+)
 from cctv_storaged.reconciling.pace import Pace
 from cctv_storaged.reconciling.run import Outcome, Phase, Run, read, written
 
@@ -244,6 +251,8 @@ class Reconciler:
     async def _find(self, run: Run, account: SectionAccount, step: Step) -> None:
         account.looked += step.looked
         account.elsewhere += step.elsewhere
+        account.young += step.young
+        account.under_way += step.under_way
         for camera_id, rows in step.compared.items():
             account.share(camera_id).compared += rows
         for difference in step.differences:
@@ -252,11 +261,22 @@ class Reconciler:
                 account.share(difference.camera_id).gone += 1
 
     async def _act(self, run: Run, account: SectionAccount, step: Step) -> None:
+        lost = 0
         for difference in step.differences:
-            if self._may_act(run, account, difference) and await self._parts.acting.mend(difference):
+            if not self._may_act(run, account, difference):
+                continue
+            mended = await self._parts.acting.mend(difference)
+            if mended.how is Mending.LEFT:
+                continue
+            if mended.how is Mending.LOST:
+                lost += 1
+                run.findings.lost(difference, held=mended.held)
+            else:
                 run.findings.applied(difference.kind)
-                if difference.kind in GONE and difference.camera_id is not None:
-                    account.share(difference.camera_id).acted += 1
+            if difference.kind in GONE and difference.camera_id is not None:
+                account.share(difference.camera_id).acted += 1
+        if lost:
+            await self._save(run)  # no later run finds it again
 
     def _may_act(self, run: Run, account: SectionAccount, difference: Difference) -> bool:
         if run.is_braked(account.name, difference.camera_id):
@@ -282,7 +302,7 @@ class Reconciler:
             return
         run.phase, run.outcome, run.error = Phase.ENDED, outcome, error
         run.finished_at = self._parts.clock.now()
-        log.info("reconcile %s: %s", outcome, run.findings.told() or "no difference")
+        log.info("reconcile %s: %s", outcome, _outcome(run) or "no difference")
         self._sound(run)
         with contextlib.suppress(JournalFull):  # then the next process goes on with it
             await self._save(run)
@@ -298,10 +318,17 @@ class Reconciler:
 
 
 def _told(run: Run) -> str:
-    findings = run.findings
-    mended = f", {findings.total - findings.left} mended" if run.apply else ""
     stopped = f"; the brake stopped it at {len(run.braked)} places" if run.apply and run.braked else ""
-    return f"{findings.told()}{mended}{stopped} (cctv-storaged reconcile shows them)"
+    return f"{_outcome(run)}{stopped} (cctv-storaged reconcile shows them)"
+
+
+def _outcome(run: Run) -> str:
+    findings = run.findings
+    lost, held = findings.gone
+    under_hold = f" ({held} of it under a hold)" if held else ""
+    gone = f", {lost} gone for good, told as lost{under_hold}" if lost else ""
+    mended = f", {findings.total - findings.left} mended" if run.apply and findings.total else ""
+    return f"{findings.told()}{mended}{gone}"
 
 
 class Take(Protocol):

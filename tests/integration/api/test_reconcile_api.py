@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from cctv_storaged.cli import _parser
+from cctv_storaged.model import SourceState
 from cctv_storaged.reconciling import copies
 from tests.integration.api.harness import Host, running, until
 
@@ -83,6 +85,28 @@ async def test_the_command_tells_what_differs_and_mends_it(
     assert [(each["kind"], each["applied"]) for each in told["run"]["differences"]] == [("ghost", 1)]
     await host.delivered(segment)
     assert (store / segment["storage_path"]).exists()
+
+
+async def test_the_command_tells_what_is_lost_and_what_was_left_out(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.deliver()
+    work(host)
+    segment = await host.delivered(await host.registered())
+    with monkeypatch.context() as patched:
+        patched.setattr(copies, "SETTLED", timedelta(minutes=5))
+        assert await command(host) == 0
+    told = capsys.readouterr().out
+    assert "looked at, 1 left out as younger than 5 minutes" in told
+    assert "nothing differs in what was compared; some was left out" in told
+    (host.settings.filesystem.path / segment["storage_path"]).unlink()
+    (host.recordings / "gate/a.ts").unlink()
+    await host.journal.copies.source_gone(
+        UUID(segment["id"]), SourceState.MISSING, "source_vanished", datetime.now(UTC)
+    )
+    assert await command(host, "--apply") == 1
+    told = capsys.readouterr().out
+    assert "ghost: 1, 0 mended, 1 gone for good, told as lost" in told, told
 
 
 async def test_the_command_goes_along_with_one_under_way(
