@@ -169,11 +169,50 @@ async def test_without_good_bytes_the_damaged_copy_stays_and_is_told(tmp_path: P
         assert (copy.state, await repairs(rig)) == ("failed", [])
         assert rig.metric("storage_alarms", alarm=AlarmName.DAMAGED_COPY) == 1
         assert await rig.journal.ledger.losses() == {"copy_failed_without_source": 1}
-        # It is told by `storage_copies_failed` from now on; rotations without a finding end the alarm.
+        # Neither time, nor a restart, nor the end of scrubbing makes it well.
         for _ in range(2):
             await rotated(rig, scrub, "FILESYSTEM")
         await scrub.run_once()
+        assert rig.metric("storage_alarms", alarm=AlarmName.DAMAGED_COPY) == 1
+        after = scrub_of(rig, delivery, rotation=None)
         assert rig.metric("storage_alarms", alarm=AlarmName.DAMAGED_COPY) == 0
+        await after.run_once()
+        assert rig.metric("storage_alarms", alarm=AlarmName.DAMAGED_COPY) == 1
+        await rig.remover().delete(segments[1].id)
+        await after.run_once()
+        assert rig.metric("storage_alarms", alarm=AlarmName.DAMAGED_COPY) == 0
+
+
+@jumping
+async def test_damage_that_a_reader_met_sounds_too_until_good_bytes_are_back(tmp_path: Path) -> None:
+    held = files(tmp_path / "store")
+    async with closing(held), opened(tmp_path, held) as rig:
+        delivery = rig.delivery(held)
+        [segment] = await delivered(rig, 1, delivery)
+        await rig.miss(segment)
+        rig.source(segment).unlink()
+        path = tmp_path / "store" / str((await rig.copy(segment, "FILESYSTEM")).path)
+        good = path.read_bytes()
+        bad = flip(path)
+        scrub = scrub_of(rig, delivery, rotation=None)
+        await rig.journal.copies.doubt(segment.id, "FILESYSTEM", "a reader got other bytes")
+        async with rig.delivering(delivery):
+            await eventually(lambda: is_in(rig, segment, "failed"), "given up")
+        await scrub.run_once()
+        assert rig.metric("storage_alarms", alarm=AlarmName.DAMAGED_COPY) == 1
+        assert path.read_bytes() == bad, "it is there still, under the path that is told"
+        [told] = await rig.journal.copies.failures(1)
+        assert (told.id, told.copies[0].path) == (segment.id, str(path.relative_to(tmp_path / "store")))
+        path.write_bytes(good)
+        await rig.journal.copies.retry_failed(None)
+        async with rig.delivering(delivery):
+            await eventually(lambda: is_in(rig, segment, "verified"), "proven")
+        await scrub.run_once()
+        assert rig.metric("storage_alarms", alarm=AlarmName.DAMAGED_COPY) == 0
+
+
+async def is_in(rig: Rig, segment: Segment, state: str) -> bool:
+    return await rig.state(segment, "FILESYSTEM") == state
 
 
 @jumping

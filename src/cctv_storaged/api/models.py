@@ -285,6 +285,8 @@ class FailedCopyAnswer(Outgoing):
     camera_id: Uuid
     start_time: Moment
     backend: BackendKind
+    path: str | None
+    """Where its bytes were put: they are damaged, or gone. Null: they never were."""
     attempts: int
     error: str | None
 
@@ -302,7 +304,7 @@ class QueueAnswer(Outgoing):
 
     backends: list[BackendQueueAnswer]
     failures: list[FailedCopyAnswer]
-    """Some of the failed copies."""
+    """Some of the failed copies, the damaged ones first."""
     set_aside: dict[str, int]
     """Files that are no segments, by reason; `GET /set-aside` lists them."""
     catalog: CatalogQueueAnswer | None

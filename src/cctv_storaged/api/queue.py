@@ -89,6 +89,7 @@ def _failure_json(segment: Segment, copy: Copy) -> dict[str, Json]:
         "camera_id": str(segment.camera_id),
         "start_time": rfc3339(segment.span.start),
         "backend": copy.backend,
+        "path": copy.path,
         "attempts": copy.attempts,
         "error": copy.error,
     }

@@ -4,6 +4,7 @@ Claims are not here: they live in the memory of whoever delivers, so that after 
 undelivered copy is free.
 """
 
+import json
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from cctv_storaged.journal import ledger
 from cctv_storaged.journal.rows import (
     SEGMENT_COLUMNS,
     SEGMENT_PARTS,
-    SEGMENT_TABLES,
     one_segment,
     segment_by_no,
     segments_from,
@@ -30,6 +30,9 @@ from cctv_storaged.model import CopyState, Segment, SegmentFlag, SourceState, Ti
 
 UNDELIVERED = "copy.state IN ('pending', 'stored')"
 """Word for word the condition of the partial index copy_undelivered, or SQLite will not use it."""
+
+DAMAGED = "state = 'failed' AND path IS NOT NULL"
+"""Word for word the condition of the partial index copy_damaged."""
 
 LONGEST_WAIT = timedelta(minutes=10)
 """Nobody postpones by as much. What is due later than that was put off by a clock that was set back since."""
@@ -186,10 +189,8 @@ class Copies:
         return await self._store.write(lambda db: _urge(db, camera_id, span, backend))
 
     async def failures(self, limit: int) -> list[Segment]:
-        """Segments with a failed copy, at most `limit`."""
-        query = f"""SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES}
-             WHERE s.no IN (SELECT segment_no FROM copy WHERE state = 'failed' LIMIT ?) ORDER BY s.no"""
-        return await self._store.read(lambda db: segments_from(db, db.execute(query, (limit,)).fetchall()))
+        """Segments with a failed copy, at most `limit`, the damaged ones (their bytes were put) first."""
+        return await self._store.read(lambda db: _failures(db, limit))
 
     async def backlog(self, backend: str) -> Backlog:
         """How much is undelivered at a backend; cheap, from counters."""
@@ -473,6 +474,15 @@ def _urge(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str 
                                     AND start_us > ?3 AND start_us < ?4 AND end_us > ?5)""",
         (backend, camera[0], to_us(span.start) - camera[1], to_us(span.end), to_us(span.start)),
     ).rowcount
+
+
+def _failures(db: sqlite3.Connection, limit: int) -> list[Segment]:
+    damaged = db.execute(f"SELECT segment_no FROM copy WHERE {DAMAGED} LIMIT ?", (limit,)).fetchall()
+    others = db.execute("SELECT segment_no FROM copy WHERE state = 'failed' LIMIT ?", (limit,)).fetchall()
+    chosen = list(dict.fromkeys(no for (no,) in (*damaged, *others)))[:limit]
+    query = f"""SELECT {SEGMENT_COLUMNS} FROM json_each(?) chosen
+         CROSS JOIN segment s ON s.no = chosen.value {SEGMENT_PARTS} ORDER BY chosen.key"""
+    return segments_from(db, db.execute(query, (json.dumps(chosen),)).fetchall())
 
 
 def _backlog(db: sqlite3.Connection, backend: str) -> Backlog:

@@ -87,6 +87,7 @@ CREATE INDEX copy_undelivered ON copy (backend, start_us, segment_no, due_us) WH
 CREATE INDEX copy_urgent ON copy (backend, start_us, segment_no, due_us)
     WHERE urgent = 1 AND state IN ('pending', 'stored');
 CREATE INDEX copy_failed ON copy (backend, segment_no) WHERE state = 'failed';
+CREATE INDEX copy_damaged ON copy (backend, segment_no) WHERE state = 'failed' AND path IS NOT NULL; -- its bytes were there
 CREATE INDEX copy_locked ON copy (backend, segment_no) WHERE locked = 1;
 CREATE INDEX copy_to_lock ON copy (backend, segment_no) WHERE locked = 0 AND state = 'verified';
 CREATE INDEX copy_to_unlock ON copy (backend, segment_no) WHERE locked = 2;

@@ -7,13 +7,15 @@ from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.journal import ledger
-from cctv_storaged.journal.copies import Proof
+from cctv_storaged.journal.copies import DAMAGED, Proof
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_PARTS, segment_by_no, segments_from, text
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Segment
 
 WINDOW = 1000
 """Rows looked at in one call, whether they are to be read back or not."""
+MOST_DAMAGED = 1000
+"""Counted up to there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,14 @@ class Scrubbed:
                     ORDER BY segment_no LIMIT 1"""
         row = await self._store.read(lambda db: db.execute(query, (after, backend)).fetchone())
         return None if row is None or row[0] is None else from_us(row[0])
+
+    async def damaged(self, backend: str) -> int:
+        """Copies that failed although their bytes were put: wrong or gone, and there were none to put again.
+
+        At most MOST_DAMAGED.
+        """
+        query = f"SELECT 1 FROM copy WHERE backend = ? AND {DAMAGED} ORDER BY segment_no LIMIT ?"
+        return await self._store.read(lambda db: len(db.execute(query, (backend, MOST_DAMAGED)).fetchall()))
 
     async def state(self, backend: str) -> str | None:
         """What was noted of a backend."""

@@ -15,6 +15,7 @@ ALTER TABLE copy ADD COLUMN locked INTEGER;
 CREATE INDEX copy_locked ON copy (backend, segment_no) WHERE locked = 1;
 CREATE INDEX copy_to_lock ON copy (backend, segment_no) WHERE locked = 0 AND state = 'verified';
 CREATE INDEX copy_to_unlock ON copy (backend, segment_no) WHERE locked = 2;
+CREATE INDEX copy_damaged ON copy (backend, segment_no) WHERE state = 'failed' AND path IS NOT NULL; -- its bytes were there
 ALTER TABLE set_aside ADD COLUMN camera_id BLOB CHECK (length(camera_id) = 16);
 ALTER TABLE set_aside ADD COLUMN start_us INTEGER;
 CREATE INDEX set_aside_by_camera ON set_aside (camera_id, start_us) WHERE camera_id IS NOT NULL;

@@ -20,11 +20,9 @@ class Rotation:
 
     cursor: int = 0  # the number of the last segment that was read back
     begun_us: int | None = None  # None: no rotation ever began
-    unrepaired: int = 0  # copies found damaged in this rotation for which nothing good was left
     before_begun_us: int | None = None  # of the rotation before
     before_ended_us: int | None = None
     before_last: int = 0  # the highest segment number then
-    before_unrepaired: int = 0
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -48,7 +46,6 @@ class Rotation:
             before_begun_us=self.begun_us,
             before_ended_us=to_us(now),
             before_last=self.cursor,
-            before_unrepaired=self.unrepaired,
         )
 
 

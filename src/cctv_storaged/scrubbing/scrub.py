@@ -19,6 +19,7 @@ from cctv_storaged.errors import BackendError, BackendThrottled, BackendUnavaila
 from cctv_storaged.events import EventHub
 from cctv_storaged.journal.copies import COPY_FAILED
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.scrubbed import MOST_DAMAGED
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Copy, CopyState, Segment
@@ -75,7 +76,9 @@ class Scrub:
         self.rules = rules
 
     async def run_once(self) -> None:
-        """Reads what is due by now. Raises JournalError."""
+        """Reads what is due by now, and tells what is damaged, whoever found it. Raises JournalError."""
+        for lane in self._lanes:
+            await lane.tell_damaged()
         if self.rules.rotation is None:
             return
         for lane in self._lanes:
@@ -96,6 +99,7 @@ class _Lane:
         self._credit = Credit()
         self._rests_until_s = 0.0
         self._damaged_running = 0  # since the last good one
+        self._found_damaged = 0  # since the start
         metrics = context.metrics
         self._bytes = metrics.scrubbed_bytes.labels(delivery.name)
         self._mismatches = metrics.scrub_mismatches.labels(delivery.name)
@@ -109,38 +113,41 @@ class _Lane:
         now_s = self._context.clock.monotonic()
         state = Rotation.parse(await self._journal.scrubbed.state(self.name))
         state = state.begun(self._context.clock.now())
-        await self._tell(state)
+        await self._tell_age(state)
         rate = bytes_per_s(await self._held_bytes(), rotation, limit)
         if not self._credit.earned(now_s, rate) or now_s < self._rests_until_s or await self._is_busy():
             return
-        before = state
+        before, mismatches = state, self._found_damaged
         try:
             state = await self._read_some(state)
         except BackendUnavailable as exc:
             throttled = isinstance(exc, BackendThrottled)
             self._rest(THROTTLED_REST_S if throttled else REST_S, str(exc))
         if state != before:
-            await self._tell(state)
+            await self._tell_age(state)
+        if self._found_damaged != mismatches:
+            await self.tell_damaged()
 
     async def _read_some(self, state: Rotation) -> Rotation:
         page = await self._journal.scrubbed.page(self.name, state.cursor, AT_ONCE)
         for number, segment in page.segments:
             end = await self._read(segment)
             self._credit.spent(segment.size_bytes)
-            unrepaired = state.unrepaired + (end is _End.DAMAGED)
-            state = await self._noted(replace(state, cursor=number, unrepaired=unrepaired))
+            self._found_damaged += end is _End.DAMAGED
+            state = await self._noted(replace(state, cursor=number))
             if self._credit.bytes < 0 or self._brakes(end):
                 return state
         state = replace(state, cursor=page.looked_to)
         if page.at_end:
-            state = self._rotated(state)
+            state = await self._rotated(state)
         return await self._noted(state)
 
-    def _rotated(self, state: Rotation) -> Rotation:
+    async def _rotated(self, state: Rotation) -> Rotation:
         """Not before there was anything: an empty store's rotation would end ten times a minute."""
         if state.cursor == 0:
             return state
-        log.info("everything at %s was read back once; %d copies are damaged", self.name, state.unrepaired)
+        damaged = await self._journal.scrubbed.damaged(self.name)
+        log.info("everything at %s was read back once; %d copies are damaged", self.name, damaged)
         return state.over(self._context.clock.now())
 
     async def _noted(self, state: Rotation) -> Rotation:
@@ -236,13 +243,14 @@ class _Lane:
         self._rest(BRAKED_REST_S, f"{BRAKE} copies after another are damaged")
         return True
 
-    async def _tell(self, state: Rotation) -> None:
-        await self._tell_age(state)
-        damaged = state.unrepaired + state.before_unrepaired
+    async def tell_damaged(self) -> None:
+        """The alarm, as long as the journal has a damaged copy: reads and deliveries meet them too."""
+        damaged = await self._journal.scrubbed.damaged(self.name)
         if damaged:
+            many = f"{damaged} or more" if damaged == MOST_DAMAGED else str(damaged)
             text = (
-                f"{damaged} copies at {self.name} are damaged, and there are no good bytes to make them anew"
-                " from; GET /segments/failed and the ledger name them"
+                f"{many} copies at {self.name} are damaged or gone, and could not be made anew: GET /queue"
+                " names them, each with its path; bring good bytes back there, then POST /queue/retry"
             )
             self._context.alarms.sound(AlarmName.DAMAGED_COPY, self.name, text)
         else:

@@ -215,6 +215,7 @@ async def test_the_queue_shows_failed_copies_with_their_reasons(host: Host) -> N
             "camera_id": str(CAMERA),
             "start_time": at(0),
             "backend": "FILESYSTEM",
+            "path": None,
             "attempts": 0,
             "error": "no luck",
         }

@@ -112,7 +112,8 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "due, urgent": (lambda j: j.copies.due("S3", Order.OLDEST, 64, NOW, urgent_only=True), {"copy_urgent"}),
     "next_due": (lambda j: j.copies.next_due("S3"), {"copy_undelivered"}),
     "backlog": (lambda j: j.copies.backlog("S3"), {"copy_undelivered"}),
-    "failures": (lambda j: j.copies.failures(100), {"copy_failed"}),
+    "failures": (lambda j: j.copies.failures(100), {"copy_failed", "copy_damaged"}),
+    "damaged": (lambda j: j.scrubbed.damaged("S3"), {"copy_damaged"}),
     "postpone": (lambda j: j.copies.postpone(SOMEBODY, "S3", "503", NOW), set()),
     "failed": (lambda j: j.copies.failed(SOMEBODY, "S3", "503"), set()),
     "retry_failed": (lambda j: j.copies.retry_failed("S3"), {"copy_failed"}),
@@ -269,7 +270,7 @@ LARGE = re.compile(
 PARTIAL = re.compile(r"^SCAN .* USING (COVERING )?INDEX (\w+)")
 SMALL_INDEXES = frozenset(
     {"segment_to_catalogue", "segment_pruning", "copy_failed", "ledger_losses", "copy_undelivered"}
-    | {"hold_to_mark", "hold_in_force"}
+    | {"hold_to_mark", "hold_in_force", "copy_damaged"}
 )
 """Partial indexes that may be read from end to end: they hold what is still to be done, or went wrong."""
 
