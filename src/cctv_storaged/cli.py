@@ -120,7 +120,7 @@ def _add_retention(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     preview.add_argument("--new", type=Path, metavar="FILE", help="the rules of these settings instead")
     preview.add_argument("--json", action="store_true", help="the API's answer as it is")
     confirm = what.add_parser("confirm", help="let a pass go on that was stopped because it was so much")
-    confirm.add_argument("camera", nargs="?", metavar="CAMERA", help="the camera's id")
+    confirm.add_argument("camera", nargs="?", metavar="CAMERA", help="its id, name or folder")
     confirm.add_argument("--all", action="store_true", help="all that are stopped now")
     for parser, work in (
         (what.add_parser("show", help="exit code 1 while something is in the way"), "show"),
@@ -165,14 +165,20 @@ def _add_hold(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         required=True, metavar="WHAT"
     )
     add = of_hold.add_parser("add", help="holds footage of cameras within a span; prints the hold's id")
-    add.add_argument("--camera", action="append", required=True, metavar="ID", help="may be given again")
+    add.add_argument(
+        "--camera",
+        action="append",
+        required=True,
+        metavar="CAMERA",
+        help="id, name or folder; may be given again",
+    )
     add.add_argument("--start", required=True, metavar="TIME", help="RFC 3339; may lie ahead")
     add.add_argument("--end", metavar="TIME", help="exclusive; without it the hold has no end")
     add.add_argument("--case", metavar="CASE", help="the case it belongs to")
     add.add_argument("--expires", metavar="TIME", help="when it ends by itself")
     add.add_argument("--review", metavar="TIME", help="when somebody should ask whether it is still needed")
     list_ = of_hold.add_parser("list", help="holds in force, newest first")
-    list_.add_argument("--camera", metavar="ID", help="only those on this camera")
+    list_.add_argument("--camera", metavar="CAMERA", help="only those on this camera: id, name or folder")
     list_.add_argument("--all", action="store_true", help="also those that were released")
     show = of_hold.add_parser("show", help="one hold, what it holds now, and whether the bucket keeps it too")
     put_off = of_hold.add_parser("put-off", help="another day for its review, or a later one for its end")

@@ -2,13 +2,18 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from uuid import UUID
 
 from cctv_storaged.api.hold_models import HoldAnswer, HoldDetailAnswer, HoldsAnswer
-from cctv_storaged.cli_client import DONE, ApiClient, with_api
+from cctv_storaged.api.models import CamerasAnswer
+from cctv_storaged.cli_cameras import camera_id
+from cctv_storaged.cli_client import DONE, OUT_OF_REACH, ApiClient, ApiError, with_api
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.logs.lines import one_line
+
+MOST_NAMED = 3
+"""Cameras of a hold in one line."""
 
 
 def add(options: argparse.Namespace) -> int:
@@ -38,7 +43,7 @@ def release(options: argparse.Namespace) -> int:
 
 def _add(api: ApiClient, options: argparse.Namespace) -> int:
     asked = {
-        "camera_ids": options.camera,
+        "camera_ids": [camera_id(api, "--camera", each) for each in options.camera],
         "start_time": options.start,
         "end_time": options.end,
         "reason": options.reason,
@@ -54,13 +59,29 @@ def _add(api: ApiClient, options: argparse.Namespace) -> int:
 
 
 def _list(api: ApiClient, options: argparse.Namespace) -> int:
+    names = None if options.json else _names(api)
+    empty = True
     for hold in _all(api, options):
-        _print(hold.model_dump_json() if options.json else _line(hold))
+        empty = False
+        _print(hold.model_dump_json() if names is None else _line(hold, names))
+    if empty and not options.json:
+        _print("none")
     return DONE
 
 
+def _names(api: ApiClient) -> dict[UUID, str]:
+    """Of all cameras; none for a token that may not read."""
+    try:
+        return {each.id: each.name for each in api.get("/cameras", CamerasAnswer).cameras}
+    except ApiError as exc:
+        if exc.code == OUT_OF_REACH:
+            raise
+        return {}
+
+
 def _all(api: ApiClient, options: argparse.Namespace) -> Iterator[HoldAnswer]:
-    query = {"camera_id": options.camera, "in_force": None if options.all else "true", "limit": "100"}
+    camera = None if options.camera is None else camera_id(api, "--camera", options.camera)
+    query = {"camera_id": camera, "in_force": None if options.all else "true", "limit": "100"}
     cursor: str | None = None
     while True:
         page = api.get("/holds", HoldsAnswer, {**query, "cursor": cursor})
@@ -83,7 +104,7 @@ def _put_off(api: ApiClient, options: argparse.Namespace) -> int:
     if options.expires is not None:
         body["expires_at"] = None if options.expires == "never" else options.expires
     hold = api.patch(f"/holds/{_id(options)}", HoldAnswer, body)
-    _print(hold.model_dump_json() if options.json else _line(hold))
+    _print(hold.model_dump_json() if options.json else _line(hold, _names(api)))
     return DONE
 
 
@@ -97,10 +118,13 @@ def _id(options: argparse.Namespace) -> UUID:
     return hold_id
 
 
-def _line(hold: HoldAnswer) -> str:
+def _line(hold: HoldAnswer, names: Mapping[UUID, str]) -> str:
     state = "in force" if hold.in_force else "released"
-    cameras = f"{len(hold.camera_ids)} camera{'' if len(hold.camera_ids) == 1 else 's'}"
-    return one_line(f"{hold.id}  {state}  {_span(hold)}  {cameras}  {hold.case_id or hold.reason}")
+    cameras = ", ".join(names.get(each, str(each)) for each in hold.camera_ids[:MOST_NAMED])
+    if len(hold.camera_ids) > MOST_NAMED:
+        cameras += f" and {len(hold.camera_ids) - MOST_NAMED} more"
+    case = "" if hold.case_id is None else f"case {hold.case_id}: "
+    return one_line(f"{hold.id}  {state}  {_span(hold)}  {cameras}  {case}{hold.reason}")
 
 
 def _span(hold: HoldAnswer) -> str:
@@ -108,7 +132,7 @@ def _span(hold: HoldAnswer) -> str:
 
 
 def _details(hold: HoldDetailAnswer) -> Iterator[str]:
-    yield _line(hold)
+    yield _line(hold, {})
     facts = {
         "cameras": ", ".join(map(str, hold.camera_ids)),
         "case": hold.case_id,

@@ -1,9 +1,9 @@
 """`cctv-storaged retention`: asks the daemon what its rules delete, and says yes to a stopped pass."""
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 
 from cctv_storaged.api.retention_models import (
     AmountAnswer,
@@ -13,12 +13,13 @@ from cctv_storaged.api.retention_models import (
     RetentionAnswer,
     RetentionPreviewAnswer,
 )
+from cctv_storaged.cli_cameras import camera_id
 from cctv_storaged.cli_client import BAD_USAGE, DONE, FOUND_WRONG, ApiClient, with_api
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.config import load_settings
 from cctv_storaged.errors import ConfigError
+from cctv_storaged.retention.amounts import Amount
 
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 PAGE = "1000"
 
 
@@ -43,15 +44,12 @@ def preview(options: argparse.Namespace) -> int:
 def confirm(options: argparse.Namespace) -> int:
     """Lets the next pass over a camera, or over all, go on."""
     if options.all is (options.camera is not None):
-        print("cctv-storaged retention confirm: name a camera by its id, or --all", file=sys.stderr)
-        return BAD_USAGE
-    if options.camera is not None and not _ID.fullmatch(options.camera):
         print(
-            f"cctv-storaged: {options.camera!r} is no camera's id (GET /cameras lists them)", file=sys.stderr
+            "cctv-storaged retention confirm: name a camera by its id, name or folder, or --all",
+            file=sys.stderr,
         )
         return BAD_USAGE
-    body = {"all": True} if options.all else {"camera_id": options.camera}
-    return with_api(options, lambda api: _confirmed(api, body))
+    return with_api(options, lambda api: _confirmed(api, options.camera))
 
 
 def locked(options: argparse.Namespace) -> int:
@@ -68,10 +66,18 @@ def _shown(api: ApiClient) -> int:
         print(_amount(each.surprise))
     if found.kept:
         print(f"{found.kept} segments that should be gone are kept (cctv-storaged retention locked)")
-    if found.waiting is None and not found.stopped and not found.kept:
+    decided = found.last_pass is not None
+    fine = decided and found.waiting is None and not found.stopped and not found.kept
+    if fine:
         print("footage is deleted at its age, nothing is in the way")
-        return DONE
-    return FOUND_WRONG
+    elif not decided:
+        print("no pass has come to its end since the start, or since the rules changed: none tells yet")
+    print(f"last pass: {_moment(found.last_pass)}, next: {_moment(found.next_pass)}")
+    return DONE if fine else FOUND_WRONG
+
+
+def _moment(moment: datetime | None) -> str:
+    return "-" if moment is None else rfc3339(moment)
 
 
 def _previewed(api: ApiClient, body: Mapping[str, object], *, as_json: bool) -> int:
@@ -81,7 +87,7 @@ def _previewed(api: ApiClient, body: Mapping[str, object], *, as_json: bool) -> 
         return DONE
     for camera in found.cameras:
         print("\n".join(_told(camera)))
-    print(f"at once, of all cameras: {_amount(found.at_most)}")
+    print(f"past at_most, of all cameras: {_amount(found.at_most)}")
     return DONE
 
 
@@ -91,9 +97,9 @@ def _told(camera: CameraPreviewAnswer) -> Iterator[str]:
     told = ", ".join(f"{name} {limit}" for name, limit in limits if limit) or "no limit"
     yield f"{camera.name} ({camera.camera_id}): {told}"
     for word, amount in (
-        ("deleted at once", camera.at_most),
-        ("deleted when room is needed", camera.desired),
-        ("deleted when nothing older is left", camera.at_least),
+        ("deleted after a yes" if camera.waits_for_confirmation else "deleted at once", camera.at_most),
+        ("goes first if room is short", camera.desired),
+        ("may go early if room is short", camera.at_least),
         ("kept, held", camera.protected.held),
         ("kept, in use now", camera.protected.pinned),
         ("kept by a lock", camera.protected.locked),
@@ -104,29 +110,34 @@ def _told(camera: CameraPreviewAnswer) -> Iterator[str]:
         yield f"  waits for: cctv-storaged retention confirm {camera.camera_id}"
 
 
-def _confirmed(api: ApiClient, body: Mapping[str, object]) -> int:
+def _confirmed(api: ApiClient, camera: str | None) -> int:
+    body = {"all": True} if camera is None else {"camera_id": camera_id(api, "CAMERA", camera)}
     found = api.post("/retention/confirm", ConfirmAnswer, body)
-    for camera_id in found.camera_ids:
-        print(f"camera {camera_id}: the next pass, within minutes, deletes what is past its at_most")
+    for each in found.camera_ids:
+        print(f"camera {each}: a pass that begins in seconds deletes what is past its at_most")
     if not found.camera_ids:
         print("nothing waits for a yes")
     return DONE
 
 
 def _listed(api: ApiClient) -> int:
-    cursor: str | None = None
+    cursor, told = None, False
     while True:
         page = api.get("/retention/locked", LockedAnswer, {"limit": PAGE, "cursor": cursor})
         for each in page.segments:
+            told = True
             span = f"{rfc3339(each.start_time)}/{rfc3339(each.end_time)}"
             for copy in each.copies:
                 print(each.camera_id, span, each.cause, copy.backend, copy.path or "-", copy.error or "")
+            if not each.copies:
+                print(each.camera_id, span, each.cause, "no copy")
         cursor = page.next_cursor
         if cursor is None:
+            if not told:
+                print("none")
             return DONE
 
 
 def _amount(amount: AmountAnswer) -> str:
-    return (
-        f"{amount.segments:,} segments, {amount.bytes / 1e9:,.1f} GB, {amount.camera_days:,.1f} camera-days"
-    )
+    footage = timedelta(days=amount.camera_days)
+    return str(Amount(segments=amount.segments, bytes=amount.bytes, duration=footage))

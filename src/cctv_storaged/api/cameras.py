@@ -58,6 +58,7 @@ def camera_json(footage: CameraFootage, now: datetime) -> dict[str, Json]:
     return {
         "id": str(footage.camera.id),
         "name": plain(footage.camera.name),
+        "folder": plain(footage.camera.folder),
         "first_footage": None if span is None else rfc3339(span.start),
         "last_footage": None if span is None else rfc3339(span.end),
         "segments": footage.segments,

@@ -222,6 +222,8 @@ class CameraAnswer(Outgoing):
 
     id: Uuid
     name: str
+    folder: str
+    """Its part of a recorder's path; commands and `retention.per_camera` take it for the id."""
     first_footage: Moment | None
     last_footage: Moment | None
     segments: int

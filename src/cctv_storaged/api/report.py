@@ -91,13 +91,22 @@ def line_json(figures: Figures, since: datetime | None) -> Line:
         "oldest_days": _days(figures.age),
         "oldest_held": _moment(kept.oldest_held),
         "examined": None if figures.examined is None else _span_json(figures),
+        **_of_examined(figures),
+        "longest_gap": None if longest is None else _hole_json(longest),
+        "longest_gap_seconds": 0 if longest is None else longest.span.duration.total_seconds(),
+    }
+
+
+def _of_examined(figures: Figures) -> Line:
+    """Null, and not nothing, where no time was examined yet."""
+    if figures.examined is None:
+        return dict.fromkeys(("covered_days", "gone_days", "unknown_days", "seconds_by_cause", "gaps"))
+    return {
         "covered_days": _days(figures.footage),
         "gone_days": _days(gone_of(figures.causes)),
         "unknown_days": _days(figures.causes.get(GapCause.UNKNOWN, timedelta(0))),
         "seconds_by_cause": _seconds(figures.causes),
-        "gaps": 0 if figures.examined is None else figures.examined.holes,
-        "longest_gap": None if longest is None else _hole_json(longest),
-        "longest_gap_seconds": 0 if longest is None else longest.span.duration.total_seconds(),
+        "gaps": figures.examined.holes,
     }
 
 

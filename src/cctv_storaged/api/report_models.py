@@ -72,7 +72,7 @@ class ReportCameraAnswer(Outgoing):
     oldest_held: Moment | None
     """Start of older footage that is there for a hold only."""
     examined: SpanAnswer | None
-    """What the following figures are of."""
+    """What the following figures are of; null, as they are: nothing was examined yet."""
     covered_days: float | None
     """Time with footage."""
     gone_days: float | None

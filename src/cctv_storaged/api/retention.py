@@ -22,6 +22,7 @@ from cctv_storaged.api.retention_models import (
     RetentionRuleBody,
 )
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
+from cctv_storaged.api.segments import require_camera
 from cctv_storaged.api.services import Services
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.config.units import format_duration
@@ -38,9 +39,12 @@ NOBODY = "somebody on this host"
 
 async def show(request: web.Request, services: Services) -> web.StreamResponse:
     retention = services.upkeep.retention
+    last, due = retention.last_pass, retention.next_pass()
     return answer(
         {
             "waiting": retention.waiting,
+            "last_pass": None if last is None else rfc3339(last),
+            "next_pass": None if due is None else rfc3339(due),
             "kept": await services.journal.deletions.count_kept(MOST_COUNTED),
             "stopped": [_stopped_json(each) for each in retention.stopped.values()],
         }
@@ -66,6 +70,8 @@ async def preview(request: web.Request, services: Services) -> web.StreamRespons
 async def confirm(request: web.Request, services: Services) -> web.StreamResponse:
     body = parsed(await body_bytes(request), ConfirmBody)
     by = request.get(TOKEN_NAME, NOBODY)
+    if body.camera_id is not None:
+        await require_camera(services, body.camera_id)
     confirmed = await services.upkeep.retention.confirm(body.camera_id, body.until, by)
     return answer({"camera_ids": [str(each) for each in confirmed]})
 
@@ -184,7 +190,7 @@ ROUTES: Sequence[Route] = (
         summary="Let retention delete what it stopped at because it was so much",
         scope=Scope.ADMIN,
         body=ConfirmBody,
-        answers=(Answer(status=200, means="The next pass goes on", model=ConfirmAnswer),),
+        answers=(Answer(status=200, means="A pass that begins in seconds goes on", model=ConfirmAnswer),),
         problems=(problems.NOT_FOUND,),
     ),
     Route(

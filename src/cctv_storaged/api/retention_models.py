@@ -71,7 +71,7 @@ class RetentionRuleAnswer(Outgoing):
 
 
 class ProtectedAnswer(Outgoing):
-    """Footage past `at_most` that stays."""
+    """Footage past a limit that stays."""
 
     held: AmountAnswer
     """A hold is in force."""
@@ -121,7 +121,11 @@ class RetentionAnswer(Outgoing):
     """Where retention stands."""
 
     waiting: str | None
-    """Why nothing is deleted by age right now: the clock, or a disk."""
+    """Why nothing is deleted by age right now: the clock, a disk, or holds that are not known yet."""
+    last_pass: Moment | None
+    """When the last pass over all cameras ended; null: none did since the start, or since rules changed."""
+    next_pass: Moment | None
+    """About when the next begins; null: the first begins within seconds of the start."""
     kept: int
     """Segments that should be gone and are not, counted up to 100,000; `GET /retention/locked` lists them."""
     stopped: list[StoppedCameraAnswer]
@@ -143,7 +147,7 @@ class ConfirmBody(Incoming):
 
 
 class ConfirmAnswer(Outgoing):
-    """Cameras over which the next pass goes, within minutes."""
+    """Cameras over which a pass goes that begins in seconds."""
 
     camera_ids: list[Uuid]
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cctv_storaged.quantities import lasting_text, size_text
+
 DAY_S = 86400.0
 
 
@@ -37,7 +39,8 @@ class Amount:
         return self.duration.total_seconds() / DAY_S
 
     def __str__(self) -> str:
-        return f"{self.segments} segments, {self.bytes / 1e9:.1f} GB, {self.days:.1f} days of footage"
+        footage = f"{lasting_text(self.duration)} of footage"
+        return f"{self.segments:,} segments, {size_text(self.bytes)}, {footage}"
 
 
 NOTHING = Amount()

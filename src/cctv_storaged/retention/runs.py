@@ -16,7 +16,7 @@ from uuid import UUID
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.clock import Clock, from_us, to_us
 from cctv_storaged.config.units import format_duration
-from cctv_storaged.errors import NotFound
+from cctv_storaged.errors import BackendError, JournalFull, NotFound
 from cctv_storaged.journal.deletions import Cause, Deletions
 from cctv_storaged.journal.retention import (
     FIRST,
@@ -99,7 +99,11 @@ class Retention:
         self._whole_at_s: float | None = None
         self._passed: dict[UUID, Passed] = {}
         self._stopped: dict[UUID, Stopped] = {}
-        self._waiting: str | None = None
+        self._told: str | None = None  # why nothing was deleted by age when that was due last
+        self._last_pass: datetime | None = None
+        self._due_s: float | None = None  # monotonic, of the next pass by the schedule
+        self._at_work = asyncio.Lock()
+        self._wake = asyncio.Event()
         self._put_off_since_s: float | None = None
         self._strangers: list[str] = []  # rules that are no camera's, told already
 
@@ -110,8 +114,22 @@ class Retention:
 
     @property
     def waiting(self) -> str | None:
-        """Why nothing was deleted by age when that was due last."""
-        return self._waiting
+        """Why nothing is deleted by age at this moment."""
+        return self._parts.distrust() or self._parts.trouble()
+
+    @property
+    def last_pass(self) -> datetime | None:
+        """When the last one under the rules in force ended, by this process; None: none did."""
+        return self._last_pass
+
+    def next_pass(self) -> datetime | None:
+        """About when the next begins; None: the first, soon after the start."""
+        if self._wake.is_set():
+            return self._parts.clock.now()
+        if self._due_s is None:
+            return None
+        left_s = max(0.0, self._due_s - self._parts.clock.monotonic())
+        return self._parts.clock.now() + timedelta(seconds=left_s)
 
     @property
     def stopped(self) -> Mapping[UUID, Stopped]:
@@ -122,7 +140,7 @@ class Retention:
         """Other rules from now on; the next pass is a whole one."""
         if policy != self._policy:
             self._policy = policy
-            self._whole_at_s = None
+            self._whole_at_s = self._last_pass = None
 
     async def confirm(self, camera_id: UUID | None, until: datetime | None, by: str) -> list[UUID]:
         """Lets passes delete what the brake stopped, of one camera or of all that are; the cameras meant.
@@ -133,6 +151,9 @@ class Retention:
         meant = [each for each in self._stopped.values() if camera_id in (None, each.camera_id)]
         if camera_id is not None and not meant:
             raise NotFound(f"nothing of camera {camera_id} waits for a confirmation")
+        if not meant:
+            log.info("retention: nothing waits for a confirmation")
+            return []
         swept = await self._parts.rows.swept()
         said = {
             each.camera_id: replace(
@@ -145,6 +166,8 @@ class Retention:
         await self._parts.rows.confirm(said, by, now)
         for each in meant:
             self._passed.pop(each.camera_id, None)  # the next pass over it is a whole one
+            self._go_on(each.camera_id)
+        self._wake.set()
         log.warning("retention: %d cameras confirmed by %s", len(said), by)
         return list(said)
 
@@ -155,10 +178,27 @@ class Retention:
 
     # Passes
 
+    async def run(self) -> None:
+        """A pass whenever somebody has said yes: what the schedule does in minutes."""
+        while True:
+            await self._wake.wait()
+            try:
+                async with self._at_work:
+                    self._wake.clear()
+                    await self._go_over_all()
+            except (BackendError, JournalFull, OSError) as exc:
+                log.info("retention put off: %s", exc)
+
     async def run_once(self) -> None:
-        """One pass over every camera."""
+        """One pass over every camera, by the schedule."""
+        self._due_s = self._parts.clock.monotonic() + EVERY_S
+        async with self._at_work:
+            await self._go_over_all()
+
+    async def _go_over_all(self) -> None:
         if self._why_not() is not None:
             return
+        policy = self._policy
         whole = self._is_time_for_all()
         cameras = await self._parts.rows.cameras()
         self._tell_of_strangers(cameras)
@@ -175,6 +215,8 @@ class Retention:
         finally:
             if noted:
                 await self._parts.rows.note(noted)
+        if self._policy == policy:
+            self._last_pass = self._parts.clock.now()
         await self._tell_what_is_kept()
         await self._tell_what_is_put_off()
 
@@ -186,10 +228,10 @@ class Retention:
         self._strangers = strangers
 
     def _why_not(self) -> str | None:
-        why = self._parts.distrust() or self._parts.trouble()
-        if why is not None and why != self._waiting:
+        why = self.waiting
+        if why is not None and why != self._told:
             log.warning("nothing is deleted by its age: %s", why)
-        self._waiting = why
+        self._told = why
         return why
 
     def _is_time_for_all(self) -> bool:

@@ -25,8 +25,8 @@ class Weights:
     """Amounts of one camera's footage."""
 
     free: dict[Clause, Amount] = field(default_factory=dict)
-    held: Amount = NOTHING  # past at_most
-    pinned: Amount = NOTHING  # past at_most
+    held: Amount = NOTHING  # past any limit
+    pinned: Amount = NOTHING  # past any limit
     locked: Amount = NOTHING  # should be gone, and a backend keeps it
     unexplained: Amount = NOTHING  # free, past at_most, and not by time alone
 
@@ -76,8 +76,8 @@ def _weights(cells: Iterable[Cell], in_use: Iterable[Cell]) -> Weights:
         if cell.state == "free":
             clause, amount = Clause(cell.clause), _amount(cell)
             weights.free[clause] = weights.of(clause) - amount
+            weights.pinned += amount
             if clause is Clause.AT_MOST:
-                weights.pinned += amount
                 weights.unexplained -= NOTHING if cell.explained else amount
     return weights
 
@@ -90,7 +90,7 @@ def _add(weights: Weights, cell: Cell) -> None:
             weights.unexplained += amount
     elif cell.state == "locked":
         weights.locked += amount
-    elif cell.state == "held" and clause is Clause.AT_MOST:
+    elif cell.state == "held":
         weights.held += amount
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ from cctv_storaged.api.hold_models import HoldAnswer, HoldDetailAnswer, HoldsAns
 from cctv_storaged.cli import _parser, _run
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.holding.wish import REVIEW_AFTER
-from tests.integration.api.harness import Host, path_of, until
+from tests.integration.api.harness import Host, path_of, running, until
 
 DAY = timedelta(days=1)
 
@@ -198,22 +199,33 @@ async def shell(host: Host, *words: str) -> int:
     return await asyncio.to_thread(_run, options)
 
 
-async def test_holds_from_the_shell(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    camera = (await host.registered())["camera_id"]
+async def test_holds_from_the_shell_name_cameras_as_people_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera = uuid4()
+    settings = {"cameras": [{"id": str(camera), "name": "Gate", "folder": "gate"}]}
+    async with running(tmp_path, settings) as host:
+        await _from_the_shell(host, camera, capsys)
+
+
+async def _from_the_shell(host: Host, camera: UUID, capsys: pytest.CaptureFixture[str]) -> None:
+    await host.registered(camera=camera)
     start = rfc3339(now() - timedelta(hours=1))
     assert (
-        await shell(host, "add", "--camera", camera, "--start", start, "--reason", "fire", "--by", "me") == 0
+        await shell(host, "add", "--camera", "gate", "--start", start, "--reason", "fire", "--by", "me") == 0
     )
     hold_id = capsys.readouterr().out.strip()
     await host.parts.upkeep.holding.settle()
     assert await shell(host, "list") == 0
-    assert capsys.readouterr().out.startswith(f"{hold_id}  in force  {start} to no end  1 camera  fire")
+    assert capsys.readouterr().out.startswith(f"{hold_id}  in force  {start} to no end  Gate  fire")
+    assert await shell(host, "list", "--camera", "Gate") == 0
+    assert hold_id in capsys.readouterr().out
     assert await shell(host, "put-off", hold_id, "--review", rfc3339(now() + DAY)) == 0
     assert await shell(host, "show", hold_id) == 0
     assert "holds:    1 segments" in capsys.readouterr().out
     assert await shell(host, "release", hold_id, "--reason", "closed", "--by", "me") == 0
     assert await shell(host, "list") == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "none\n"
     assert await shell(host, "list", "--all", "--json") == 0
     assert HoldAnswer.model_validate_json(capsys.readouterr().out).release_reason == "closed"
 
@@ -223,7 +235,10 @@ async def test_the_shell_says_what_is_wrong_by_its_exit_code(
 ) -> None:
     assert await shell(host, "show", str(uuid4())) == 1
     assert "no hold" in capsys.readouterr().err
-    assert await shell(host, "add", "--camera", "gate", "--start", "then", "--reason", "x") == 2
+    await host.registered()
+    assert await shell(host, "add", "--camera", "yard", "--start", "then", "--reason", "x") == 2
+    assert "--camera: no such camera: 'yard' (known names and folders: " in capsys.readouterr().err
+    assert await shell(host, "add", "--camera", str(uuid4()), "--start", "then", "--reason", "x") == 2
     assert "start_time" in capsys.readouterr().err
     gone = _parser().parse_args(["hold", "list", "--url", "http://127.0.0.1:1"])
     assert await asyncio.to_thread(_run, gone) == 3

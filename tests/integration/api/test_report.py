@@ -42,6 +42,8 @@ async def test_a_report_says_what_is_required_and_what_is_kept_and_why_not(tmp_p
     async with running(tmp_path, SETTINGS) as host:
         (before,) = (await report(host)).cameras
         assert (before.state, before.required_days, before.installed_at) == ("new", 0, None)
+        assert (before.examined, before.covered_days, before.gaps) == (None, None, None)
+        assert "not examined yet" in (await printed(host))[1]
         old = await host.registered("gate/1.ts", camera=CAMERA, start=START)
         kept = await host.registered("gate/2.ts", camera=CAMERA, start=START + timedelta(days=15))
         asked = await host.registered("gate/3.ts", camera=CAMERA, start=START + timedelta(days=11))
@@ -73,6 +75,7 @@ async def test_a_report_says_what_is_required_and_what_is_kept_and_why_not(tmp_p
         (past,) = (await report(host, day=today)).cameras
         assert (past.name, past.required_days, past.state) == (line.name, 10, "ok")
         assert (await report(host, day="2001-01-01")).cameras == []
+        assert await printed(host, "--day", "2001-01-01") == (1, "")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Retention over the API and its command: looked at before a change, confirmed, and what is kept told."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -72,7 +74,8 @@ async def test_a_changed_rule_is_looked_at_stopped_confirmed_and_carried_out(
     code, told = await command(capsys, host, "preview", "--new", str(new))
     assert code == 0
     assert "at_most 5d" in told
-    assert "deleted at once: 10 segments" in told
+    assert "deleted after a yes: 10 segments, 10.0 kB, 5.0 days of footage" in told
+    assert "at once" not in told, "it waits"
     assert f"retention confirm {GATE.id}" in told
 
     retention = host.parts.upkeep.retention
@@ -85,13 +88,46 @@ async def test_a_changed_rule_is_looked_at_stopped_confirmed_and_carried_out(
     assert code == 1
     assert "waits for a yes" in told
 
-    assert (await host.post("/retention/confirm", {"camera_id": str(uuid4())})).status == 404
+    unknown = await host.post("/retention/confirm", {"camera_id": str(uuid4())})
+    assert unknown.status == 404 and "no camera" in unknown.json["detail"]
     assert (await host.post("/retention/confirm", {})).status == 422
-    code, told = await command(capsys, host, "confirm", str(GATE.id))
+    code, told = await command(capsys, host, "confirm", "gate")
     assert code == 0
-    await retention.run_once()
-    assert (await host.get("/cameras")).json["cameras"][0]["segments"] == 10
+    code, told = await command(capsys, host, "show")
+    assert "waits for a yes" not in told, "it was said"
+    host.tasks.append(asyncio.create_task(retention.run()))  # and no pass of the schedule
+
+    async def half_is_gone() -> bool:
+        return bool((await host.get("/cameras")).json["cameras"][0]["segments"] == 10)
+
+    await until(half_is_gone)
     assert (await command(capsys, host, "show"))[0] == 0
+
+
+async def test_show_tells_how_things_are_when_it_is_asked_and_not_at_the_last_pass(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retention = host.parts.upkeep.retention
+    code, told = await command(capsys, host, "show")
+    assert (code, told.splitlines()[0]) == (0, "footage is deleted at its age, nothing is in the way")
+    assert re.fullmatch("last pass: 2.*Z, next: 2.*Z", told.splitlines()[1])
+    with monkeypatch.context() as wrong:
+        wrong.setattr(retention, "_parts", replace(retention._parts, trouble=lambda: "no identity"))
+        code, told = await command(capsys, host, "show")
+        assert code == 1 and "nothing is deleted by its age: no identity" in told
+    assert (await command(capsys, host, "show"))[0] == 0
+    retention.change(policy_of(Retention(default=RetentionRule(at_most=DAY))))
+    code, told = await command(capsys, host, "show")
+    assert code == 1 and "no pass has come to its end" in told, "nobody knows yet what these rules do"
+
+
+async def test_a_camera_nobody_knows_is_told_with_those_that_are_known(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = cli._parser().parse_args(["retention", "confirm", "lobby", "--url", host.url])
+    assert await asyncio.to_thread(cli._run, options) == 2
+    said = "cctv-storaged: CAMERA: no such camera: 'lobby' (known names and folders: Gate, gate)\n"
+    assert capsys.readouterr().err == said
 
 
 async def _policy(file: Path) -> Policy:
@@ -99,9 +135,13 @@ async def _policy(file: Path) -> Policy:
     return policy_of(settings.retention)
 
 
-async def test_confirming_all_says_yes_to_what_is_stopped_now(host: Host) -> None:
+async def test_confirming_all_says_yes_to_what_is_stopped_now(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     reply = await host.post("/retention/confirm", {"all": True})
     assert ConfirmAnswer.model_validate(reply.json).camera_ids == []
+    assert [record.levelname for record in caplog.records if "nothing waits" in record.message] == ["INFO"]
     both = {"all": True, "camera_id": str(GATE.id)}
     assert (await host.post("/retention/confirm", both)).status == 422
 
@@ -143,7 +183,7 @@ async def test_what_is_kept_is_listed_page_by_page(host: Host, capsys: pytest.Ca
     assert camera.protected.locked.segments == 3
     code, told = await command(capsys, host, "locked")
     assert code == 0
-    assert told == ""  # they have no copy anywhere: nothing lies there
+    assert [line.endswith("retention_at_most no copy") for line in told.splitlines()] == [True] * 3
 
 
 # Everywhere
