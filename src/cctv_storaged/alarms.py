@@ -29,6 +29,7 @@ class AlarmName(StrEnum):
     BRAKE = "brake"  # so much was to go at once that somebody has to say yes
     HOLD_REVIEW = "hold_review"  # a hold whose review is due
     HOLD_LOCAL = "hold_local"  # a hold that the bucket does not know
+    HELD_LOST = "held_lost"  # footage that is lost although a hold in force needs it
     DAMAGED_COPY = "damaged_copy"  # a copy whose bytes are wrong and could not be repaired
     LEDGER = "ledger"  # it contradicts a head that was made of it
     FRESH_JOURNAL = "fresh_journal"  # the store has this host's footage, and the journal does not know it

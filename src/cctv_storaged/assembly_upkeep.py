@@ -17,6 +17,7 @@ from cctv_storaged.delivery import Delivery
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.foundation import Foundation
 from cctv_storaged.holding.holding import Holding, HoldingParts
+from cctv_storaged.holding.losses import HeldLossWatch
 from cctv_storaged.holding.mirror import Mirror
 from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
@@ -64,6 +65,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         alarms=foundation.alarms,
         clock_guard=foundation.clock_guard,
         holding=_holding(needs, mirror),
+        held_losses=HeldLossWatch(foundation.journal, foundation.alarms),
         mirror=mirror,
         places=foundation.places,
         reporting=_reporting(foundation),

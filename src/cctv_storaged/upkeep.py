@@ -12,6 +12,8 @@ from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.guarding.places import CHECK_S, Places
 from cctv_storaged.holding.holding import Holding
+from cctv_storaged.holding.losses import EVERY_S as LOSSES_EVERY_S
+from cctv_storaged.holding.losses import HeldLossWatch
 from cctv_storaged.holding.mirror import Mirror
 from cctv_storaged.rebuilding.freshness import Freshness
 from cctv_storaged.rebuilding.keeping import HoldKeeper
@@ -42,6 +44,7 @@ class Upkeep:
     alarms: Alarms
     clock_guard: ClockGuard
     holding: Holding
+    held_losses: HeldLossWatch
     mirror: Mirror
     places: Places
     reporting: Reporting
@@ -62,6 +65,7 @@ class Upkeep:
         yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)
         yield Job(name="the retention report", run=self.reporting.refresh, every_s=REPORT_EVERY_S)
         yield Job(name="holds", run=self.holding.run_once, every_s=30)
+        yield Job(name="losses under a hold", run=self.held_losses.run_once, every_s=LOSSES_EVERY_S)
         yield Job(name="retention", run=self.retention.run_once, every_s=RETENTION_EVERY_S)
         yield Job(name="looking at the disks", run=self.capacity.keeper.look, every_s=ROOM_EVERY_S)
         yield Job(name="the forecast", run=self.capacity.forecasting.refresh, every_s=FORECAST_EVERY_S)

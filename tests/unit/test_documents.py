@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from cctv_storaged.alarms import AlarmName
 from cctv_storaged.config import load_settings
 from cctv_storaged.config.sources import VARIABLES
 from cctv_storaged.daemon import STOP_DEADLINE_S
@@ -22,6 +23,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 SETUP = ROOT / "scripts" / "setup"
+ALARMS = ROOT / "docs" / "reference" / "alarms.md"
 SEGMENTS = ROOT / "docs" / "reference" / "segments.md"
 PROMISES = [ROOT / "docs" / "design" / name for name in ("promises.md", "playback.md", "retention.md")]
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
@@ -50,6 +52,10 @@ def words_under(page: Path, heading: str) -> list[str]:
     """The first column of the table below a heading."""
     section = page.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return re.findall(r"^\| `(\w+)` \|", section, re.M)
+
+
+def test_every_alarm_is_explained() -> None:
+    assert words_under(ALARMS, "Names") == list(AlarmName)
 
 
 def reasons_in_the_source() -> set[str]:

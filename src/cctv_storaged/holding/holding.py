@@ -112,7 +112,8 @@ class Holding:
     async def release(self, hold_id: UUID, reason: str, by: str | None) -> Hold:
         """Nothing is held by it from now on. Raises NotFound, Conflict where it was released already."""
         hold = await self._holds.release(hold_id, reason, by, self._parts.clock.now())
-        self._parts.alarms.end(AlarmName.HOLD_REVIEW, str(hold_id))
+        for name in (AlarmName.HOLD_REVIEW, AlarmName.HELD_LOST):
+            self._parts.alarms.end(name, str(hold_id))
         log.info("hold %s was released: %s", hold_id, reason)
         await self._changed()
         return hold

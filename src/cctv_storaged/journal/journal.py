@@ -25,6 +25,7 @@ from cctv_storaged.journal.exports import Exports
 from cctv_storaged.journal.faults import translated
 from cctv_storaged.journal.gaps import Gaps
 from cctv_storaged.journal.heldback import HeldBack
+from cctv_storaged.journal.heldlosses import HeldLosses
 from cctv_storaged.journal.holdmarks import HoldMarks
 from cctv_storaged.journal.holds import Holds
 from cctv_storaged.journal.idempotency import IdempotencyKeys
@@ -81,6 +82,7 @@ class Journal:
         self.material = Material(store)
         self.holds = Holds(store)
         self.hold_marks = HoldMarks(store)
+        self.held_losses = HeldLosses(store)
         self.reconcile = Reconciliation(store)
         self.adoption = Adoption(store)
         self.held_back = HeldBack(store)

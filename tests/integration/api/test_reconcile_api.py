@@ -99,6 +99,9 @@ async def test_the_command_tells_what_is_lost_and_what_was_left_out(
     told = capsys.readouterr().out
     assert "looked at, 1 left out as younger than 5 minutes" in told
     assert "nothing differs in what was compared; some was left out" in told
+    body = {"camera_ids": [segment["camera_id"]], "start_time": segment["start_time"], "reason": "burglary"}
+    hold = await host.post("/holds", body)
+    await host.parts.upkeep.holding.settle()
     (host.settings.filesystem.path / segment["storage_path"]).unlink()
     (host.recordings / "gate/a.ts").unlink()
     await host.journal.copies.source_gone(
@@ -106,7 +109,11 @@ async def test_the_command_tells_what_is_lost_and_what_was_left_out(
     )
     assert await command(host, "--apply") == 1
     told = capsys.readouterr().out
-    assert "ghost: 1, 0 mended, 1 gone for good, told as lost" in told, told
+    assert "ghost: 1, 0 mended, 1 gone for good, told as lost (1 UNDER A HOLD)" in told
+    assert f"HELD AND LOST  FILESYSTEM  {segment['storage_path']}" in told
+    await host.parts.upkeep.held_losses.run_once()
+    parts = {part["name"]: part["trouble"] for part in (await host.get("/ready")).json["parts"]}
+    assert segment["camera_id"] in parts[f"alarm held_lost {hold.json['id']}"]
 
 
 async def test_the_command_goes_along_with_one_under_way(

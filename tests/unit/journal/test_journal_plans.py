@@ -106,6 +106,13 @@ async def delete(journal: Journal) -> None:
     await journal.deletions.done_many(await journal.deletions.begin_many([segment.id], Cause.AT_MOST), NOW)
 
 
+async def held_losses(journal: Journal) -> None:
+    segment = await record(journal, new(5))
+    await journal.copies.source_gone(segment.id, SourceState.MISSING, "x", NOW)
+    page = await journal.held_losses.page(0, 100)
+    await journal.held_losses.standing([page.after])
+
+
 CALLS: dict[str, tuple[Call, set[str]]] = {
     "due, newest": (lambda j: j.copies.due("S3", Order.NEWEST, 64, NOW), {"copy_undelivered"}),
     "due, oldest": (lambda j: j.copies.due("S3", Order.OLDEST, 64, NOW), {"copy_undelivered"}),
@@ -246,6 +253,7 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "hold, to_lock": (lambda j: j.hold_marks.to_lock("S3", 0, 100), {"copy_to_lock", "copy_by_path"}),
     "hold, to_unlock": (lambda j: j.hold_marks.to_unlock("S3", 0, 100), {"copy_to_unlock"}),
     "hold, unlocked": (lambda j: j.hold_marks.unlocked("S3", [1, 2]), set()),
+    "hold, losses": (held_losses, {"ledger_losses", "ledger_by_camera"}),
     "hold, in the way": (lambda j: j.deletions.begin_many([SOMEBODY], Cause.AT_MOST), set()),
     "reconcile, copies": (lambda j: j.reconcile.copies("S3", "a"), {"copy_by_path"}),
     "reconcile, known_paths": (lambda j: j.reconcile.known_paths("S3", ["a", "b"]), {"copy_by_path"}),
