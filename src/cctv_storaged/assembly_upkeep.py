@@ -61,7 +61,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     unknown = _holds_unknown(keepers)
     needs.remover.holds_unknown = unknown
     distrust = _nothing_by_age(foundation, unknown)
-    return Upkeep(
+    upkeep = Upkeep(
         alarms=foundation.alarms,
         clock_guard=foundation.clock_guard,
         holding=_holding(needs, mirror),
@@ -77,6 +77,8 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         freshness=_freshness(foundation),
         scrub=_scrub(needs),
     )
+    foundation.places.on_accepted = upkeep.accepted
+    return upkeep
 
 
 def _auditing(needs: UpkeepNeeds) -> Auditing:

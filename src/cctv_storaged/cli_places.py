@@ -1,11 +1,13 @@
 """`cctv-storaged places` and `clock`: what the guards of a running daemon know, and a word to them."""
 
 import argparse
+from collections.abc import Sequence
 
-from cctv_storaged.api.place_models import ClockAnswer, PlaceAnswer, PlacesAnswer
+from cctv_storaged.api.place_models import AcceptedPlaceAnswer, ClockAnswer, PlaceAnswer, PlacesAnswer
 from cctv_storaged.cli_client import DONE, FOUND_WRONG, ApiClient, with_api
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.guarding.identity import Standing
+from cctv_storaged.guarding.place import MOST_ENTRIES
 from cctv_storaged.logs.lines import one_line
 
 
@@ -38,14 +40,42 @@ def _list(api: ApiClient) -> int:
 
 def _accept(api: ApiClient, location: str, kind: str | None) -> int:
     places = api.get("/places", PlacesAnswer).places
-    found = [place for place in places if place.location == location and kind in (None, place.kind)]
-    if len(found) != 1:
-        known = ", ".join(f"{place.kind} {place.location}" for place in places)
-        what = "names several places, --kind says which" if found else "names no place"
-        raise ConfigError([Fault(location, what, f"there are: {known}")])
-    body = {"kind": str(found[0].kind), "location": location}
-    print(_line(api.post("/places/accept", PlaceAnswer, body)))
+    place = _named(places, location, kind)
+    body = {"kind": str(place.kind), "location": location}
+    accepted = api.post("/places/accept", AcceptedPlaceAnswer, body)
+    print(f"the journal had: {one_line(accepted.before or 'no identity')}")
+    print(f"found there:     {one_line(accepted.carried or 'no identity')}, {_counted(accepted.entries)}")
+    print(_line(accepted))
     return DONE
+
+
+def _named(places: Sequence[PlaceAnswer], location: str, kind: str | None) -> PlaceAnswer:
+    """Raises ConfigError."""
+    there = [place for place in places if place.location == location]
+    found = [place for place in there if kind in (None, place.kind)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{place.kind} {place.location}" for place in places)
+    if found:
+        fault = Fault(location, "names several places, --kind says which", f"there are: {known}")
+    elif there:
+        kinds = " and ".join(place.kind for place in there)
+        fault = Fault("--kind", f"{location} is not of the kind {kind!r}", f"it is of {kinds}")
+    else:
+        fault = Fault(location, "names no place", f"there are: {known}")
+    raise ConfigError([fault])
+
+
+def _counted(entries: int | None) -> str:
+    """What lies in a place besides its mark."""
+    match entries:
+        case None:
+            return "its entries could not be counted"
+        case 0:
+            return "empty"
+        case 1:
+            return "1 entry"
+    return f"{entries} entries{' or more' if entries == MOST_ENTRIES else ''}"
 
 
 def _line(place: PlaceAnswer) -> str:

@@ -12,7 +12,8 @@ StoragedError
 │   └── JournalBroken      the process must end and start anew
 ├── BackendError
 │   ├── BackendUnavailable the whole backend is away: wait, count nothing against the segment
-│   │   └── BackendThrottled   it asks for a slower pace
+│   │   ├── BackendThrottled   it asks for a slower pace
+│   │   └── WrongPlace         its disk or bucket is not the one that the journal knows
 │   ├── ObjectRejected     this object failed: retry it later, alone
 │   ├── ObjectLocked       a lock or legal hold of the backend keeps it: its day will come, or an operator's
 │   ├── ObjectMissing      the backend has nothing under this path
@@ -121,6 +122,13 @@ class BackendThrottled(BackendUnavailable):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message, reason="throttled")
+
+
+class WrongPlace(BackendUnavailable):
+    """The disk or bucket is not the one that the journal knows: nothing there is believed or touched."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="wrong_disk")
 
 
 class ObjectRejected(BackendError):

@@ -1,5 +1,7 @@
 """What looks after footage once it is delivered: retention, room, holds, proof. See assembly_upkeep.py."""
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +12,8 @@ from cctv_storaged.capacity.opening import Capacity, plan_of
 from cctv_storaged.capacity.room import LOOK_S as ROOM_EVERY_S
 from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
+from cctv_storaged.errors import StoragedError
+from cctv_storaged.guarding.place import Place, PlaceKind
 from cctv_storaged.guarding.places import CHECK_S, Places
 from cctv_storaged.holding.holding import Holding
 from cctv_storaged.holding.losses import EVERY_S as LOSSES_EVERY_S
@@ -26,6 +30,11 @@ from cctv_storaged.retention.runs import Retention
 from cctv_storaged.scrubbing.opening import EVERY_S as SCRUB_EVERY_S
 from cctv_storaged.scrubbing.opening import scrub_rules
 from cctv_storaged.scrubbing.scrub import Scrub
+
+log = logging.getLogger(__name__)
+
+ACCEPTED_S = 10.0
+"""Whoever accepts a store waits no longer for either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +69,18 @@ class Upkeep:
         """Why there may be holds in force that the journal does not know."""
         return next(filter(None, (keeper.doubt() for keeper in self.keepers)), None)
 
+    async def accepted(self, place: Place) -> None:
+        """What has to be in any store is put into one that was accepted, at once; else the schedule does."""
+        if place.kind is not PlaceKind.STORE:
+            return
+        holds = (keeper.put_again for keeper in self.keepers)
+        for put_again in (*holds, self.auditing.heads.put_again, self.auditing.archiver.put_again):
+            try:
+                async with asyncio.timeout(ACCEPTED_S):
+                    await put_again()
+            except (StoragedError, OSError, TimeoutError) as exc:
+                log.warning("%s: what belongs in any store waits for the schedule: %s", place.location, exc)
+
     def jobs(self) -> Iterator[Job]:
         """What the schedule does."""
         yield Job(name="looking at the places", run=self.places.check, every_s=CHECK_S)
@@ -83,6 +104,7 @@ class Upkeep:
         yield self.clock_guard.run()
         yield self.holding.run()
         yield self.mirror.run()
+        yield self.retention.run()
         yield self.capacity.keeper.run()
         yield self.auditing.heads.run()
         yield self.reconciling.reconciler.run()

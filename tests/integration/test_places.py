@@ -187,7 +187,8 @@ async def test_another_disk_is_right_once_somebody_says_so(tmp_path: Path, bench
     root.rename(tmp_path / "old")
     folder(tmp_path, "recordings")
     await bench.places.check()
-    assert await bench.places.accept("root", str(root)) is place
+    accepted = await bench.places.accept("root", str(root))
+    assert (accepted.place, accepted.before, accepted.entries) == (place, before, 0)
     assert (place.standing, bench.sounding) == (Standing.RIGHT, set())
     assert place.known == identity_in((root / NAME).read_bytes()) != before
     known = {each.location: each.identity for each in await bench.journal.places.all()}
@@ -358,7 +359,8 @@ async def test_a_bucket_that_answers_and_forgot_everything_is_not_believed(
         assert (place.standing, bench.sounding) == (Standing.MISSING, {place.location})
         with pytest.raises(BackendUnavailable):
             await put(backend, source)
-        await bench.places.accept("store", place.location)
+        accepted = await bench.places.accept("store", place.location)
+        assert accepted.entries == 0
         with pytest.raises(ObjectMissing):
             await backend.verify(held)
         await backend.verify(await put(backend, source))

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from cctv_storaged.api.models import Incoming, Moment, Outgoing
 from cctv_storaged.guarding.identity import Standing
-from cctv_storaged.guarding.place import PlaceKind
+from cctv_storaged.guarding.place import MOST_ENTRIES, PlaceKind
 
 
 class AcceptPlaceBody(Incoming):
@@ -31,6 +31,18 @@ class PlaceAnswer(Outgoing):
     """Whether it is the right one: only `right` lets anything be written, deleted or taken for missing."""
     trouble: str | None
     """What is wrong and what to do. Null: nothing, for all that was seen."""
+
+
+class AcceptedPlaceAnswer(PlaceAnswer):
+    """A place that is right from now on."""
+
+    before: str | None
+    """The identity that the journal knew until now. Null: none."""
+    carried: str | None
+    """The identity that it carried already. Null: it had none, and got one now."""
+    entries: Annotated[int, Field(ge=0, le=MOST_ENTRIES)] | None
+    """What lies there besides the mark: at the top of a folder, or objects; not counted further than 999.
+    Null: it could not be counted."""
 
 
 class PlacesAnswer(Outgoing):

@@ -7,7 +7,7 @@ from aiohttp import web
 from cctv_storaged.access import Scope
 from cctv_storaged.api import problems
 from cctv_storaged.api.parsing import body_bytes, parsed
-from cctv_storaged.api.place_models import AcceptPlaceBody, PlaceAnswer, PlacesAnswer
+from cctv_storaged.api.place_models import AcceptedPlaceAnswer, AcceptPlaceBody, PlacesAnswer
 from cctv_storaged.api.problems import plain
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.routing import PREFIX, Answer, Route
@@ -21,7 +21,9 @@ async def list_places(request: web.Request, services: Services) -> web.StreamRes
 
 async def accept(request: web.Request, services: Services) -> web.StreamResponse:
     body = parsed(await body_bytes(request), AcceptPlaceBody)
-    return answer(_place_json(await services.upkeep.places.accept(body.kind, body.location)))
+    accepted = await services.upkeep.places.accept(body.kind, body.location)
+    told = {"before": accepted.before, "carried": accepted.carried, "entries": accepted.entries}
+    return answer({**_place_json(accepted.place), **told})
 
 
 def _place_json(place: Place) -> dict[str, Json]:
@@ -53,7 +55,7 @@ ROUTES: Sequence[Route] = (
         summary="What is mounted or named there now is the right one from now on",
         scope=Scope.ADMIN,
         body=AcceptPlaceBody,
-        answers=(Answer(status=200, means="It is right", model=PlaceAnswer),),
+        answers=(Answer(status=200, means="It is right", model=AcceptedPlaceAnswer),),
         problems=(problems.NOT_FOUND, problems.CONFLICT),
     ),
 )

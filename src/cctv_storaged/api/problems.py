@@ -28,6 +28,7 @@ from cctv_storaged.errors import (
     RequestError,
     SourceChanged,
     Unprocessable,
+    WrongPlace,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -123,6 +124,13 @@ _TABLE: Sequence[_Row] = (
         error=CatalogUnavailable,
         kind=CATALOG_AWAY,
         detail="the fleet cannot be asked now; scope=host can",
+        retry_after_s=30,
+    ),
+    _Row(
+        error=WrongPlace,
+        kind=BACKEND_AWAY,
+        detail="the disk or bucket that holds the bytes is not the right one (alarm wrong_disk): "
+        "GET /places says which, and what to do",
         retry_after_s=30,
     ),
     _Row(

@@ -66,6 +66,11 @@ class Archiver:
             self._alarms.end(AlarmName.LEDGER, str(self._folder))
         await self._store_all()
 
+    async def put_again(self) -> None:
+        """Another store, or an emptied one, was accepted. Raises as `run_once`, which goes on with it."""
+        await self._lines.remember(STORED, "0")
+        await self._store_all()
+
     async def _archive(self) -> None:
         await in_thread(sweep, self._folder)
         await self._take_in()

@@ -99,6 +99,20 @@ class HeadKeeper:
                 self._compared = True
             await self.keep()
 
+    async def put_again(self) -> None:
+        """Another store, or an emptied one, was accepted: the last head is put there, and one of now.
+
+        What else is there is compared anew. Raises as `run_once`, after which the schedule goes on with it.
+        """
+        async with self._turn:
+            known = await self.remembered()
+            if known is not None and known.stored:
+                await self._remember(replace(known, stored=False))
+            self._compared = False
+            await self.compare_stored()
+            self._compared = True
+            await self.keep(last=True)
+
     # Keeping
 
     async def keep(self, *, last: bool = False) -> None:

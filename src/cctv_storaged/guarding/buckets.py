@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from contextlib import aclosing
 
+from cctv_storaged.backends.base import Listing
 from cctv_storaged.backends.shelf import ShelfBackend
 from cctv_storaged.errors import BackendError, BackendUnavailable, ObjectMismatch, ObjectMissing
 from cctv_storaged.guarding.identity import LONGEST_BYTES, NAME, Mark, Standing, identity_in
-from cctv_storaged.guarding.place import Keeping, Place, PlaceKind, Seen
+from cctv_storaged.guarding.place import MOST_ENTRIES, Keeping, Place, PlaceKind, Seen
 from cctv_storaged.shelving import shelve_bytes
 
 FRESH_S = 60.0
@@ -72,6 +74,18 @@ class BucketPlace(Place):
 
     async def _own(self) -> str | None:
         return None
+
+    async def _entries(self) -> int | None:
+        backend = self._opened()
+        if not isinstance(backend, Listing):
+            return None
+        try:
+            async with aclosing(backend.listed(self._key.removesuffix(NAME))) as pages:  # type: ignore[type-var]
+                async for page in pages:
+                    return min(MOST_ENTRIES, sum(each.path != self._key for each in page))
+        except BackendError:
+            return None
+        return 0
 
     def _opened(self) -> ShelfBackend:
         if self._backend is None:

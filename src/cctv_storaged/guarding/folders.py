@@ -1,14 +1,16 @@
 """Places that are folders: recorder roots and the store named FILESYSTEM."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
+from itertools import islice
 from typing import TypeVar
 
 from cctv_storaged.errors import BackendUnavailable
-from cctv_storaged.guarding.identity import WEAK, Mark, Standing, judged
+from cctv_storaged.guarding.identity import NAME, WEAK, Mark, Standing, judged
 from cctv_storaged.guarding.marks import found_in, laid_in, opened_folder, own_identity
-from cctv_storaged.guarding.place import Keeping, Place, PlaceKind, Seen
+from cctv_storaged.guarding.place import MOST_ENTRIES, Keeping, Place, PlaceKind, Seen
 
 T = TypeVar("T")
 
@@ -61,6 +63,13 @@ class FolderPlace(Place):
     async def _own(self) -> str | None:
         return await in_its_own_thread(lambda: _own_of(self.location))
 
+    async def _entries(self) -> int | None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await in_its_own_thread(lambda: _counted(self.location))
+        except (OSError, TimeoutError):
+            return None
+
     def _stale_before(self) -> float:
         return float("-inf")
 
@@ -109,6 +118,11 @@ def _looked_at(path: str, known: str | None) -> Seen:
 def _laid_down(path: str, mark: Mark) -> str:
     with opened_folder(path) as folder:
         return laid_in(folder, mark)
+
+
+def _counted(path: str) -> int:
+    with os.scandir(path) as entries:
+        return sum(1 for _ in islice((entry for entry in entries if entry.name != NAME), MOST_ENTRIES))
 
 
 def _own_of(path: str) -> str:

@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cctv_storaged.errors import BackendUnavailable, Conflict, JournalFull
+from cctv_storaged.errors import BackendUnavailable, Conflict, JournalFull, WrongPlace
 from cctv_storaged.guarding.identity import Mark, Standing, judged
 
 log = logging.getLogger(__name__)
 
-WRONG_DISK = "wrong_disk"
-"""The reason of BackendUnavailable."""
+
+MOST_ENTRIES = 999
+"""No more is counted of what lies in a place."""
 
 
 class PlaceKind(StrEnum):
@@ -39,6 +40,16 @@ class Seen:
     @property
     def there(self) -> bool:
         return self.trouble is None and not self.absent and not self.silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A place that an operator's word made right."""
+
+    place: "Place"
+    before: str | None  # the identity by the journal until then
+    carried: str | None  # the one that was found there; None: it got one now
+    entries: int | None  # what lies there besides the mark, counted up to MOST_ENTRIES; None: not counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +103,9 @@ class Place(ABC):
         if self.standing is not Standing.RIGHT:
             raise self.wrong(self.standing)
 
-    def wrong(self, standing: Standing) -> BackendUnavailable:
+    def wrong(self, standing: Standing) -> WrongPlace:
         """The error of whoever wants to use it."""
-        return BackendUnavailable(f"{self.location}: {standing}; {self._remedy()}", reason=WRONG_DISK)
+        return WrongPlace(f"{self.location}: {standing}; {self._remedy()}")
 
     async def require(self, since: float | None = None) -> None:
         """Raises BackendUnavailable unless it may be used, by a look that began at `since` or later."""
@@ -125,7 +136,7 @@ class Place(ABC):
                 self._stand(seen)
             return self.standing
 
-    async def accept(self) -> None:
+    async def accept(self) -> Accepted:
         """What is there now is right from now on; it is given an identity where it has none.
 
         Raises Conflict where it cannot be looked at, JournalFull.
@@ -136,10 +147,11 @@ class Place(ABC):
             if not seen.there:
                 self._stand(seen)
                 raise Conflict(f"{self.location} cannot be accepted: it is not there, or does not answer")
-            identity = seen.mark or await self._laid_or_own()
-            if identity != self.known:
-                await self._keeping.accept(self, identity, self.known)
+            before, identity = self.known, seen.mark or await self._laid_or_own()
+            if identity != before:
+                await self._keeping.accept(self, identity, before)
             self._is(identity)
+            return Accepted(place=self, before=before, carried=seen.mark, entries=await self._entries())
 
     # What a sort of place knows
 
@@ -154,6 +166,10 @@ class Place(ABC):
     @abstractmethod
     async def _own(self) -> str | None:
         """The identity without a mark, where there is such a thing."""
+
+    @abstractmethod
+    async def _entries(self) -> int | None:
+        """How much lies there besides the mark, up to MOST_ENTRIES; None where nobody can tell."""
 
     @abstractmethod
     def _stale_before(self) -> float:

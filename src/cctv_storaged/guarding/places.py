@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from cctv_storaged.alarms import AlarmName, Alarms
@@ -12,7 +13,7 @@ from cctv_storaged.errors import NotFound
 from cctv_storaged.guarding.buckets import BucketPlace
 from cctv_storaged.guarding.folders import FolderPlace
 from cctv_storaged.guarding.identity import Mark, Standing
-from cctv_storaged.guarding.place import Keeping, Place, PlaceKind
+from cctv_storaged.guarding.place import Accepted, Keeping, Place, PlaceKind
 from cctv_storaged.guarding.roots import Roots
 from cctv_storaged.journal.places import KnownPlace, PlaceBook
 from cctv_storaged.metrics import Metrics
@@ -45,6 +46,8 @@ class Places:
         )
         self.roots = Roots(self._identity_of_root, self._whose)
         """For whoever is about to believe or remove something under a recorder root."""
+        self.on_accepted: Callable[[Place], Awaitable[None]] | None = None
+        """Called for a place that was accepted."""
 
     async def load(self) -> None:
         """What the journal knows; before places are named."""
@@ -118,14 +121,16 @@ class Places:
         """Every place that the settings name."""
         return tuple(self._places.values())
 
-    async def accept(self, kind: str, location: str) -> Place:
+    async def accept(self, kind: str, location: str) -> Accepted:
         """An operator says that what is there now is right. Raises NotFound, Conflict, JournalFull."""
         place = self._places.get((kind, location))
         if place is None:
             raise NotFound(f"there is no {kind} at {location!r}; GET /places lists them")
-        await place.accept()
+        accepted = await place.accept()
         self._tell()
-        return place
+        if self.on_accepted is not None:
+            await self.on_accepted(place)
+        return accepted
 
     def _tell(self) -> None:
         for place in self._places.values():

@@ -53,6 +53,7 @@ class HoldKeeper:
         self._backend = backend
         self._folder = holds_prefix(prefix, journal.host_id)
         self._clock = clock
+        self._turn = asyncio.Lock()
         self._told: bytes | None = None  # of the holds that the newest snapshot tells; None: not asked yet
         self._number = 0
         self._mark = f"holds_asked:{backend.name}"  # key of `meta`
@@ -82,6 +83,16 @@ class HoldKeeper:
 
     async def run_once(self) -> None:
         """Puts a snapshot where the newest is not what the journal says. Raises BackendError."""
+        async with self._turn:
+            await self._keep()
+
+    async def put_again(self) -> None:
+        """Another store, or an emptied one, was accepted: it is asked anew, too. Raises BackendError."""
+        async with self._turn:
+            self._told = None
+            await self._keep()
+
+    async def _keep(self) -> None:
         if self._told is None:
             await self.recover()
         holds = await self._journal.held_back.all()

@@ -1,6 +1,8 @@
 """Places and the clock as operators meet them: over the API and from the shell."""
 
 import asyncio
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,7 +34,19 @@ async def test_a_disk_that_was_changed_is_listed_told_and_accepted(tmp_path: Pat
         before = await places(host)
         assert {each.standing for each in before.values()} == {Standing.RIGHT}
         store = host.settings.filesystem.path
+        held = {"camera_ids": [first["camera_id"]], "start_time": first["start_time"], "reason": "burglary"}
+        assert (await host.post("/holds", held)).status == 201
+        for keeper in host.parts.upkeep.keepers:
+            await keeper.run_once()
+        await host.parts.upkeep.auditing.heads.run_once()
+        kept = {path.parent.name for path in (store / "ledger").rglob("*.json")}
+        assert kept == {"holds", "heads"}
+        shutil.rmtree(store / "ledger")
         (store / NAME).unlink()
+        (host.recordings / "gate/a.ts").unlink()
+        content = f"/segments/{first['camera_id']}/{first['id']}/content"
+        told = await host.get(content)
+        assert (told.status, "not the right one" in told.json["detail"]) == (503, True)
         await host.parts.foundation.places.check()
         code, said = await shell(host, "places", "list")
         assert (code, f"{store}: missing" in said) == (1, True)
@@ -41,13 +55,19 @@ async def test_a_disk_that_was_changed_is_listed_told_and_accepted(tmp_path: Pat
         waits = (await host.registered("gate/b.ts"))["id"]
         assert (await host.post("/places/accept", {"kind": "root", "location": "/nowhere"})).status == 404
         assert (await host.post("/places/accept", {"kind": "shelf", "location": "x"})).fields == {"kind"}
+        code, said = await shell(host, "places", "accept", str(store), "--kind", "foo")
+        assert (code, "of the kind 'foo'" in said, "it is of store" in said) == (2, True, True)
         code, said = await shell(host, "places", "accept", str(store))
         assert (code, f"{store}: right" in said) == (0, True)
+        assert f"the journal had: {before['store'].identity}" in said
+        assert re.search(r"found there: +no identity, 1 entry$", said, re.M), said
+        again = {path.parent.name for path in (store / "ledger").rglob("*.json")}
+        assert again == kept, "the store has at once what says which holds there are, and how the ledger ends"
         now = (await places(host))["store"]
         assert now.identity == now.found != before["store"].identity
         second = await host.stored(waits)
         await host.delivered({"id": waits, "camera_id": str(second.camera_id)})
-        assert (await host.get(f"/segments/{first['camera_id']}/{first['id']}/content")).status == 200
+        assert (await host.get(content)).status == 200
         assert (await shell(host, "places", "list"))[0] == 0
 
 

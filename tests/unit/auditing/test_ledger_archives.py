@@ -1,6 +1,7 @@
 """Old lines leave the journal for archives; wherever it is killed on the way none is lost or there twice."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -245,6 +246,9 @@ async def test_a_store_that_is_away_holds_up_no_archive_and_gets_them_later(
     await asyncio.to_thread(Path(rig.store.location).mkdir)
     await rig.archiver().run_once()
     assert stored(rig) == [each.path.name for each in archives_in(rig.archives)]
+    await asyncio.to_thread(shutil.rmtree, Path(rig.store.location) / "ledger")
+    await rig.archiver().put_again()
+    assert stored(rig) == [each.path.name for each in archives_in(rig.archives)], "emptied, and accepted"
 
 
 async def test_a_file_that_is_no_archive_of_this_ledger_is_left_aside_and_counts_not(rig: Rig) -> None:
