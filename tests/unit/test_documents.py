@@ -56,6 +56,9 @@ def words_under(page: Path, heading: str) -> list[str]:
 
 def test_every_alarm_is_explained() -> None:
     assert words_under(ALARMS, "Names") == list(AlarmName)
+    rows = [line.split(" | ") for line in ALARMS.read_text().splitlines() if line.startswith("| `")]
+    told = ["name", "subject", "when it sounds", "what to do", "what ends it"]
+    assert [row for row in rows if len(row) != len(told) or not all(map(str.strip, row))] == []
 
 
 def reasons_in_the_source() -> set[str]:
