@@ -147,7 +147,7 @@ def _tell(rebuilt: Rebuilt) -> None:
         print(line)
     for word, counts in (("objects", tally.objects), ("catalog rows", tally.rows)):
         print(f"{word}: {', '.join(f'{count} {each}' for each, count in sorted(counts.items())) or 'none'}")
-    print(f"holds: {tally.holds}")
+    print(f"holds: {tally.holds_told}")
     if rebuilt.aside is not None:
         print(f"the journal that was there is kept as {rebuilt.aside}")
     print("the next start scans the folders, and proves the copies that are not proven yet")

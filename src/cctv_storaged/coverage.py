@@ -49,7 +49,7 @@ async def coverage_of(journal: Journal, camera_id: UUID, span: TimeSpan, now: da
         known += await _invalid(journal, camera_id, span, times.usual)
         known += jumped_over(missing, await journal.gaps.steps(span))
     found = covered(merged, known, span)
-    silent = await _silent(journal, camera_id, span, found.gaps, times.usual)
+    silent = await _silent(journal, camera_id, span, found.gaps, times)
     return covered(merged, [*known, *silent], span) if silent else found
 
 
@@ -71,8 +71,9 @@ def by_time(times: CameraTimes, span: TimeSpan, now: datetime) -> Iterator[Absen
     if span.end > since:
         yield Absence(span=TimeSpan(max(span.start, since), span.end), cause=GapCause.NOT_YET)
     before = span.end if times.first is None else min(span.end, times.first)
-    if span.start < before:
-        yield Absence(span=TimeSpan(span.start, before), cause=GapCause.BEFORE_FIRST)
+    since_when = span.start if times.known_since is None else max(span.start, times.known_since)
+    if since_when < before:
+        yield Absence(span=TimeSpan(since_when, before), cause=GapCause.BEFORE_FIRST)
 
 
 async def _told(journal: Journal, camera_id: UUID, span: TimeSpan) -> list[Absence]:
@@ -99,10 +100,15 @@ async def _invalid(journal: Journal, camera_id: UUID, span: TimeSpan, usual: tim
 
 
 async def _silent(
-    journal: Journal, camera_id: UUID, span: TimeSpan, gaps: Iterable[Gap], usual: timedelta
+    journal: Journal, camera_id: UUID, span: TimeSpan, gaps: Iterable[Gap], times: CameraTimes
 ) -> list[Absence]:
-    """Of what is unexplained: when all roots were watched that footage could have been in."""
-    parts = [gap.span for gap in gaps if gap.cause is GapCause.UNKNOWN]
+    """Of what is unexplained: when all roots were watched that footage could have been in.
+
+    In a rebuilt journal not before it was: times watched are taken over, and what was deleted then is not.
+    """
+    since, usual = times.known_since or span.start, times.usual
+    unexplained = (gap.span for gap in gaps if gap.cause is GapCause.UNKNOWN)
+    parts = [TimeSpan(max(part.start, since), part.end) for part in unexplained if part.end > since]
     if not parts:
         return []
     roots = frozenset(await journal.gaps.roots())

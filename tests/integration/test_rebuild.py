@@ -23,7 +23,7 @@ from cctv_storaged.auditing.heads import heads_below
 from cctv_storaged.backends.base import LegalHolding
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
 from cctv_storaged.cli_rebuild import rebuilt_journal
-from cctv_storaged.clock import SystemClock, to_us
+from cctv_storaged.clock import SystemClock, rfc3339, to_us
 from cctv_storaged.errors import ConfigError, Conflict, JournalBroken
 from cctv_storaged.journal.heldback import KeptHold
 from cctv_storaged.journal.journal import FILE_NAME
@@ -266,7 +266,9 @@ async def test_a_new_journal_beside_footage_takes_its_holds_back_and_tells(tmp_p
         await keeper.run_once()
         assert await host.parts.pruner.run_once() == 1
         await host.parts.upkeep.freshness.run_once()
+        await host.parts.upkeep.auditing.heads.run_once()
         assert alarms(host) == []
+        assert await before_the_first(host) == "before_first"
     data = host.settings.data_dir
     held = rows(data)["hold"]
     throw_away(data)
@@ -274,15 +276,30 @@ async def test_a_new_journal_beside_footage_takes_its_holds_back_and_tells(tmp_p
         assert [each.id.bytes for each in await host.journal.held_back.all()] == [held[0][0]]
         await host.parts.upkeep.freshness.run_once()
         assert alarms(host) == ["fresh_journal"]
+        assert await before_the_first(host) == "unknown"
     async with running(tmp_path, more) as host:  # it is not told once only
         await host.parts.upkeep.freshness.run_once()
-        assert alarms(host) == ["fresh_journal"]
-    await rebuilt_journal(host.settings, replace=True, unlabelled=False)
+        await host.parts.upkeep.auditing.heads.compare_stored()
+        assert alarms(host) == ["fresh_journal", "ledger"]
+    rebuilt = await rebuilt_journal(host.settings, replace=True, unlabelled=False)
+    assert rebuilt.tally.holds_told.startswith("1 in force; 1 of them taken over from the journal before; 0")
     async with running(tmp_path, more) as host:
         await host.parts.upkeep.freshness.run_once()
+        await host.parts.upkeep.auditing.heads.run_once()  # the head of the chain before is the newest there
         assert alarms(host) == []
+        assert await before_the_first(host) == "unknown", "retention may have deleted what was there"
+        [line] = (await host.get("/retention/report")).json["cameras"]
+        assert line["installed_at"] is None
         assert rows_now(await segments_of(host)) == ["pruned"]
     assert rows(data)["hold"] == held
+
+
+async def before_the_first(host: Host) -> str:
+    """Why there is no footage on the day before."""
+    span = {"start": rfc3339(BEGIN - timedelta(days=2)), "end": rfc3339(BEGIN - timedelta(days=1))}
+    camera = camera_id_for("nvr-test", "gate")
+    [gap] = (await host.get(f"/cameras/{camera}/coverage", **span)).json["gaps"]
+    return str(gap["cause"])
 
 
 async def test_a_damaged_journal_lets_nothing_go_before_the_store_was_asked_for_holds(tmp_path: Path) -> None:

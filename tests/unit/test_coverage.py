@@ -151,6 +151,16 @@ def test_what_is_not_over_is_no_gap_and_what_was_before_the_first_footage_nobody
     assert [each.cause for each in by_time(never, span(0, 100), at(500))] == ["before_first"]
 
 
+def test_before_a_rebuild_nobody_knows_what_was_before_the_first_footage() -> None:
+    """The journal before may have known of footage that was deleted."""
+    times = CameraTimes(first=at(50), usual=timedelta(seconds=10), known_since=at(60))
+    assert list(by_time(times, span(0, 100), at(500))) == []
+    assert (times.forgotten, times.installed) == (True, None)
+    later = CameraTimes(first=at(50), usual=timedelta(seconds=10), known_since=at(20))
+    assert [each.span for each in by_time(later, span(0, 100), at(500))] == [span(20, 50)]
+    assert (later.forgotten, later.installed) == (False, at(50)), "it came after the rebuild"
+
+
 def test_every_cause_of_a_deletion_has_its_word() -> None:
     words = {cause: cause_of(Kind.DELETED, cause) for cause in Cause}
     assert words == {

@@ -85,7 +85,7 @@ def line_json(figures: Figures, since: datetime | None) -> Line:
         "at_least_days": _days(kept.rule.at_least),
         "desired_days": _days(kept.rule.desired),
         "at_most_days": _days(kept.rule.at_most),
-        "installed_at": _moment(kept.first),
+        "installed_at": _moment(kept.installed),
         "required_days": _days(figures.required),
         "achieved_days": _days(figures.achieved),
         "oldest_days": _days(figures.age),

@@ -62,9 +62,9 @@ class ReportCameraAnswer(Outgoing):
     desired_days: float | None
     at_most_days: float | None
     installed_at: Moment | None
-    """Start of the first footage that this host ever had of it."""
+    """Start of the first footage that this host ever had of it; null where the journal that knew was lost."""
     required_days: float | None
-    """`at_least_days`, or the time since `installed_at` where that is less."""
+    """`at_least_days`, or the time since the first footage known where that is less."""
     achieved_days: float | None
     """What is kept, to be held against `required_days`."""
     oldest_days: float | None

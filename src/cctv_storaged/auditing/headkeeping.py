@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cctv_storaged.alarms import AlarmName, Alarms
+from cctv_storaged.auditing.earlier import parsed_chains
 from cctv_storaged.auditing.heads import (
     MOST_HEAD_BYTES,
     Head,
@@ -19,6 +20,7 @@ from cctv_storaged.auditing.heads import (
     heads_below,
     newest_of,
     read_head,
+    same_day,
     signed_document,
 )
 from cctv_storaged.auditing.proof import trouble_with
@@ -28,7 +30,7 @@ from cctv_storaged.clock import Clock
 from cctv_storaged.errors import JournalFull, LedgerError, ObjectMismatch, ObjectMissing, StoragedError
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.work import in_thread
-from cctv_storaged.journal.ledgerlines import CONTRADICTION, HEAD, LedgerLines
+from cctv_storaged.journal.ledgerlines import CONTRADICTION, EARLIER, HEAD, LedgerLines
 from cctv_storaged.shelving import shelve_bytes
 
 log = logging.getLogger(__name__)
@@ -146,9 +148,10 @@ class HeadKeeper:
         try:
             await shelve_bytes(self._parts.store, made.document.encode(), made.path, {"ledger": "head"})
         except ObjectMismatch:  # it stays; tomorrow's has another name
-            await self._judge(
-                made.path, "another head has that name: two ledgers of this host are kept there"
-            )
+            if not await self._is_earlier(made.path):
+                await self._judge(
+                    made.path, "another head has that name: two ledgers of this host are kept there"
+                )
         await self._remember(replace(made, stored=True))
         log.info("ledger: head stored as %s", made.path)
 
@@ -174,10 +177,18 @@ class HeadKeeper:
             await self._judge(known.path, await self._trouble(known.document.encode()))
 
     async def compare_stored(self) -> None:
-        """The newest head in the store with the ledger. Raises BackendError."""
+        """The newest head in the store with the ledger. Raises BackendError.
+
+        Those of a chain that a rebuild knew of say nothing about this one, and are passed over.
+        """
         known = await self.remembered()
         mine = known.path if known is not None and known.stored and known.place == self._place else None
-        path = await self._newest(mine)
+        paths, today = await self._paths(mine), self._parts.clock.now().date()
+        path = newest_of(paths, today)
+        while path is not None and await self._is_earlier(path):
+            log.info("ledger: %s is of the chain before the journal was rebuilt", path)
+            paths = [each for each in paths if each != path and same_day(each, path)]  # older ones are too
+            path = newest_of(paths, today)
         if path is None:
             return
         try:
@@ -186,18 +197,27 @@ class HeadKeeper:
             trouble = f"the head that was stored as {path} is gone from {self._place}"
         await self._judge(path, trouble)
 
-    async def _newest(self, mine: str | None) -> str | None:
-        """The path of the newest head in the store, as far as it can be known."""
+    async def _paths(self, mine: str | None) -> list[str]:
+        """Those of the heads in the store, as far as they can be known."""
         store, found = self._parts.store, [] if mine is None else [mine]
-        today = self._parts.clock.now().date()
         if isinstance(store, Listing):
             below = heads_below(self._parts.prefix, self._parts.host_id)
             found += [each.path async for page in store.listed(below) for each in page]
-        return newest_of(found, today)
+        return found
+
+    async def _is_earlier(self, path: str) -> bool:
+        """Whether a head is of a chain that a rebuild of this journal knew of."""
+        chains = parsed_chains(await self._parts.lines.recall(EARLIER))
+        if not chains:
+            return False
+        try:
+            found = read_head(await self._read(path))
+        except (LedgerError, ObjectMissing):
+            return False
+        return any(each.has(found) for each in chains)
 
     async def _read(self, path: str) -> bytes:
-        async with self._parts.store.open(path, 0, MOST_HEAD_BYTES + 1) as blocks:
-            return b"".join([block async for block in blocks])
+        return await fetched(self._parts.store, path)
 
     async def _trouble(self, document: bytes) -> str | None:
         """How the ledger contradicts a head, None where it does not."""
@@ -253,6 +273,12 @@ def parsed_memory(text: str) -> Remembered | None:
         )
     except (ValueError, KeyError, TypeError):
         return None
+
+
+async def fetched(store: Backend, path: str) -> bytes:
+    """The document of a head, as far as it can be one. Raises BackendError."""
+    async with store.open(path, 0, MOST_HEAD_BYTES + 1) as blocks:
+        return b"".join([block async for block in blocks])
 
 
 def _suffices(known: Remembered, no: int, now: datetime, *, last: bool) -> bool:

@@ -113,3 +113,8 @@ def newest_of(paths: Sequence[str], today: date) -> str | None:
     tomorrow = f"{today + timedelta(days=1):%Y-%m-%d}"
     past = [head for head in heads if head[0] <= tomorrow]
     return max(past or heads)[2] if heads else None
+
+
+def same_day(path: str, other: str) -> bool:
+    """Whether two heads are of one day, by their names."""
+    return path.rpartition("/")[2][:10] == other.rpartition("/")[2][:10]

@@ -25,6 +25,9 @@ CLOCKS_SET_US = to_us(datetime(2001, 1, 1, tzinfo=UTC))
 """What is dated earlier was named by a clock that nobody had set: those begin in 1970, 1980 or 2000."""
 STEPS = 2000
 """Steps of the clock looked at, the newest: a host with more has other troubles."""
+KNOWN_SINCE = "known_since"
+"""Key of `meta`: microseconds. The journal was begun then beside older footage, and knows of nothing that was
+deleted or lost before."""
 RETENTION, CAPACITY, GIVEN_UP = "retention_at_most", "capacity_", "disk_full"
 """Causes of a deletion (deletions.py); capacity has several, and what was given up was the only copy."""
 
@@ -51,6 +54,17 @@ class CameraTimes:
 
     first: datetime | None  # start of the first footage that this journal ever had of it, since CLOCKS_SET_US
     usual: timedelta  # how long a segment is; three quarters of the newest footage are in none longer
+    known_since: datetime | None = None  # of older times nobody can tell why nothing is there; None: of none
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether there may have been footage before the first, in a journal that was lost."""
+        return self.known_since is not None and (self.first is None or self.first < self.known_since)
+
+    @property
+    def installed(self) -> datetime | None:
+        """When the first footage ever was, where that is known."""
+        return None if self.forgotten else self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +124,10 @@ def cause_of(kind: str, cause: str) -> GapCause:
 
 def _times(db: sqlite3.Connection, camera_id: UUID, now: datetime) -> CameraTimes:
     camera = db.execute("SELECT no, first_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
+    since = db.execute("SELECT value FROM meta WHERE key = ?", (KNOWN_SINCE,)).fetchone()
+    known_since = None if since is None else from_us(int(since[0]))
     if camera is None:
-        return CameraTimes(first=None, usual=USUAL)
+        return CameraTimes(first=None, usual=USUAL, known_since=known_since)
     rows = db.execute(
         """SELECT end_us - start_us FROM segment WHERE camera_no = ? AND start_us <= ?
             ORDER BY start_us DESC LIMIT ?""",
@@ -124,6 +140,7 @@ def _times(db: sqlite3.Connection, camera_id: UUID, now: datetime) -> CameraTime
     return CameraTimes(
         first=None if first_us is None else from_us(first_us),
         usual=usual_of([length for (length,) in rows]),
+        known_since=known_since,
     )
 
 

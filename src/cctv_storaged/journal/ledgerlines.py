@@ -31,9 +31,9 @@ SLICE = 500
 MOST_RANGES = 500
 
 CHAIN, ARCHIVED, REMOVED, STORED = "ledger_chain", "ledger_archived", "ledger_removed", "ledger_stored"
-HEAD, CONTRADICTION = "ledger_head", "ledger_contradiction"
+HEAD, CONTRADICTION, EARLIER = "ledger_head", "ledger_contradiction", "ledger_earlier"
 """Keys of `meta`."""
-LASTING = (CHAIN, ARCHIVED, REMOVED, STORED, HEAD, CONTRADICTION)
+LASTING = (CHAIN, ARCHIVED, REMOVED, STORED, HEAD, CONTRADICTION, EARLIER)
 """Those that a recovered journal takes over."""
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cctv_storaged.journal.connection import PAGE_BYTES, log_path
+from cctv_storaged.journal.gaps import KNOWN_SINCE
 from cctv_storaged.journal.ledgerlines import LASTING as LASTING_OF_LEDGER
 from cctv_storaged.journal.outbox import TOLD
 from cctv_storaged.journal.pages import Record, Value, records
@@ -60,7 +61,7 @@ TABLES = {
 """Each with its key, in an order in which a row finds what it refers to."""
 ADDED = {"segment": (1, 3), "camera": (1,), "copy": (1,), "set_aside": (2,), "ledger": (1,)}
 """How many columns at the end of a table rows of earlier versions lack."""
-LASTING = ("host_id", *LASTING_OF_LEDGER)
+LASTING = ("host_id", KNOWN_SINCE, *LASTING_OF_LEDGER)
 """Keys of `meta` that are carried over; the others are about the file that was, or better found out anew."""
 Note = Callable[[sqlite3.Connection, int], None]
 """Says in a new journal where it comes from, and how many rows it has."""

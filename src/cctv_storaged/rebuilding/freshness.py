@@ -9,6 +9,7 @@ from contextlib import suppress
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.backends.base import Backend, Describing, Listing
 from cctv_storaged.errors import ObjectMissing
+from cctv_storaged.journal.gaps import KNOWN_SINCE
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.labels import understood
 from cctv_storaged.rebuilding.adopting import named
@@ -41,11 +42,20 @@ class Freshness:
         self._fresh = False
         if bool(found) is not marked:
             await self._journal.ledger_lines.remember(MARK, found[0] if found else "")
+        if found and self._journal.opening.created:
+            await self._forget_what_was_before()
         if found:
             text = f"the store has footage of this host that its journal does not know ({found[0]}); {REMEDY}"
             self._alarms.sound(AlarmName.FRESH_JOURNAL, "journal", text)
         else:
             self._alarms.end(AlarmName.FRESH_JOURNAL, "journal")
+
+    async def _forget_what_was_before(self) -> None:
+        """That there was no footage before the first which this journal knows is not known."""
+        lines = self._journal.ledger_lines
+        begun = await lines.line(1)
+        if begun is not None and await lines.recall(KNOWN_SINCE) is None:
+            await lines.remember(KNOWN_SINCE, str(begun.line.at_us))
 
     async def _unknown(self, backend: Backend) -> str | None:
         """The first object of any camera, if it is this host's and not in the journal."""

@@ -7,12 +7,14 @@ are not its business: the first start scans them, and gives the segments that ha
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid5
 
-from cctv_storaged.auditing.heads import heads_below, newest_of
+from cctv_storaged.auditing.earlier import chains_of, text_of
+from cctv_storaged.auditing.headkeeping import fetched
+from cctv_storaged.auditing.heads import SignedHead, heads_below, newest_of, read_head, same_day
 from cctv_storaged.backends.base import Backend, Describing, LegalHolding, ListedObject, Listing
 from cctv_storaged.catalog.base import Catalog, CatalogCopy, CatalogRow
 from cctv_storaged.clock import Clock, to_us
@@ -21,11 +23,14 @@ from cctv_storaged.errors import (
     BackendUnavailable,
     ConfigError,
     Fault,
+    LedgerError,
     ObjectMissing,
 )
 from cctv_storaged.journal.adoption import FoundCopy, FoundSegment, Verdict
+from cctv_storaged.journal.gaps import KNOWN_SINCE
 from cctv_storaged.journal.heldback import KeptHold
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.ledgerlines import EARLIER
 from cctv_storaged.model import NAMESPACE, CopyState, Segment, SegmentFlag, TimeSpan, is_object_key
 from cctv_storaged.rebuilding.adopting import Adopting
 from cctv_storaged.rebuilding.keeping import HoldKeeper
@@ -63,7 +68,9 @@ class Tally:
 
     objects: Counter[str] = field(default_factory=Counter)  # by Verdict or Left, or "unreadable"
     rows: Counter[str] = field(default_factory=Counter)  # of the catalog, by Verdict or "nothing_left"
-    holds: int = 0
+    holds: int = 0  # that the store told of and the journal before did not
+    holds_before: int = 0  # in force, and taken over from the journal before
+    holds_in_force: int = 0  # in the end
     told: list[str] = field(default_factory=list)  # what was left alone and is odd; the first of it
 
     @property
@@ -75,6 +82,13 @@ class Tally:
         """How much somebody has to look at."""
         odd = ("contradictory", "unreadable", "nobodys")
         return sum(self.objects[word] for word in odd) + self.rows["contradictory"]
+
+    @property
+    def holds_told(self) -> str:
+        return (
+            f"{self.holds_in_force} in force; {self.holds_before} of them taken over from the journal before;"
+            f" {self.holds} holds, in force or over, taken from the store"
+        )
 
     def tell(self, line: str) -> None:
         if len(self.told) < MOST_TOLD:
@@ -97,6 +111,9 @@ class Rebuild:
     async def run(self) -> Tally:
         """Everything. Raises BackendError or CatalogUnavailable where one stays away; then begin again."""
         await self._note_heads()
+        lines = self._journal.ledger_lines
+        await lines.remember(KNOWN_SINCE, str(to_us(self._clock.now())))
+        self.tally.holds_before = await self._holds_in_force()
         for camera in self._remains.cameras.configured.values():
             await self._journal.cameras.ensure(camera)
         for backend in self._remains.backends:
@@ -107,28 +124,39 @@ class Rebuild:
         if self._remains.catalog is not None:
             await self._take_rows(self._remains.catalog)
         self.tally.holds += await self._journal.held_back.recover(self._legal_holds(), self._clock.now())
-        await self._journal.ledger_lines.note(REBUILT, self._clock.now(), self._summary())
+        self.tally.holds_in_force = await self._holds_in_force()
+        await lines.note(REBUILT, self._clock.now(), self._summary())
         return self.tally
+
+    async def _holds_in_force(self) -> int:
+        return sum(each.in_force for each in await self._journal.held_back.all())
 
     # The ledger
 
     async def _note_heads(self) -> None:
-        """The chain begins anew; which head the store has last ties it to the one before."""
+        """The chain begins anew; which head the store has last ties it to the one before.
+
+        The keeper of heads must know that chain: it finds the new one's heads among the old one's.
+        """
+        heads: list[SignedHead] = []
         for backend in self._remains.backends:
-            last = None
+            paths: list[str] = []
             if isinstance(backend, Listing):
-                today = self._clock.now().date()
-                async for page in backend.listed(heads_below(self._remains.prefix, self._journal.host_id)):
-                    last = newest_of([*filter(None, [last]), *(each.path for each in page)], today)
+                below = heads_below(self._remains.prefix, self._journal.host_id)
+                paths = [each.path async for page in backend.listed(below) for each in page]
+            last = newest_of(paths, self._clock.now().date())
             told = "none" if last is None else last
+            if last is not None:  # a stop and a rebuild earlier that day left heads of other chains
+                heads += [found async for found in _heads_in(backend, paths, last)]
             await self._journal.ledger_lines.note(
                 REBUILT, self._clock.now(), f"begun; last signed head of the ledger at {backend.name}: {told}"
             )
+        await self._journal.ledger_lines.remember(EARLIER, text_of(chains_of(heads)))
 
     def _summary(self) -> str:
         objects = ", ".join(f"{count} {word}" for word, count in sorted(self.tally.objects.items()))
         rows = ", ".join(f"{count} {word}" for word, count in sorted(self.tally.rows.items()))
-        return f"objects: {objects or 'none'}; catalog: {rows or 'none'}; holds: {self.tally.holds}"
+        return f"objects: {objects or 'none'}; catalog: {rows or 'none'}; holds: {self.tally.holds_told}"
 
     # Objects
 
@@ -234,6 +262,16 @@ class Rebuild:
                     self.tally.tell(f"catalog row {segment.id}: left alone: {outcome.why}")
             after = rows[-1].id
             self._progress(self.tally)
+
+
+async def _heads_in(backend: Backend, paths: Sequence[str], last: str) -> AsyncIterator[SignedHead]:
+    """The heads of the last day that can be read as such."""
+    for path in paths:
+        if same_day(path, last):
+            try:
+                yield read_head(await fetched(backend, path))
+            except (LedgerError, ObjectMissing) as exc:
+                log.warning("the head %s at %s is of no use: %s", path, backend.name, exc)
 
 
 def found_in(row: CatalogRow, cameras: CameraBook) -> FoundSegment | None:

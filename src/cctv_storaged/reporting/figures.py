@@ -28,6 +28,7 @@ class State(StrEnum):
     OK = "ok"  # keeps at least what is required
     SHORT = "short"  # keeps less
     NEW = "new"  # not there for as long as its rule requires: keeps all since it is
+    UNKNOWN = "unknown"  # the same, since its first footage known: the journal that knew of older was lost
     NO_RULE = "no_rule"  # nothing is required
 
 
@@ -37,13 +38,19 @@ class Kept:
 
     camera: Camera
     rule: Rule
-    first: datetime | None  # its first footage ever
+    first: datetime | None  # its first footage that this journal knows of
     usual: timedelta  # how long its segments are
     oldest: datetime | None  # start of the oldest footage that counts
     oldest_held: datetime | None  # start of older footage that is there for a hold only
     taken: str | None  # cause of footage taken that would be older than that, and required
     days: Sequence[Stretch]  # that were looked at, in order
     asked: tuple[int, int] | None = None  # gaps and coverage are told of these days only
+    forgotten: bool = False  # there may have been footage before `first`
+
+    @property
+    def installed(self) -> datetime | None:
+        """When the first footage ever was, where that is known."""
+        return None if self.forgotten else self.first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +140,9 @@ def _state(kept: Kept, required: timedelta | None, missing: timedelta, now: date
         return State.NO_RULE
     if missing > kept.usual + SLACK:
         return State.SHORT
-    return State.NEW if kept.first is None or required != kept.rule.at_least else State.OK
+    if kept.first is not None and required == kept.rule.at_least:
+        return State.OK
+    return State.UNKNOWN if kept.forgotten else State.NEW
 
 
 def _why(kept: Kept, required: timedelta | None, reach: timedelta, now: datetime) -> str:

@@ -128,7 +128,7 @@ class Reporting:
         oldest = await self._oldest(camera.id, held_from(self.policy.rule_for(camera), now))
         if oldest is None:
             return []
-        first, until = first_day(times.first, oldest), undecided_since(times, now) - LAG
+        first, until = first_day(times.installed, oldest), undecided_since(times, now) - LAG
         rows = await self._journal.reports.days(camera.id, first, day_of(until))
         return parts_to_look_at({row.day: row.until for row in rows}, first, until, LEAST)
 
@@ -189,8 +189,11 @@ class Reporting:
             oldest=oldest,
             oldest_held=oldest_any if oldest_any != oldest else None,
             taken=await self._taken(camera.id, required_of(rule, times.first, now), oldest, now),
-            days=[] if oldest is None else await self._days(camera.id, first_day(times.first, oldest), now),
+            days=[]
+            if oldest is None
+            else await self._days(camera.id, first_day(times.installed, oldest), now),
             asked=days,
+            forgotten=times.forgotten,
         )
 
     async def _oldest(self, camera_id: UUID, held_from: datetime | None) -> datetime | None:

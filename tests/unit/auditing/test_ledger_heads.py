@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cctv_storaged.alarms import AlarmName, Alarms
+from cctv_storaged.auditing.earlier import chains_of, text_of
 from cctv_storaged.auditing.headkeeping import CONTRADICTED, HeadKeeper, HeadParts
 from cctv_storaged.auditing.heads import head_key, newest_of, read_head, signed_document
 from cctv_storaged.auditing.reading import LedgerReader
@@ -24,6 +25,7 @@ from cctv_storaged.events import EventHub
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.ledger import Kind
+from cctv_storaged.journal.ledgerlines import EARLIER
 from cctv_storaged.metrics import Metrics
 from tests.unit.auditing.chains import chain, head_of
 from tests.unit.journal.samples import HOST, NOW, open_journal
@@ -239,6 +241,36 @@ async def test_a_journal_begun_anew_is_told_by_the_store(tmp_path: Path) -> None
     async with rig_in(tmp_path, "second", NOW + 2 * DAY) as rig:
         await rig.keeper.run_once()
         assert rig.sounding() == [], "the newest head is its own since"
+
+
+async def test_heads_of_the_chain_before_a_rebuild_are_expected_as_far_as_it_knew_them(
+    tmp_path: Path,
+) -> None:
+    async with rig_in(tmp_path, "first") as rig:
+        for _ in range(4):
+            await rig.note()
+        await rig.keeper.keep()
+        before = read_head((Path(rig.store.location) / rig.stored()[0]).read_bytes())
+    async with rig_in(tmp_path, "second") as rig:  # on the same day, with fewer lines
+        await rig.journal.ledger_lines.remember(EARLIER, text_of(chains_of([before])))
+        await rig.keeper.run_once()
+        assert (rig.sounding(), len(rig.stored())) == ([], 2)
+        shorter = replace(chains_of([before])[0], no=4)
+        await rig.journal.ledger_lines.remember(EARLIER, text_of([shorter]))
+        await rig.keeper.compare_stored()
+        assert "another chain" in rig.sounding()[0], "that chain was gone on with"
+
+
+async def test_a_head_of_the_chain_before_with_the_same_name_is_no_contradiction(tmp_path: Path) -> None:
+    async with rig_in(tmp_path, "first") as rig:
+        await rig.keeper.keep()
+        before = read_head((Path(rig.store.location) / rig.stored()[0]).read_bytes())
+    for known in (True, False):
+        async with rig_in(tmp_path, f"second {known}") as rig:
+            chains = chains_of([before]) if known else []
+            await rig.journal.ledger_lines.remember(EARLIER, text_of(chains))
+            await rig.keeper.keep()
+            assert (rig.sounding() == []) is known
 
 
 async def test_a_head_that_the_store_forgot_or_spoiled_sounds(rig: Rig) -> None:

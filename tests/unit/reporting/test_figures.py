@@ -89,6 +89,12 @@ def test_a_new_camera_does_not_fail() -> None:
     assert (line.state, line.required, line.achieved) == (State.NEW, timedelta(0), timedelta(0))
 
 
+def test_a_camera_of_a_rebuilt_journal_is_not_called_new() -> None:
+    line = figures_of(replace(kept(first=3, oldest=3), forgotten=True), NOW)
+    assert (line.state, line.required, line.kept.installed) == (State.UNKNOWN, 3 * DAY, None)
+    assert figures_of(replace(kept(), forgotten=True), NOW).state is State.OK
+
+
 def test_a_new_camera_that_lost_what_it_had_does() -> None:
     line = figures(first=3, oldest=1, taken="source_vanished")
     assert (line.state, line.achieved) == (State.SHORT, DAY)
