@@ -240,7 +240,10 @@ async def test_links_of_what_the_store_holds_are_left_as_they_free_nothing(tmp_p
 
 
 @jumping
-async def test_expired_goes_before_promised_and_low_priority_before_high(tmp_path: Path) -> None:
+async def test_expired_goes_before_promised_and_low_priority_before_high(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "cctv_storaged.capacity.tally")
     store = tmp_path / "store"
     store.mkdir()
     backend = FilesystemBackend(FilesystemSettings(path=str(store), link=False))
@@ -267,6 +270,13 @@ async def test_expired_goes_before_promised_and_low_priority_before_high(tmp_pat
         assert order == ["gate0", "gate1", "low0", "low1", "high0", "high1"]
         causes = await ledger_causes(rig)
         assert causes == {"capacity_expired": 2, "capacity_shortened": 4}
+        told = [each for each in caplog.records if each.name == "cctv_storaged.capacity.tally"]
+        assert [vars(each)["cause"] for each in told] == ["capacity_expired"] * 2 + ["capacity_shortened"] * 4
+        assert [vars(each)["count"] for each in told] == [1] * 6, "a round took no more"
+        assert "camera gate: 1 segments went" in told[0].message, "each round says what it took of whom"
+        assert vars(told[0])["size_bytes"] == gate[0].size_bytes and vars(told[0])["camera_id"] == str(
+            gate[0].camera_id
+        )
         assert await rig.journal.ledger.losses() == {}
         await backend.close()
 

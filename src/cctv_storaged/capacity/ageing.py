@@ -98,7 +98,7 @@ class Ageing:
         for queue in self._queues:
             queue.waiting = deque(each for each in queue.waiting if each.id not in ids)
         gone = await self._remover.delete_many(ids, self._cause)
-        return Taken(len(chosen), sum(each.size_bytes for each in gone))
+        return Taken(len(chosen), sum(each.size_bytes for each in gone), gone=gone)
 
     async def _fill(self, queue: _Queue) -> None:
         now = self._clock.now()

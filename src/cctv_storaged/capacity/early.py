@@ -47,7 +47,8 @@ class EarlyPruning:
         if result.why is None:
             self._waiting = deque(islice(self._waiting, len(chosen), None))
         tried = len(result.pruned) + len(result.refused)
-        return Taken(tried, sum(each.size_bytes for each in result.pruned), result.why)
+        size_bytes = sum(each.size_bytes for each in result.pruned)
+        return Taken(tried, size_bytes, result.why, gone=result.pruned)
 
     async def _read_on(self) -> bool:
         """Another slice of candidates; whether there may be more behind it."""

@@ -86,7 +86,7 @@ class GivingUp:
                 else:
                     await self._lost(segment)
         gone = [each for each in begun if each.id not in failures]
-        return Taken(len(begun), sum(each.size_bytes for each in gone))
+        return Taken(len(begun), sum(each.size_bytes for each in gone), gone=gone)
 
     @contextmanager
     def _withheld(self, candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:

@@ -33,6 +33,7 @@ from cctv_storaged.capacity.stages import (
     told,
     was_useful,
 )
+from cctv_storaged.capacity.tally import Take, Tally
 from cctv_storaged.capacity.telling import Circumstances, Waiting, full_text, low_text
 from cctv_storaged.capacity.volumes import Looks, Place, Use, Volume
 from cctv_storaged.clock import Clock
@@ -141,9 +142,6 @@ class Standing:
     @property
     def needs(self) -> bool:
         return self.level >= Level.CLEAN and not self.volume.facts.read_only
-
-
-Take = Callable[[int, int], Awaitable[Taken]]
 
 
 class RoomKeeper:
@@ -275,13 +273,22 @@ class RoomKeeper:
     async def _clear(self, standing: Standing) -> None:
         reasons: list[tuple[Stage, str]] = []
         folders = frozenset(place.path for place in standing.volume.places)
-        log.info("making room on %s: %s", standing.volume.name, self._low_text(standing))
-        async for stage, take in self._stages(standing):
-            why = self._parts.guard(folders) or await self._go_through(standing, stage, take)
-            if why is None:
-                standing.again_at = 0.0
-                break
-            reasons.append((stage, why))
+        text = low_text(standing.level, standing.volume.facts, standing.marks, standing.rate)
+        log.info("making room on %s: %s", standing.volume.name, text)
+        names, tally = (
+            {each.id: each.name for _, each in await self._parts.journal.capacity.cameras()},
+            Tally(),
+        )
+        try:
+            async for stage, take in self._stages(standing):
+                counted = tally.counting(stage, take)
+                why = self._parts.guard(folders) or await self._go_through(standing, stage, counted)
+                if why is None:
+                    standing.again_at = 0.0
+                    break
+                reasons.append((stage, why))
+        finally:
+            tally.tell(standing.volume.name, names)
         standing.reasons = tuple(reasons)
         await self._look_again(standing)
         if standing.level == Level.EMERGENCY:
@@ -407,9 +414,6 @@ class RoomKeeper:
 
     # Telling
 
-    def _low_text(self, standing: Standing) -> str:
-        return low_text(standing.level, standing.volume.facts, standing.marks, standing.rate)
-
     async def _sound_full(self, standing: Standing, reasons: Sequence[tuple[Stage, str]]) -> None:
         text = full_text(
             standing.volume.facts, standing.rate, told(reasons), await self._circumstances(standing.volume)
@@ -423,17 +427,20 @@ class RoomKeeper:
             waiting.append(
                 Waiting(
                     backend=delivery.name,
-                    segments=backlog.segments + backlog.failed,
+                    segments=backlog.segments,
                     bytes=backlog.bytes,
+                    failed=backlog.failed,
                     trouble=delivery.trouble,
                 )
             )
-        policy = self._plan.policy
-        rules = (policy.default, *policy.per_camera.values())
+        rules = [
+            (each, self._plan.policy.rule_for(each))
+            for _, each in await self._parts.journal.capacity.cameras()
+        ]
         return Circumstances(
             waiting=tuple(waiting),
             prunes=self._parts.pruner.rules.enabled,
             gives_up=self._plan.gives_up,
             store_here=volume.holds(Use.STORE),
-            shortens=all(rule.at_least is not None or rule.desired is not None for rule in rules),
+            unsaid=tuple(each.name for each, rule in rules if rule.at_least is None and rule.desired is None),
         )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cctv_storaged.journal.capacity import Candidate
+from cctv_storaged.model import Segment
 from cctv_storaged.retention.rules import Rule
 
 FIRST_BATCH = 4
@@ -38,6 +39,7 @@ class Taken:
     segments: int  # that were tried
     bytes: int  # of those that went; the disk tells whether it has them back
     why: str | None = None  # it has nothing more to take
+    gone: Sequence[Segment] = ()  # whose bytes they are, where it was footage
 
 
 def expired_before(rule: Rule, now: datetime) -> datetime | None:

@@ -1,13 +1,14 @@
 """What people are told of a volume. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.capacity.levels import Level, Marks
 from cctv_storaged.capacity.volumes import Facts
+from cctv_storaged.quantities import lasting_text, size_text
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_STEP = 1000
+MOST_NAMED = 5
+"""Cameras in one text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,7 @@ class Waiting:
     backend: str
     segments: int
     bytes: int
+    failed: int  # segments that it is not tried again with before somebody says so
     trouble: str | None
 
 
@@ -28,16 +30,7 @@ class Circumstances:
     prunes: bool  # source.prune is not `never`
     gives_up: bool  # on_full is not `refuse`
     store_here: bool
-    shortens: bool  # every rule says what room may take: at_least or desired
-
-
-def size_text(size_bytes: float) -> str:
-    """As in `12.3 GB`."""
-    for unit in _UNITS:
-        if abs(size_bytes) < _STEP or unit == _UNITS[-1]:
-            break
-        size_bytes /= _STEP
-    return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+    unsaid: tuple[str, ...]  # cameras whose rule says nothing of what room may take: at_least or desired
 
 
 def free_text(facts: Facts, rate: float | None) -> str:
@@ -45,7 +38,7 @@ def free_text(facts: Facts, rate: float | None) -> str:
     share = facts.free_bytes / facts.total_bytes if facts.total_bytes else 0.0
     text = f"{size_text(facts.free_bytes)} of {size_text(facts.total_bytes)} free ({share:.1%})"
     if rate:
-        text += f", {facts.free_bytes / rate / 3600:.1f} h at the {size_text(rate)}/s that are recorded"
+        text += f", {lasting_text(facts.free_bytes / rate)} at the {size_text(rate)}/s that are recorded"
     return text
 
 
@@ -73,9 +66,17 @@ def _helps(facts: Circumstances) -> Iterator[str]:
             state = f" ({each.trouble})" if each.trouble else ""
             size = size_text(each.bytes)
             yield f"{each.backend}{state} taking the {each.segments} segments ({size}) that wait for it"
+        if each.failed:
+            where = f"{each.failed} segments that failed at {each.backend} and keep their sources"
+            yield f"mending what the log says of the {where}, then POST /queue/retry"
     if not facts.prunes:
         yield "source.prune: after_verified, so that delivered sources may go"
-    if facts.store_here and not facts.shortens:
-        yield "retention rules with at_least or desired, so that the oldest delivered footage may go"
-    if not facts.gives_up and any(each.segments for each in facts.waiting):
+    if facts.store_here and facts.unsaid:
+        yield f"rules with at_least or desired for {_named(facts.unsaid)}, whose oldest footage may go then"
+    if not facts.gives_up and any(each.segments or each.failed for each in facts.waiting):
         yield "capacity.on_full: delete_oldest_undelivered, which loses the oldest footage"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more cameras" if more > 0 else "")
