@@ -7,14 +7,16 @@ when somebody says that it is right.
 """
 
 import asyncio
+import contextlib
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.clock import Clock, rfc3339
 from cctv_storaged.clocktrust import LEAST_STEP, Anchor, Errors, Misdated, Reading, Trust, doubt
-from cctv_storaged.errors import JournalFull
+from cctv_storaged.errors import JournalBroken, JournalFull
 from cctv_storaged.hostclock import BootClock, FollowingBootClock
 from cctv_storaged.journal.clocks import ClockBook, ClockNote, Step
 
@@ -106,7 +108,8 @@ class ClockGuard:
             self._take_up(note)
         self._trust.newest = await self._book.newest_footage()
         self.distrust()
-        await self._write()
+        with contextlib.suppress(JournalError):  # one that is broken is why it ends, and has said so
+            await self._write()
 
     async def run(self) -> None:
         """Compares and notes until cancelled."""
@@ -139,9 +142,10 @@ class ClockGuard:
         return self.state()
 
     async def close(self) -> None:
-        """Notes how it is at the end."""
+        """Notes how it is at the end, where the journal still takes it."""
         self.distrust()
-        await self._write()
+        with suppress(JournalBroken):  # whoever waits for that ends the process, and says why
+            await self._write()
 
     def _take_up(self, note: ClockNote) -> None:
         reading = self._reading()
