@@ -7,7 +7,6 @@ when somebody says that it is right.
 """
 
 import asyncio
-import contextlib
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -108,8 +107,7 @@ class ClockGuard:
             self._take_up(note)
         self._trust.newest = await self._book.newest_footage()
         self.distrust()
-        with contextlib.suppress(JournalError):  # one that is broken is why it ends, and has said so
-            await self._write()
+        await self._write()
 
     async def run(self) -> None:
         """Compares and notes until cancelled."""
