@@ -11,7 +11,6 @@ from typing import Any
 
 from tests.fakes.fakecam import Written
 
-
 MARK = ".cctv-storaged-identity"
 """What the daemon knows its disks by (docs/reference/right-disk.md)."""
 

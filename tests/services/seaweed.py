@@ -65,7 +65,7 @@ class Bucket:
                 pass
 
     def keys(self, folder: str = "") -> set[str]:
-        """All objects below a folder, without the mark of the place; the server's own folders are left out."""
+        """All objects below a folder, without the mark of the place and the server's own folders."""
         try:
             listed = json.loads(self._listing(folder))
         except urllib.error.HTTPError as exc:

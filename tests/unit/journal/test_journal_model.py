@@ -370,7 +370,8 @@ class JournalAndModel(RuleBasedStateMachine):
             assert {copy.backend: copy.state for copy in segment.copies} == known.copies
             assert segment.source_state is known.source
         ledger = self.read(
-            "SELECT kind, segment_id FROM ledger WHERE kind NOT IN ('registered', 'verified', 'noted') ORDER BY no"
+            """SELECT kind, segment_id FROM ledger
+                WHERE kind NOT IN ('registered', 'verified', 'noted') ORDER BY no"""
         )
         assert [(Kind(kind), UUID(bytes=id_)) for kind, id_ in ledger] == self.ledger
 

@@ -272,7 +272,8 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
 }
 
 LARGE = re.compile(
-    r"^SCAN (s|segment|copy|mine|other|f|folder|ledger|set_aside|watched|covered_day|retention_day)\b(?! USING)"
+    r"^SCAN (s|segment|copy|mine|other|f|folder|ledger|set_aside|watched|covered_day|retention_day)\b"
+    r"(?! USING)"
 )
 """A whole large table read from end to end."""
 PARTIAL = re.compile(r"^SCAN .* USING (COVERING )?INDEX (\w+)")
