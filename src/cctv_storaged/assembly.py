@@ -101,71 +101,81 @@ async def _catch_up(foundation: Foundation) -> None:
         log.error("start-up goes on although the journal's disk is full: %s", exc)
 
 
-async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
-    settings, journal, clock = foundation.settings, foundation.journal, foundation.clock
-    metrics, backends = foundation.metrics, foundation.backends
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inflow:
+    """From a recorder's folder to a verified copy."""
+
+    cameras: CameraBook
+    cataloguing: Cataloguing | None
+    ingest: Ingest
+    watches: tuple[RootWatch, ...]
+    budget: ByteBudget
+    deliveries: list[Delivery]
+    drawing: list[Thumbnailing]  # the one that draws, as soon as there is one
+
+    @property
+    def roots(self) -> dict[str, Root]:
+        return {watch.root.path: watch.root for watch in self.watches}
+
+
+def _inflow(stack: AsyncExitStack, foundation: Foundation) -> _Inflow:
+    settings = foundation.settings
     cameras = CameraBook(settings.host_id, configured_cameras(settings))
-    cataloguing = _cataloguing(foundation)
     deliveries: list[Delivery] = []
     drawing: list[Thumbnailing] = []
     ingest = _ingest(foundation, deliveries, drawing)
     stack.callback(ingest.close)
-    watches = _watches(foundation, ingest, cameras)
-    budget = ByteBudget(settings.delivery.rate_limit)
-    watched = {watch.root.path: watch.root for watch in watches}
-    context = _delivery_context(foundation, budget, _look_again(ingest, watched), cataloguing)
-    deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in backends]
-    rules = prune_rules(settings, foundation.backend_names)
-    roots = foundation.places.roots
-    pruner = Pruner(
-        journal,
-        backends,
-        clock,
-        metrics,
-        rules,
-        foundation.hub,
-        roots=roots,
-        doubt=foundation.clock_guard.distrust_over,
-    )
-    reader = Reader(backends, metrics, pruner.pins, _doubt(foundation, deliveries))
-    thumbnails = await _thumbnails(stack, foundation, reader)
-    drawing.append(Thumbnailing(thumbnails, clock, metrics, on_ingest=settings.thumbnails.on_ingest))
-    remover = Remover(
-        journal,
-        backends,
-        clock,
-        metrics,
-        foundation.hub,
-        deliveries,
-        pruner.pins,
-        thumbnails.forget_many,
-        roots.opened,
-    )
-    health = Health(journal, watches, deliveries, cataloguing, foundation.alarms)
-    signing = await _signing(settings)
-    exporting = _exporting(foundation, reader, cameras, signing, pruner.pins)
-    clips = await _clips(stack, foundation, reader)
-    needs = UpkeepNeeds(
-        foundation=foundation,
-        pruner=pruner,
-        remover=remover,
-        reader=reader,
-        signing=signing,
+    inflow = _Inflow(
         cameras=cameras,
-        watches=watches,
+        cataloguing=_cataloguing(foundation),
+        ingest=ingest,
+        watches=_watches(foundation, ingest, cameras),
+        budget=ByteBudget(settings.delivery.rate_limit),
         deliveries=deliveries,
-        cataloguing=cataloguing,
-        caches=(clips, thumbnails),
+        drawing=drawing,
     )
-    upkeep = await open_upkeep(needs)
+    look_again = _look_again(ingest, inflow.roots)
+    context = _delivery_context(foundation, inflow.budget, look_again, inflow.cataloguing)
+    deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in foundation.backends]
+    return inflow
+
+
+async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
+    settings, journal, clock = foundation.settings, foundation.journal, foundation.clock
+    metrics, backends = foundation.metrics, foundation.backends
+    inflow = _inflow(stack, foundation)
+    pruner = _pruner(foundation)
+    reader = Reader(backends, metrics, pruner.pins, _doubt(foundation, inflow.deliveries))
+    thumbnails = await _thumbnails(stack, foundation, reader)
+    thumbnailing = Thumbnailing(thumbnails, clock, metrics, on_ingest=settings.thumbnails.on_ingest)
+    inflow.drawing.append(thumbnailing)
+    remover = _remover(foundation, inflow.deliveries, pruner.pins, thumbnails)
+    health = Health(journal, inflow.watches, inflow.deliveries, inflow.cataloguing, foundation.alarms)
+    signing = await _signing(settings)
+    exporting = _exporting(foundation, reader, inflow.cameras, signing, pruner.pins)
+    clips = await _clips(stack, foundation, reader)
+    upkeep = await open_upkeep(
+        UpkeepNeeds(
+            foundation=foundation,
+            pruner=pruner,
+            remover=remover,
+            reader=reader,
+            signing=signing,
+            cameras=inflow.cameras,
+            watches=inflow.watches,
+            deliveries=inflow.deliveries,
+            cataloguing=inflow.cataloguing,
+            caches=(clips, thumbnails),
+        )
+    )
     exporting.holds_unknown = upkeep.holds_unknown
     services = Services(
         settings=settings,
         journal=journal,
-        ingest=ingest,
-        roots=tuple(watched.values()),
-        watches=watches,
-        deliveries=tuple(deliveries),
+        ingest=inflow.ingest,
+        roots=tuple(inflow.roots.values()),
+        watches=inflow.watches,
+        deliveries=tuple(inflow.deliveries),
         remover=remover,
         upkeep=upkeep,
         reader=reader,
@@ -176,7 +186,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         exporting=exporting,
         exports_store=foundation.exports_store,
         catalog=foundation.catalog,
-        cataloguing=cataloguing,
+        cataloguing=inflow.cataloguing,
         access=await _access(foundation),
         signing=signing,
         health=health,
@@ -186,21 +196,59 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     )
     return Parts(
         foundation=foundation,
-        cameras=cameras,
-        budget=budget,
-        watches=watches,
-        deliveries=tuple(deliveries),
-        cataloguing=cataloguing,
+        cameras=inflow.cameras,
+        budget=inflow.budget,
+        watches=inflow.watches,
+        deliveries=tuple(inflow.deliveries),
+        cataloguing=inflow.cataloguing,
         pruner=pruner,
         remover=remover,
         upkeep=upkeep,
-        thumbnailing=drawing[0],
+        thumbnailing=thumbnailing,
         exporting=exporting,
         health=health,
-        gauges=Gauges(
-            journal, backends, _disks(settings), clock, metrics, catalogued=cataloguing is not None
-        ),
+        gauges=_gauges(foundation, catalogued=inflow.cataloguing is not None),
         api=ApiServer(services),
+    )
+
+
+def _pruner(foundation: Foundation) -> Pruner:
+    return Pruner(
+        foundation.journal,
+        foundation.backends,
+        foundation.clock,
+        foundation.metrics,
+        prune_rules(foundation.settings, foundation.backend_names),
+        foundation.hub,
+        roots=foundation.places.roots,
+        doubt=foundation.clock_guard.distrust_over,
+    )
+
+
+def _remover(
+    foundation: Foundation, deliveries: list[Delivery], pins: Pins, thumbnails: Thumbnails
+) -> Remover:
+    return Remover(
+        foundation.journal,
+        foundation.backends,
+        foundation.clock,
+        foundation.metrics,
+        foundation.hub,
+        deliveries,
+        pins,
+        thumbnails.forget_many,
+        foundation.places.roots.opened,
+    )
+
+
+def _gauges(foundation: Foundation, *, catalogued: bool) -> Gauges:
+    return Gauges(
+        foundation.journal,
+        foundation.backends,
+        _disks(foundation.settings),
+        foundation.clock,
+        foundation.metrics,
+        catalogued=catalogued,
     )
 
 
