@@ -40,6 +40,7 @@ from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import CopyState, FileIdentity, Segment, SourceState, identity_of
 from cctv_storaged.pins import Pins
 from cctv_storaged.recorder.source import open_folder, open_source
+from cctv_storaged.unlinking import sync_folder
 from cctv_storaged.whereabouts import Whereabouts, whereabouts
 
 log = logging.getLogger(__name__)
@@ -334,7 +335,7 @@ def is_the_very_file(registered: FileIdentity, found: FileIdentity) -> bool:
 
 
 def unlink_source(segment: Segment, is_it: Callable[[FileIdentity, FileIdentity], bool]) -> None:
-    """Removes the source of a segment; the only unlink(2) of a recorder's file in this program.
+    """Removes the source of one segment; `unlinking.unlink_sources` does of many what is deleted anyway.
 
     Raises SourceChanged unless what is there is the file that was registered, by `is_it`, NotASegment with
     a link on the way, and OSError.
@@ -352,19 +353,7 @@ def unlink_source(segment: Segment, is_it: Callable[[FileIdentity, FileIdentity]
         if identity_of(os.stat(name, dir_fd=parent, follow_symlinks=False)) != opened.identity:
             raise SourceChanged("the file was replaced this moment")
         os.unlink(name, dir_fd=parent)
-        _sync(parent)
-
-
-def _sync(folder: int) -> None:
-    """Makes the unlink durable. One that a power cut takes back is seen by the scan: no harm is done."""
-    try:
-        descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as exc:
-        log.warning("a folder could not be synchronised after an unlink: %s", exc)
+        sync_folder(parent)
 
 
 def _folder_of(segment: Segment) -> str:

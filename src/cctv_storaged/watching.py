@@ -243,7 +243,8 @@ class RootWatch:
             if left <= 0:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._plan_changed.wait(), left)
+                async with asyncio.timeout(left):  # before 3.12 wait_for may lose a cancellation
+                    await self._plan_changed.wait()
 
     def _rest_s(self, scan_took_s: float) -> float:
         """How long to rest after a scan: never so short that scanning takes more than its share."""

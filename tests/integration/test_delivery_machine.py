@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,13 +27,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cctv_storaged import prune, removal
+from cctv_storaged import prune, removing
 from cctv_storaged.backends.base import Payload, StoredObject
 from cctv_storaged.delivery import ATTEMPTS
 from cctv_storaged.errors import BackendError, Conflict, JournalError, NotFound, SourceChanged
 from cctv_storaged.model import FileIdentity, Segment, SourceFile, identity_of, segment_id_for
 from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.prune import unlink_source
+from cctv_storaged.unlinking import IsIt, Opened, unlink_sources
 from tests.fakes.scripted_backend import (
     Forgets,
     Hold,
@@ -281,7 +282,7 @@ class Deliveries(RuleBasedStateMachine):
         self.recorder = threading.Lock()  # no rewrite between the last look at a file and its unlink
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(prune, "unlink_source", self._unlinked_by_pruning)
-        self.patch.setattr(removal, "unlink_source", self._unlinked)
+        self.patch.setattr(removing, "unlink_sources", self._unlinked)
         self.process = Process(self.folder, "data-0", self.stores, MIDNIGHT + DAY)
         for number, second in ((0, False), (1, False), (0, True)):
             self._close_file(number, second, told=True)
@@ -662,12 +663,13 @@ class Deliveries(RuleBasedStateMachine):
 
     # What is seen at every unlink
 
-    def _unlinked(self, segment: Segment, is_it: Callable[[FileIdentity, FileIdentity], bool]) -> None:
+    def _unlinked(self, segments: Sequence[Segment], is_it: IsIt, opened: Opened) -> Mapping[UUID, Exception]:
         gate = self.process.gate
         gate.passed(gate.before)
         with self.recorder:
-            unlink_source(segment, is_it)
+            failures = unlink_sources(segments, is_it, opened)
         gate.passed(gate.after)
+        return failures
 
     def _unlinked_by_pruning(
         self, segment: Segment, is_it: Callable[[FileIdentity, FileIdentity], bool]

@@ -185,7 +185,8 @@ class RoomKeeper:
         while True:
             recovered = await self._passing(self.recover)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), ANEW_S if recovered else AGAIN_S)
+                async with asyncio.timeout(ANEW_S if recovered else AGAIN_S):
+                    await self._wake.wait()
             if self._wake.is_set():
                 self._wake.clear()
                 await self.make_room()
