@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from tests.daemon import PROJECT
+from tests.footage import cached_ts
+from tests.integration.api.harness import SECONDS
 
 STEPS = (
     "ahead while running",
@@ -39,7 +41,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_CACHE_DURATION": "1",
         "DONT_FAKE_MONOTONIC": "1",
+        # The film is made by this process: waiting for ffmpeg is what libfaketime breaks in Python.
+        "PYTEST_XDIST_TESTRUNUID": os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid())),
     }
+    cached_ts(seconds=SECONDS)
     (folder / "host").mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.clock_jumps", str(folder / "host"), str(clock)],

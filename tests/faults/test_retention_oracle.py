@@ -89,7 +89,7 @@ def test_every_unlink_and_delete_is_one_that_the_rules_demand(
     daemon.start()
     expected = 3 + 2  # of the gate all past two days; of the yard all but what is held
     wait_until(
-        lambda: len(daemon.segments()) == len(before) - expected,
+        lambda: len(list(daemon.recordings.rglob("*.ts"))) == len(before) - expected,  # a source goes last
         "the first pass",
         details=lambda: daemon.log[-4000:],
     )
