@@ -240,6 +240,7 @@ class Daemon:
             "recorders": [{"path": str(self.recordings), "layout": LAYOUT, "scan_interval": "2s"}],
             "capacity": {"reserve": "1MB"},
             "log_format": "plain",
+            "retention": {"default": {}},  # footage of tests is dated: it must not become too old one day
             **self.settings,
         }
         self.config.write_text(yaml.safe_dump(settings))

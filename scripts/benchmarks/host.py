@@ -73,9 +73,16 @@ def recorder(path: Path) -> list[dict[str, object]]:
 
 @contextlib.contextmanager
 def started(folder: Path, settings: Settings, *, ready: bool = True) -> Iterator[Host]:
-    """A daemon with its data in `folder` (which may hold that of an earlier start), running until the end."""
+    """A daemon with its data in `folder` (which may hold that of an earlier start), running until the end.
+
+    Nothing is deleted by its age unless the settings say so: footage here has the dates of its names.
+    """
     folder.mkdir(exist_ok=True)
-    daemon = Daemon(folder, settings=dict(settings), wrapper=("setpriv", "--pdeathsig", "KILL"))
+    daemon = Daemon(
+        folder,
+        settings={"retention": {"default": {}}, **settings},
+        wrapper=("setpriv", "--pdeathsig", "KILL"),
+    )
     begun = time.monotonic()
     try:
         daemon.start(ready=ready)
