@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from cctv_storaged.clock import rfc3339
 
@@ -50,6 +51,7 @@ class Mark:
         return (json.dumps(facts) + "\n").encode()
 
 
+@lru_cache(maxsize=64)  # every put asks, and a mark does not change
 def identity_in(document: bytes) -> str:
     """The identity that a mark's bytes tell; one of its own for bytes that nobody of us wrote."""
     try:

@@ -40,8 +40,10 @@ LAG = timedelta(minutes=30)
 """Time so young is not summed up: that its root was watched may not be written down yet."""
 LEAST = timedelta(minutes=10)
 """A day under way is looked at again for so much of it."""
-BACKFILL_S = 20.0
+BACKFILL_S = 60.0
 """Time of one round that goes into days never looked at."""
+PAUSES = 3
+"""Looking takes a quarter of that time at most: the recorder comes first."""
 NOTED = 200
 """Cameras in one commit of the history."""
 HISTORY = timedelta(days=5 * 366)
@@ -117,10 +119,11 @@ class Reporting:
             for camera in list(waiting):
                 if turn and self._clock.monotonic() >= end_s:
                     return
+                begun_s = self._clock.monotonic()
                 await self._look(camera.id, waiting[camera].pop(0), now)
                 if not waiting[camera]:
                     del waiting[camera]
-                await asyncio.sleep(0)
+                await asyncio.sleep(PAUSES * (self._clock.monotonic() - begun_s))
             turn += 1
 
     async def _unseen(self, camera: Camera, now: datetime) -> list[TimeSpan]:
