@@ -59,7 +59,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     mirror = _mirror(foundation)
     keepers = await _keepers(foundation)
     unknown = _holds_unknown(keepers)
-    needs.remover.holds_unknown = unknown
+    needs.remover.holds_unknown = needs.pruner.holds_unknown = unknown
     distrust = _nothing_by_age(foundation, unknown)
     upkeep = Upkeep(
         alarms=foundation.alarms,

@@ -17,6 +17,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -30,17 +31,15 @@ from cctv_storaged.errors import (
     JournalError,
     JournalFull,
     SegmentError,
-    SourceChanged,
 )
 from cctv_storaged.events import EventHub
 from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import CopyState, FileIdentity, Segment, SourceState, identity_of
+from cctv_storaged.model import CopyState, FileIdentity, Segment, SourceState
 from cctv_storaged.pins import Pins
-from cctv_storaged.recorder.source import open_folder, open_source
-from cctv_storaged.unlinking import sync_folder
+from cctv_storaged.unlinking import IsIt, unlink_sources
 from cctv_storaged.whereabouts import Whereabouts, whereabouts
 
 log = logging.getLogger(__name__)
@@ -133,6 +132,8 @@ class Pruner:
         self._whole_at = -WHOLE_S  # when the last pass began that considered all
         self._under_way: set[UUID] = set()  # whose tombstone somebody here is seeing through
         self._barred: set[str] = set()  # folders in which nothing can be removed, in this hour
+        self.holds_unknown: Callable[[], str | None] = lambda: None
+        """Why there may be holds that the journal does not know: a source that one needs stays."""
 
     async def recover(self) -> None:
         """Decides anew about every tombstone that a pass before this one left."""
@@ -151,7 +152,7 @@ class Pruner:
         await self.recover()
         self._begin_anew_at_times()
         pruned = 0
-        while self.rules.enabled and self._doubt(self.rules.grace) is None:
+        while self.rules.enabled and (self._doubt(self.rules.grace) or self.holds_unknown()) is None:
             # What `keep` protects is not even read: nothing has settled before it was recorded.
             moment = self._clock.now() - max(self.rules.grace, self.rules.keep)
             candidates = await self._journal.sources.settled_before(moment, BATCH, self._considered)
@@ -180,6 +181,9 @@ class Pruner:
         """
         if not self.rules.enabled:
             return EarlyPruned(pruned=(), refused=(), why="source.prune is never")
+        unknown = self.holds_unknown()
+        if unknown is not None:
+            return EarlyPruned(pruned=(), refused=(), why=unknown)
         rules = replace(self.rules, grace=timedelta(0), keep=timedelta(0))
         found = [await self._journal.segments.by_id(each) for each in segment_ids]
         segments = [each for each in found if each is not None]
@@ -334,26 +338,15 @@ def is_the_very_file(registered: FileIdentity, found: FileIdentity) -> bool:
     return registered == found
 
 
-def unlink_source(segment: Segment, is_it: Callable[[FileIdentity, FileIdentity], bool]) -> None:
-    """Removes the source of one segment; `unlinking.unlink_sources` does of many what is deleted anyway.
+def unlink_source(segment: Segment, is_it: IsIt) -> None:
+    """Removes the source of one segment.
 
     Raises SourceChanged unless what is there is the file that was registered, by `is_it`, NotASegment with
     a link on the way, and OSError.
     """
-    folder, name = os.path.split(segment.source.path)
-    with (
-        open_source(segment.source.root, segment.source.path) as opened,
-        open_folder(segment.source.root, folder) as parent,
-    ):
-        if not is_it(segment.source.identity, opened.identity):
-            raise SourceChanged(
-                f"the file is not the one that was registered ({segment.source.identity} is now"
-                f" {opened.identity})"
-            )
-        if identity_of(os.stat(name, dir_fd=parent, follow_symlinks=False)) != opened.identity:
-            raise SourceChanged("the file was replaced this moment")
-        os.unlink(name, dir_fd=parent)
-        sync_folder(parent)
+    failures = unlink_sources([segment], is_it, nullcontext)
+    if segment.id in failures:
+        raise failures[segment.id]
 
 
 def _folder_of(segment: Segment) -> str:

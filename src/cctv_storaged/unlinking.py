@@ -1,4 +1,4 @@
-"""Unlinking the sources of many segments: each checked as one alone is, each folder synced once."""
+"""Unlinking sources, one or many: each is checked, each folder synced once. No other code unlinks one."""
 
 import logging
 import os

@@ -497,6 +497,22 @@ async def test_a_tombstone_left_by_a_kill_is_decided_about_anew(
 
 
 @jumping
+async def test_no_source_goes_while_there_may_be_holds_that_the_journal_does_not_know(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        [segment] = await delivered(rig, backend)
+        rig.clock.advance(2 * DAY)
+        pruner = rig.pruner()
+        pruner.holds_unknown = lambda: "the store was not asked yet"
+        assert await pruner.run_once() == 0
+        early = await pruner.prune_early([segment.id])
+        assert (early.pruned, early.why) == ((), "the store was not asked yet")
+        assert rig.source(segment).exists()
+        pruner.holds_unknown = lambda: None
+        assert await pruner.run_once() == 1
+
+
+@jumping
 async def test_a_pass_leaves_alone_what_is_being_pruned_for_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

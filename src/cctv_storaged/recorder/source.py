@@ -1,6 +1,6 @@
 """Opening a recorder's file safely: beneath its root, through no link, and knowing whether it is closed.
 
-Nothing here writes or deletes; `unlink_source` in prune.py is the only place that removes a source.
+Nothing here writes or deletes; unlinking.py is the only place that removes a source.
 """
 
 import errno
