@@ -1,5 +1,6 @@
 """Retention at work: what is too old goes everywhere, what may not stays, and what surprises is stopped."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -426,6 +427,31 @@ async def test_a_kill_between_tombstone_and_bytes_keeps_the_cause(
         await kept.remover.run_once()
         assert await kept.is_gone(segment)
         assert backend.objects == {}
+        assert await kept.causes() == [(Kind.DELETED, Cause.AT_MOST)]
+
+
+@jumping
+async def test_a_stop_does_not_wait_for_a_store_that_hangs_and_the_next_start_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, asked = ScriptedBackend(), asyncio.Event()
+    async with opened(tmp_path, backend) as rig:
+        (segment,) = await delivered(rig, 1, backend)
+        kept = keeping(rig, at_most(OLD))
+
+        async def hangs(paths: object) -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(backend, "delete_many", hangs)
+        passing = asyncio.create_task(kept.retention.run_once())
+        await asked.wait()
+        passing.cancel()
+        await asyncio.wait([passing], timeout=3600)  # of a clock that jumps
+        assert passing.cancelled()
+        monkeypatch.undo()
+        await kept.remover.run_once()
+        assert await kept.is_gone(segment) and backend.objects == {}
         assert await kept.causes() == [(Kind.DELETED, Cause.AT_MOST)]
 
 

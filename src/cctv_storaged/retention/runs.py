@@ -327,6 +327,10 @@ class Retention:
                 under_way.append(asyncio.create_task(self._delete(ids)))
             while under_way:
                 gone += await under_way.popleft()
+        except asyncio.CancelledError:
+            for each in under_way:  # a stop does not wait for a store that hangs: tombstones are gone on with
+                each.cancel()
+            raise
         finally:
             await asyncio.gather(*under_way, return_exceptions=True)
             if told:
