@@ -27,6 +27,7 @@ from cctv_storaged.model import (
 )
 from cctv_storaged.pins import Pins
 from cctv_storaged.removal import Remover
+from cctv_storaged.retention import runs
 from cctv_storaged.retention.rules import Clause, Policy, Rule
 from cctv_storaged.retention.runs import WHOLE_S, Retention, RetentionParts
 from tests.fakes.scripted_backend import Locked, Ok, Op, Rejected, ScriptedBackend, Unavailable
@@ -434,15 +435,19 @@ async def test_a_kill_between_tombstone_and_bytes_keeps_the_cause(
 async def test_a_stop_does_not_wait_for_a_store_that_hangs_and_the_next_start_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend, asked = ScriptedBackend(), asyncio.Event()
+    backend, asked, batches = ScriptedBackend(), asyncio.Event(), 0
     async with opened(tmp_path, backend) as rig:
-        (segment,) = await delivered(rig, 1, backend)
+        segments = await delivered(rig, 2, backend)
         kept = keeping(rig, at_most(OLD))
 
         async def hangs(paths: object) -> None:
-            asked.set()
+            nonlocal batches
+            batches += 1
+            if batches == 2:
+                asked.set()
             await asyncio.Event().wait()
 
+        monkeypatch.setattr(runs, "BATCH", 1)
         monkeypatch.setattr(backend, "delete_many", hangs)
         passing = asyncio.create_task(kept.retention.run_once())
         await asked.wait()
@@ -451,8 +456,8 @@ async def test_a_stop_does_not_wait_for_a_store_that_hangs_and_the_next_start_go
         assert passing.cancelled()
         monkeypatch.undo()
         await kept.remover.run_once()
-        assert await kept.is_gone(segment) and backend.objects == {}
-        assert await kept.causes() == [(Kind.DELETED, Cause.AT_MOST)]
+        assert all([await kept.is_gone(each) for each in segments]) and backend.objects == {}
+        assert await kept.causes() == [(Kind.DELETED, Cause.AT_MOST)] * 2
 
 
 # The brake
