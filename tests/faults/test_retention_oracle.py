@@ -25,7 +25,9 @@ AGES = (5 * AT_MOST, 2 * AT_MOST, AT_MOST + HOUR, AT_MOST - HOUR, timedelta(minu
 CAMERAS = ("gate", "vault", "yard")
 RULES: dict[str, timedelta | None] = {"gate": AT_MOST, "vault": None, "yard": AT_MOST}
 LENGTH_S = 2.0
-TRACED = re.compile(r'^\d+ +(\d+\.\d+) unlinkat\(\d+<([^>]*)>, "([^"]+)", 0\) += 0$', re.M)
+TRACED = re.compile(
+    r'^\d+ +(\d+\.\d+) unlinkat\(\d+<([^>]*)>, "([^"]+)", 0(?:\) += 0| <unfinished \.\.\.>)$', re.M
+)
 """Moment, folder and name; `-y` makes strace tell which folder a descriptor is."""
 SOURCE = re.compile(r"/recordings/(?P<camera>[^/]+)/(?P<day>[\d-]+)/(?P<time>[\d-]+)\.ts$")
 OBJECT = re.compile(
