@@ -33,6 +33,12 @@ class AlarmName(StrEnum):
     DAMAGED_COPY = "damaged_copy"  # a copy whose bytes are wrong and could not be repaired
     LEDGER = "ledger"  # it contradicts a head that was made of it
     FRESH_JOURNAL = "fresh_journal"  # the store has this host's footage, and the journal does not know it
+    VMS = "vms"  # coverage by XProtect cannot be proven, or footage there not be read
+    VMS_CAMERA = (
+        "vms_camera"  # a camera without a counterpart in XProtect, or with several, or disabled there
+    )
+    VMS_GAP = "vms_gap"  # XProtect does not hold footage that it should: the source stays
+    VMS_MARK = "vms_mark"  # a hold that XProtect does not know
     RECONCILE = "reconcile"  # folders, journal, backends and catalog tell different things
 
 

@@ -91,9 +91,9 @@ async def _catch_up(foundation: Foundation) -> None:
     """Brings the journal in line with today's settings."""
     journal, settings = foundation.journal, foundation.settings
     try:
-        added = await journal.copies.require(foundation.backend_names)
+        added = await journal.copies.require(foundation.required)
         if added:
-            log.warning("%d segments undelivered so far are now due at %s", added, foundation.backend_names)
+            log.warning("%d segments undelivered so far are now due at %s", added, foundation.required)
         await journal.segments.reconsider(RECONSIDERED)
         for camera in configured_cameras(settings):
             await journal.cameras.ensure(camera)
@@ -218,7 +218,7 @@ def _pruner(foundation: Foundation) -> Pruner:
         foundation.backends,
         foundation.clock,
         foundation.metrics,
-        prune_rules(foundation.settings, foundation.backend_names),
+        prune_rules(foundation.settings, foundation.required),
         foundation.hub,
         roots=foundation.places.roots,
         doubt=foundation.clock_guard.distrust_over,
@@ -298,7 +298,7 @@ def _ingest(foundation: Foundation, deliveries: list[Delivery], drawing: list[Th
 
     context = IngestContext(
         journal=foundation.journal,
-        backends=foundation.backend_names,
+        backends=foundation.required,
         clock=foundation.clock,
         metrics=foundation.metrics,
         hub=foundation.hub,

@@ -22,7 +22,6 @@ from cctv_storaged.config import (
     effective,
     folder_faults,
     load_settings,
-    not_acted_on,
     secrets_of,
 )
 from cctv_storaged.errors import ConfigError, StoragedError
@@ -286,8 +285,6 @@ def _load(path: Path | None) -> Settings:
 def _check_config(options: argparse.Namespace) -> int:
     settings = _load(options.config)
     print(effective(settings), end="", flush=True)
-    for key in not_acted_on(settings):
-        print(f"cctv-storaged: {key}: checked, but not acted on by this version", file=sys.stderr)
     return 0
 
 

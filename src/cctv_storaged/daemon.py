@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cctv_storaged.assembly import Parts, assembled
 from cctv_storaged.clock import SystemClock
-from cctv_storaged.config import ReloadPlan, Settings, not_acted_on, reloadable_difference
+from cctv_storaged.config import ReloadPlan, Settings, reloadable_difference
 from cctv_storaged.errors import ConfigError
 from cctv_storaged.logs import set_level
 from cctv_storaged.schedule import Schedule, passing
@@ -223,7 +223,6 @@ class Daemon:
         log.info("settings reloaded: %s", news)
         if plan.restart:
             log.warning("these wait for a restart: %s", ", ".join(sorted(plan.restart)))
-        _tell_what_is_not_acted_on(settings, plan.now)
 
 
 async def run(settings: Settings, reload_settings: Callable[[], Settings], config: Path | None) -> None:
@@ -235,7 +234,6 @@ async def run(settings: Settings, reload_settings: Callable[[], Settings], confi
     reload_asked = asyncio.Event()  # heard from the start: left alone, the signal would end us
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_asked.set)
     manager = ServiceManager()
-    _tell_what_is_not_acted_on(settings, frozenset(not_acted_on(settings)))
     manager.status("opening the journal")
     async with AsyncExitStack() as stack:
         async with _time_to_start(manager):
@@ -257,8 +255,3 @@ async def _time_to_start(manager: ServiceManager) -> AsyncIterator[None]:
         yield
     finally:
         asking.cancel()
-
-
-def _tell_what_is_not_acted_on(settings: Settings, news: frozenset[str]) -> None:
-    for key in (key for key in not_acted_on(settings) if key in news):
-        log.warning("%s: checked, but not acted on by this version", key)

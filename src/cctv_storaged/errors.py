@@ -15,6 +15,7 @@ StoragedError
 │   │   ├── BackendThrottled   it asks for a slower pace
 │   │   └── WrongPlace         its disk or bucket is not the one that the journal knows
 │   ├── ObjectRejected     this object failed: retry it later, alone
+│   │   └── Unsupported    its edition or version does not offer it: another way, or none
 │   ├── ObjectLocked       a lock or legal hold of the backend keeps it: its day will come, or an operator's
 │   ├── ObjectMissing      the backend has nothing under this path
 │   └── ObjectMismatch     the backend holds other bytes than the journal says
@@ -133,6 +134,10 @@ class WrongPlace(BackendUnavailable):
 
 class ObjectRejected(BackendError):
     """The backend refused this object for a reason of its own."""
+
+
+class Unsupported(ObjectRejected):
+    """What was asked for is not offered there (edition, version, licence); asking again changes nothing."""
 
 
 class ObjectLocked(BackendError):

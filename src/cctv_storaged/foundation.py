@@ -20,7 +20,7 @@ from cctv_storaged.hostclock import HostBootClock
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import count_past_losses
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import BackendKind
+from cctv_storaged.model import BackendKind, Mode
 from cctv_storaged.wiring import catalog_target, open_backend, open_shelves
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,16 @@ class Foundation:
     thumbnails_store: Shelf
 
     @property
-    def backend_names(self) -> tuple[str, ...]:
-        return tuple(backend.name for backend in self.backends)
+    def required(self) -> tuple[str, ...]:
+        """Backends that every segment must have a copy at; the others are read and deleted from."""
+        stores = tuple(backend.name for backend in self.backends)
+        match self.settings.mode:
+            case Mode.LOCAL:
+                return stores
+            case Mode.MILESTONE:
+                return (BackendKind.MILESTONE,)
+            case Mode.BOTH:
+                return (*stores, BackendKind.MILESTONE)
 
 
 async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Foundation:

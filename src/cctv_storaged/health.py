@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.alarms import Alarms
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.cataloguing import Cataloguing
-from cctv_storaged.delivery import Delivery
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.watching import RootWatch
 
@@ -41,7 +41,7 @@ class Health:
         self,
         journal: Journal,
         watches: Sequence[RootWatch],
-        deliveries: Sequence[Delivery],
+        deliveries: Sequence[Bringing],
         cataloguing: Cataloguing | None,
         alarms: Alarms,
     ) -> None:

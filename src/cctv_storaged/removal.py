@@ -20,8 +20,8 @@ from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.breaker import retry_delay
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.clock import Clock
-from cctv_storaged.delivery import Delivery
 from cctv_storaged.errors import (
     BackendError,
     BackendUnavailable,
@@ -66,7 +66,7 @@ class Remover:
         clock: Clock,
         metrics: Metrics,
         hub: EventHub,
-        deliveries: Sequence[Delivery],
+        deliveries: Sequence[Bringing],
         pins: Pins,
         forget_pictures: Forget = no_pictures,
         opened: Opened = nullcontext,

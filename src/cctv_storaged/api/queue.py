@@ -6,8 +6,8 @@ from cctv_storaged.api.models import RetryBody
 from cctv_storaged.api.parsing import body_bytes, parsed
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.services import Services
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.clock import rfc3339
-from cctv_storaged.delivery import Delivery
 from cctv_storaged.errors import Fault, Unprocessable
 from cctv_storaged.journal.copies import Backlog, Retried
 from cctv_storaged.model import Copy, CopyState, Segment, TimeSpan
@@ -52,7 +52,7 @@ async def retry(request: web.Request, services: Services) -> web.StreamResponse:
     return answer({"retried": retried.retried, "asked_again": retried.asked_again})
 
 
-def _chosen(body: RetryBody, services: Services) -> list[Delivery]:
+def _chosen(body: RetryBody, services: Services) -> list[Bringing]:
     chosen = [each for each in services.deliveries if body.backend in (None, each.name)]
     if body.backend is not None and not chosen:
         names = ", ".join(each.name for each in services.deliveries)
@@ -72,7 +72,7 @@ def _span(body: RetryBody) -> TimeSpan:
     return TimeSpan(body.start, body.end)
 
 
-def _backend_json(delivery: Delivery, backlog: Backlog) -> dict[str, Json]:
+def _backend_json(delivery: Bringing, backlog: Backlog) -> dict[str, Json]:
     return {
         "name": delivery.name,
         "segments": backlog.segments,

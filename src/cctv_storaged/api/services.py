@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from cctv_storaged.access import Access
 from cctv_storaged.backends.shelf import Shelf
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.catalog.base import Catalog
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clips import Clips
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings
-from cctv_storaged.delivery import Delivery
 from cctv_storaged.events import EventHub
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.jobs import Exporting
@@ -37,7 +37,7 @@ class Services:
     ingest: Ingest
     roots: Sequence[Root]
     watches: Sequence[RootWatch]
-    deliveries: Sequence[Delivery]
+    deliveries: Sequence[Bringing]
     remover: Remover
     upkeep: Upkeep
     reader: Reader

@@ -7,7 +7,7 @@
 It does not know who uses a setting; whatever only another part can judge comes in as an extra check.
 """
 
-from cctv_storaged.config.effective import effective, not_acted_on, secrets_of
+from cctv_storaged.config.effective import effective, secrets_of
 from cctv_storaged.config.load import ExtraCheck, load_settings
 from cctv_storaged.config.milestone import Milestone
 from cctv_storaged.config.reload import ReloadPlan, reloadable_difference
@@ -55,7 +55,6 @@ __all__ = [
     "folder_faults",
     "is_loopback",
     "load_settings",
-    "not_acted_on",
     "reloadable_difference",
     "secrets_of",
 ]

@@ -16,14 +16,6 @@ def effective(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-def not_acted_on(settings: Settings) -> tuple[str, ...]:
-    """The keys given that later versions act on and this one only checks: whoever set them must hear of it.
-
-    Each issue that makes one of them work takes it out of here.
-    """
-    return () if settings.milestone is None else ("milestone",)
-
-
 def secrets_of(settings: Settings) -> frozenset[str]:
     """Every secret value that is set, for the filter that keeps them out of the log."""
     return frozenset(secret for secret in _secrets(settings) if secret)

@@ -1,4 +1,4 @@
-"""The `milestone` block, typed and checked; the Milestone modes that use it have an issue of their own.
+"""The `milestone` block, typed and checked.
 
 Keys that name their unit (`settle_s`, `max_bytes`) are plain numbers in that unit.
 """
@@ -90,7 +90,7 @@ class MilestoneOnvif(Section):
 
 
 class Milestone(Section):
-    """Milestone XProtect. Checked, but not acted on by this version, which refuses the modes that need it."""
+    """Milestone XProtect, for the modes MILESTONE and BOTH; in mode LOCAL what it holds is still read."""
 
     url: Url
     """The management server, such as https://mgmt.example."""

@@ -44,11 +44,20 @@ def folder_faults(settings: Settings) -> Iterator[Fault]:
         yield Fault(key_text(finding.keys[0]), finding.message, finding.hint)
 
 
-def milestone_modes_come_later(settings: Settings) -> Iterator[Finding]:
-    """Taken out of `RULES` by whoever builds the modes MILESTONE and BOTH."""
-    if settings.mode is not Mode.LOCAL:
-        message = f"mode {settings.mode} is not in this version"
-        yield _finding(message, "mode", hint="a later one will have it; mode: LOCAL works today")
+def milestone_modes_need_a_site(settings: Settings) -> Iterator[Finding]:
+    milestone = settings.milestone
+    if settings.mode is Mode.LOCAL:
+        return
+    if milestone is None:
+        yield _needed("milestone.url", "mode", f"mode is {settings.mode}")
+    elif not milestone.username:
+        yield _needed("milestone.username", "mode", f"mode is {settings.mode}")
+
+
+def retrieval_by_event_names_it(settings: Settings) -> Iterator[Finding]:
+    milestone = settings.milestone
+    if milestone is not None and milestone.ingest == "event_retrieval" and not milestone.retrieval_event_id:
+        yield _needed("milestone.retrieval_event_id", "milestone.ingest", "ingest is event_retrieval")
 
 
 def open_api_stays_on_loopback(settings: Settings) -> Iterator[Finding]:
@@ -175,7 +184,8 @@ def capacity_limits_are_ordered(settings: Settings) -> Iterator[Finding]:
 
 
 RULES: Sequence[Rule] = (
-    milestone_modes_come_later,
+    milestone_modes_need_a_site,
+    retrieval_by_event_names_it,
     open_api_stays_on_loopback,
     one_clock_holds_a_file,
     certificate_and_key_come_together,

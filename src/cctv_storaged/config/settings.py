@@ -321,7 +321,7 @@ class Settings(Section):
     data_dir: Folder
     """Journal, caches and work files; never on a network file system."""
     mode: ModeWord = Mode.LOCAL
-    """Which copies a segment must have. This version knows LOCAL only."""
+    """Which copies a segment must have: at `backend`, in Milestone XProtect, or both."""
     backend: BackendWord = BackendKind.FILESYSTEM
     """Where modes LOCAL and BOTH put segments."""
     log_level: Level = "info"

@@ -57,6 +57,8 @@ TABLES = {
     "watched": "root, start_us",
     "clock_step": "no",
     "retention_day": "day, camera_id",
+    "retrieval": "identifier",
+    "vms_mark": "id",
 }
 """Each with its key, in an order in which a row finds what it refers to."""
 ADDED = {"segment": (1, 3), "camera": (1,), "copy": (1,), "set_aside": (2,), "ledger": (1,)}
@@ -123,9 +125,21 @@ def _mend_header(descriptor: int) -> None:
 def _says_its_version(connection: sqlite3.Connection) -> None:
     """A header that was mended claims today's schema; the tables know better."""
     columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(segment)")}
-    if columns and "deletion_cause" not in columns:
-        version = 2 if "stream_ticks" in columns else EARLIEST_VERSION
+    if not columns:
+        return
+    since = (
+        (4, _has_table(connection, "vms_mark")),
+        (3, "deletion_cause" in columns),
+        (2, "stream_ticks" in columns),
+    )
+    version = next((version for version, is_so in since if is_so), EARLIEST_VERSION)
+    if version < SCHEMA_VERSION:
         connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    query = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (name,)).fetchone() is not None
 
 
 def _is_sound(image: Path) -> bool:

@@ -10,7 +10,7 @@ from cctv_storaged.errors import JournalBroken
 from cctv_storaged.journal.chain import Chain
 from cctv_storaged.journal.connection import PAGE_BYTES
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 EARLIEST_VERSION = 1
 """Journals since this one are brought up to date at start, by upgrade_N.sql for each version N on the way."""
 

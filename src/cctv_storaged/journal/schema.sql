@@ -316,3 +316,32 @@ BEGIN
      WHERE camera_no = (SELECT no FROM camera WHERE id = NEW.camera_id)
        AND day BETWEEN NEW.start_us / 86400000000 AND NEW.end_us / 86400000000 AND until_us > NEW.start_us;
 END;
+
+CREATE TABLE retrieval (                       -- spans that XProtect was asked to fetch, until it is done with them
+    identifier BLOB    PRIMARY KEY CHECK (length(identifier) = 16), -- ours: follows from camera and span
+    camera_id  BLOB    NOT NULL CHECK (length(camera_id) = 16),     -- our camera
+    start_us   INTEGER NOT NULL,
+    end_us     INTEGER NOT NULL CHECK (end_us > start_us),
+    task       TEXT,                           -- XProtect's; NULL: asked for, and the answer is not known
+    asked_us   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX retrieval_by_camera ON retrieval (camera_id, start_us);
+
+CREATE TABLE vms_mark (                        -- bookmarks and evidence locks in XProtect, for holds
+    id         BLOB    PRIMARY KEY CHECK (length(id) = 16), -- ours, and in the mark's reference
+    hold_id    BLOB    NOT NULL CHECK (length(hold_id) = 16),
+    camera_id  BLOB    NOT NULL CHECK (length(camera_id) = 16), -- our camera
+    kind       TEXT    NOT NULL CHECK (kind IN ('bookmark', 'evidence_lock')),
+    start_us   INTEGER NOT NULL,
+    end_us     INTEGER NOT NULL CHECK (end_us > start_us),
+    state      TEXT    NOT NULL DEFAULT 'wanted'
+               CHECK (state IN ('wanted', 'placed', 'unsupported', 'removing', 'removed')),
+    remote_id  TEXT,                           -- XProtect's, once it is placed
+    error      TEXT,
+    due_us     INTEGER NOT NULL DEFAULT 0,     -- not tried before
+    at_us      INTEGER NOT NULL                -- of the state
+) STRICT, WITHOUT ROWID;
+CREATE INDEX vms_mark_by_hold ON vms_mark (hold_id, kind, camera_id, start_us);
+CREATE INDEX vms_mark_due ON vms_mark (due_us) WHERE state IN ('wanted', 'removing');
+
+CREATE INDEX copy_gap ON copy (backend, start_us, segment_no) WHERE state = 'gap';

@@ -165,10 +165,12 @@ def test_each_variable_stands_over_the_file(tmp_path: Path, variable: Variable) 
     assert settings.recorders[0].watch == "poll"
 
 
+SITE = "milestone: {url: 'https://m', username: storage}"
+
+
 def test_the_mode_of_the_environment_stands_over_that_of_the_file(tmp_path: Path) -> None:
-    """By itself, as this version has one mode only: the file's would be refused."""
     assert load(tmp_path, "mode: BOTH", {"STORAGE_MODE": "LOCAL"}).mode == "LOCAL"
-    assert only_fault(tmp_path, "mode: LOCAL", {"STORAGE_MODE": "BOTH"}).where == "STORAGE_MODE"
+    assert load(tmp_path, f"mode: LOCAL\n{SITE}", {"STORAGE_MODE": "BOTH"}).mode == "BOTH"
 
 
 @strong_variables

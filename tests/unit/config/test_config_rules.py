@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cctv_storaged.config import folder_faults, is_loopback, load_settings, not_acted_on
+from cctv_storaged.config import folder_faults, is_loopback, load_settings
 from cctv_storaged.errors import ConfigError
 from tests.unit.config.given import faults_of, load, only_fault
 
@@ -12,11 +12,18 @@ MINIO = "backend: MINIO\nminio: {endpoint: 'm:9', access_key: a, secret_key: b}\
 
 
 @pytest.mark.parametrize("mode", ["MILESTONE", "BOTH"])
-def test_the_modes_of_a_later_version_are_refused_by_name(tmp_path: Path, mode: str) -> None:
-    fault = only_fault(tmp_path, f"mode: {mode}\nmilestone: {{url: 'https://m'}}\n")
-    assert fault.where == "config.yaml:1: mode"
-    assert fault.message == f"mode {mode} is not in this version"
-    assert "mode: LOCAL works" in fault.hint
+@pytest.mark.parametrize(("block", "missing"), [("", "url"), ("milestone: {url: 'https://m'}", "username")])
+def test_the_modes_with_milestone_need_to_know_it(
+    tmp_path: Path, mode: str, block: str, missing: str
+) -> None:
+    fault = only_fault(tmp_path, f"mode: {mode}\n{block}\n")
+    assert f"milestone.{missing}" in fault.where
+    assert fault.message == f"is needed, as mode is {mode}"
+
+
+def test_a_retrieval_by_event_needs_the_event(tmp_path: Path) -> None:
+    fault = only_fault(tmp_path, "milestone: {url: 'https://m', ingest: event_retrieval}")
+    assert fault.where.endswith("milestone.retrieval_event_id")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "nvr-01", "localhost.example"])
@@ -174,19 +181,3 @@ def test_two_names_of_one_folder_are_found_by_the_check_that_may_look(tmp_path: 
 def test_a_folder_fault_is_told_once_though_two_checks_find_it(tmp_path: Path) -> None:
     faults = faults_of(tmp_path, "recorders: [{path: /a}, {path: /a}]", {}, [folder_faults])
     assert len(faults) == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", ()),
-        ("capacity: {reserve: 1GB}\nretention: {default: {at_most: 30d}}", ()),
-        ("retention: {default: {at_most: 10d}}", ()),
-        ("retention: {per_camera: {gate: {at_most: 10d}}}", ()),
-        ("capacity: {on_full: delete_oldest_undelivered, clean_left: 1h}", ()),
-        ("exports: {expire: 1d}\nthumbnails: {width: 640}", ()),
-        ("milestone: {url: 'https://m', username: u, password: p}", ("milestone",)),
-    ],
-)
-def test_what_is_asked_for_and_not_yet_done_is_told(tmp_path: Path, text: str, told: tuple[str, ...]) -> None:
-    assert not_acted_on(load(tmp_path, text)) == told

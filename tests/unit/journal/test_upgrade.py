@@ -18,6 +18,7 @@ VERSIONS = range(1, SCHEMA_VERSION)
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 ID, CAMERA = b"s" * 16, b"c" * 16
 HEADER_BYTES = 100
+CHAINED_SINCE = 3
 
 
 @pytest.fixture(params=VERSIONS)
@@ -43,6 +44,11 @@ def earlier(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
                VALUES (?, 'deleted', ?, ?, 0, 1000, 'deleted_on_request')""",
             [(8, b"o" * 16, CAMERA), (9, b"p" * 16, CAMERA)],
         )
+        if request.param >= CHAINED_SINCE:
+            previous = GENESIS
+            for line in db.execute("SELECT * FROM ledger ORDER BY no").fetchall():
+                previous = linked(previous, Line(*line[:-1]))
+                db.execute("UPDATE ledger SET hash = ? WHERE no = ?", (previous, line[0]))
         db.execute("PRAGMA journal_mode = WAL")
     return path
 
