@@ -18,7 +18,7 @@ from tests.integration.api.test_clips import clip_path, record, segments_of
 from tests.services.chromium import browsing
 
 PAGE = Path(__file__).parents[1] / "browser" / "clip.html"
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 PASSED_ON = ("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "ETag")
 
 

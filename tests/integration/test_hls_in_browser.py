@@ -24,7 +24,7 @@ from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, Bucket, SeaweedServer
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "tests" / "browser" / "player.html"
 HLS_JS = PROJECT / "build" / "browser" / "node_modules" / "hls.js" / "dist" / "hls.min.js"
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 RATE = 4
 SECOND = timedelta(seconds=1)
 

@@ -122,6 +122,7 @@ async def lived(host: Host, *, catalogued: bool) -> None:
     page = await host.get(f"/segments/{camera_id_for('nvr-test', 'Einfahrt Süd')}", start=str(BEGIN))
     deleted = page.json["segments"][2]
     assert (await host.delete(f"/segments/{deleted['camera_id']}/{deleted['id']}")).status == 204
+    await until(lambda: gone(host, UUID(deleted["id"])))
     assert await host.parts.pruner.run_once() > 0
     keeper = HoldKeeper(
         host.journal,
@@ -133,6 +134,12 @@ async def lived(host: Host, *, catalogued: bool) -> None:
     if catalogued and host.parts.cataloguing is not None:
         host.tasks.append(asyncio.create_task(host.parts.cataloguing.run()))
         await until(lambda: nothing_left_to_tell(host))
+
+
+async def gone(host: Host, segment_id: UUID) -> bool:
+    """A segment whose delivery has not let go of it yet is deleted a moment later."""
+    await host.parts.remover.run_once()
+    return await host.journal.segments.by_id(segment_id) is None
 
 
 async def nothing_left_to_tell(host: Host) -> bool:

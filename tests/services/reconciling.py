@@ -23,7 +23,7 @@ from cctv_storaged.recorder.admission import CameraBook
 from tests.services.rig import HOST, Rig
 
 DAY = timedelta(days=1)
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass(slots=True)

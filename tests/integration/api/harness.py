@@ -28,7 +28,7 @@ from tests.footage import cached_ts
 T = TypeVar("T")
 
 API = "/api/v1/storage"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 SECONDS = 2.0
 """Length of the footage most tests use."""
 
