@@ -146,18 +146,18 @@ def elementary_bytes(window: Window, pid: int, *, since: int) -> Iterator[bytes]
 def units_at(window: Window, pid: int) -> Iterator[tuple[int, Unit]]:
     """The stream's units that have times, each with the offset of its first packet's sync byte."""
     for at in window.unit_starts(pid):
-        if (header := pes_header(window, pid, at)) and (unit := _unit(header)):
+        if (header := pes_header(window, pid, at)) and (unit := unit_of(header)):
             yield at, unit
 
 
 def _units(window: Window, pid: int, offsets: Iterable[int]) -> Iterator[Unit]:
     for at in offsets:
-        if (header := pes_header(window, pid, at)) and (unit := _unit(header)):
+        if (header := pes_header(window, pid, at)) and (unit := unit_of(header)):
             yield unit
 
 
-def _unit(header: bytes) -> Unit | None:
-    """None where the header has no presentation time."""
+def unit_of(header: bytes) -> Unit | None:
+    """The times that a PES header gives; None where the header has no presentation time."""
     if len(header) < 14 or not header[7] & 0x80:
         return None
     presented = _stamp(header, 9)
