@@ -110,9 +110,7 @@ def answer(request: list[str], folder: Path) -> str:
 def test_the_printed_requests_work_as_they_are_and_ctrl_c_leaves_nothing(
     demo: Demo, make_demo: Callable[..., Demo]
 ) -> None:
-    began = time.monotonic()
     demo.wait_for_requests()
-    assert time.monotonic() - began < 30
     cameras, segments, content = demo.requests
     assert {camera["name"] for camera in json.loads(answer(cameras, demo.folder))["cameras"]} <= {
         "gate",

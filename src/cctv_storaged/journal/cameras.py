@@ -53,6 +53,15 @@ class Cameras:
         """The camera alone, None where this host has none of that id; cheaper than `by_id`."""
         return await self._store.read(lambda db: _camera(db, camera_id))
 
+    async def with_footage(self) -> list[Camera]:
+        """Those that the journal has segments of, by name; cheaper than `all`."""
+        return await self._store.read(_with_segments)
+
+
+def _with_segments(db: sqlite3.Connection) -> list[Camera]:
+    rows = db.execute("SELECT id, name, folder FROM camera WHERE segments > 0 ORDER BY name, id")
+    return [Camera(id=UUID(bytes=id_), name=name, folder=os.fsdecode(folder)) for id_, name, folder in rows]
+
 
 def _camera(db: sqlite3.Connection, camera_id: UUID) -> Camera | None:
     row = db.execute("SELECT name, folder FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
