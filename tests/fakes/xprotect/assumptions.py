@@ -103,3 +103,14 @@ class Assumptions(Settable):
     """B, 3.5: the header `PrivacyMask` appears."""
     header_case: Literal["published", "lower", "upper"] = "published"
     """3.5: header names are to be compared without case."""
+    bunched_times: bool = True
+    """B, 3.6: pictures of a stream with B pictures carry arrival times, bunched by mini-group. False: their
+    presentation times."""
+    access_unit_delimiters: bool = True
+    """C, 3.6: pictures keep the delimiters (NAL type 9 or 35) that they came with; a camera sends none."""
+    before_first: Literal["first", "empty"] = "first"
+    """C, 3.4: `goto` before the first group answers that one, or nothing."""
+    expired_token: Literal["closed", "refused"] = "closed"
+    """C, 3.3: what a connection meets whose token expired: its end, or `connected` no."""
+    single_alone: bool = False
+    """B, 3.5: an answer of one picture is no multipart body, though `multipartdata` was asked for."""
