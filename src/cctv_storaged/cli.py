@@ -74,7 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_daemon)
     check = commands.add_parser("check-config", help="prints the settings in force, secrets starred")
     check.set_defaults(command=_check_config)
-    for command in (run, check):
+    doctor = commands.add_parser("doctor", help="looks at all that the daemon needs; says what mends it")
+    doctor.add_argument("--json", action="store_true", help="what was found as JSON")
+    doctor.set_defaults(command=_doctor)
+    for command in (run, check, doctor):
         command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the settings")
     _add_verify(commands)
     rebuild = commands.add_parser("rebuild", help="a new journal from the store, the catalog and the folders")
@@ -286,6 +289,14 @@ def _check_config(options: argparse.Namespace) -> int:
     settings = _load(options.config)
     print(effective(settings), end="", flush=True)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    settings = _load(options.config)
+    configure_logging("critical", settings.log_format, secrets_of(settings))
+    from cctv_storaged import cli_doctor  # noqa: PLC0415 - only where used
+
+    return cli_doctor.doctor(options, settings)
 
 
 def _daemon(options: argparse.Namespace) -> int:

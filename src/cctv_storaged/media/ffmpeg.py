@@ -192,7 +192,7 @@ async def version(program: str = PROGRAM) -> str:
 
     said = await run(_VERSION, nothing(), Limits(wall_s=10.0, cpu_s=10), program=program)
     words = said.decode(errors="replace").split()
-    return words[2] if words[:2] == ["ffmpeg", "version"] and len(words) > 2 else "unknown"
+    return words[2] if words[1:2] == ["version"] and len(words) > 2 else "unknown"
 
 
 async def _started(program: str, arguments: Sequence[str], stdin: int, folder: str | None) -> Process:

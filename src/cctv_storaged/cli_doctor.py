@@ -1,0 +1,76 @@
+"""`cctv-storaged doctor`: looks at everything the daemon needs, and says of each fault what mends it.
+
+Works beside a running daemon and without one; changes nothing but objects of its own in the store, which it
+removes again. Exit codes: 0 nothing fails, 1 something does, 2 settings that cannot be used.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+
+from cctv_storaged.catalog.postgres import PostgresCatalog
+from cctv_storaged.cli_client import DONE, FOUND_WRONG
+from cctv_storaged.config import Settings, secrets_of
+from cctv_storaged.doctoring import stores
+from cctv_storaged.doctoring.doctor import examined, looks
+from cctv_storaged.doctoring.finding import Finding, Look, Verdict
+from cctv_storaged.logs.lines import one_line
+from cctv_storaged.logs.redaction import Redactor
+from cctv_storaged.model import BackendKind
+from cctv_storaged.wiring import catalog_target, open_backend
+
+COLOURS = {Verdict.OK: "32", Verdict.WARN: "33", Verdict.FAIL: "31"}
+
+
+def doctor(options: argparse.Namespace, settings: Settings) -> int:
+    """Looks and prints; an exit code."""
+    found = asyncio.run(_examined(options, settings))
+    if options.json:
+        print(json.dumps([asdict(each) for each in found], indent=2))
+    failed = [each for each in found if each.verdict is Verdict.FAIL]
+    if not options.json:
+        print(f"{len(found)} looked at, {len(failed)} wrong", flush=True)
+    return FOUND_WRONG if failed else DONE
+
+
+async def _examined(options: argparse.Namespace, settings: Settings) -> list[Finding]:
+    star = Redactor(secrets_of(settings))
+    found = []
+    async with AsyncExitStack() as stack:
+        async for each in examined([*looks(settings), *_elsewhere(stack, settings)]):
+            found.append(each)
+            if not options.json:
+                _print(each, star)
+    return found
+
+
+def _elsewhere(stack: AsyncExitStack, settings: Settings) -> Iterable[tuple[str, Look]]:
+    """What has to be connected to."""
+
+    async def store() -> list[Finding]:
+        if settings.backend is BackendKind.FILESYSTEM and not settings.filesystem.path.is_dir():
+            return []  # told with the other folders
+        backend = open_backend(settings)
+        stack.push_async_callback(backend.close)
+        return [await stores.store(backend)]
+
+    async def catalog() -> list[Finding]:
+        target = catalog_target(settings)
+        catalog = None if target is None else PostgresCatalog(target, settings.host_id)
+        return [await stores.catalog(settings, catalog)]
+
+    yield "the store", store
+    yield "PostgreSQL", catalog
+
+
+def _print(finding: Finding, star: Redactor) -> None:
+    word = f"{finding.verdict.upper():<4}"
+    if sys.stdout.isatty():
+        word = f"\x1b[{COLOURS[finding.verdict]}m{word}\x1b[0m"
+    print(f"{word}  {one_line(finding.part)}: {one_line(star(finding.text))}", flush=True)
+    if finding.remedy:
+        print(f"      → {one_line(finding.remedy)}", flush=True)

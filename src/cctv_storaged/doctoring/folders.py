@@ -1,0 +1,120 @@
+"""Folders and their disks: data_dir, recorder roots, the store of the FILESYSTEM backend."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cctv_storaged.config import Settings
+from cctv_storaged.doctoring.finding import Finding, Findings, fail, ok, warn
+from cctv_storaged.model import BackendKind
+from cctv_storaged.recorder.mounts import NETWORK_TYPES, mount_of
+
+MINISTRY = "give it to the user that the service runs as, and open it with ReadWritePaths= of the unit"
+FOLDERS_SHOWN = 50_000
+"""More folders than these are not counted."""
+
+
+def folders(settings: Settings) -> Findings:
+    """Each folder that the daemon works in."""
+    yield _data_dir(settings.data_dir)
+    for recorder in settings.recorders:
+        yield _root(recorder.path, ours=recorder.path.is_relative_to(settings.data_dir))
+    if settings.backend is BackendKind.FILESYSTEM:
+        path = settings.filesystem.path
+        yield _written(f"filesystem.path {path}", path, ours=path.is_relative_to(settings.data_dir))
+    yield from _rooms(settings)
+
+
+def _data_dir(path: Path) -> Finding:
+    part = f"data_dir {path}"
+    mount = mount_of(str(path))
+    if mount.type in NETWORK_TYPES:
+        return fail(part, f"lies on {mount.type}", "the journal needs a local disk: name another folder")
+    return _written(part, path, ours=True)
+
+
+def _root(path: Path, *, ours: bool) -> Finding:
+    part = f"recorder root {path}"
+    if not path.is_dir():
+        return _absent(part, path, ours=ours)
+    if not os.access(path, os.R_OK | os.X_OK):
+        return fail(part, "cannot be read", MINISTRY)
+    mount = mount_of(str(path))
+    how = f"on {mount.type} mounted at {mount.point}"
+    if not os.access(path, os.W_OK):
+        return warn(
+            part,
+            f"{how}; cannot be written: no source can be pruned, and the right disk not be marked",
+            f"{MINISTRY}; or source.prune: never",
+        )
+    return ok(part, f"{how}; {'looked at by scans alone' if mount.remote else 'watched by inotify'}")
+
+
+def _written(part: str, path: Path, *, ours: bool) -> Finding:
+    """A folder that must take files: one is made in it, and removed."""
+    if not path.is_dir():
+        return _absent(part, path, ours=ours)
+    try:
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(b"x")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        return fail(part, f"takes no file: {exc.strerror}", MINISTRY)
+    return ok(part, "takes files, and keeps them (fsync)")
+
+
+def _absent(part: str, path: Path, *, ours: bool) -> Finding:
+    if not ours:
+        return fail(part, "is not there", "mount its disk, make it, or name another folder")
+    above = next(parent for parent in path.parents if parent.exists())
+    if os.access(above, os.W_OK | os.X_OK):
+        return ok(part, "is not there yet; the daemon makes it")
+    return fail(part, f"is not there, and {above} cannot be written", MINISTRY)
+
+
+def _rooms(settings: Settings) -> Findings:
+    """Free space of each volume once, against the level at which clean-up begins."""
+    seen: set[int] = set()
+    for path in _places(settings):
+        above = next(each for each in (path, *path.parents) if each.exists())
+        device = above.stat().st_dev
+        if device not in seen:
+            seen.add(device)
+            yield _room(above, settings)
+
+
+def _places(settings: Settings) -> Iterator[Path]:
+    yield settings.data_dir
+    yield from (recorder.path for recorder in settings.recorders)
+    if settings.backend is BackendKind.FILESYSTEM:
+        yield settings.filesystem.path
+
+
+def _room(path: Path, settings: Settings) -> Finding:
+    disk = os.statvfs(path)
+    total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    share = free / total if total else 0.0
+    part, text = f"room on the disk of {path}", f"{free / 1e9:.1f} GB free of {total / 1e9:.1f} ({share:.0%})"
+    remedy = "make room, add a disk, or keep less (retention, capacity)"
+    if share < settings.capacity.emergency_free:
+        return fail(part, f"{text}: below capacity.emergency_free", remedy)
+    if share < settings.capacity.warn_free:
+        return warn(part, f"{text}: below capacity.warn_free", remedy)
+    if disk.f_files and disk.f_favail / disk.f_files < settings.capacity.emergency_free:
+        return fail(part, f"{text}, but only {disk.f_favail} inodes", "remove small files, or make it anew")
+    return ok(part, text)
+
+
+def folder_count(root: Path, most: int = FOLDERS_SHOWN) -> int:
+    """Folders below a root, itself among them; no more than `most` are counted."""
+    count, waiting = 0, [os.fspath(root)]
+    while waiting and count < most:
+        count += 1
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+    return count
