@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
     for command in (run, check, doctor):
         command.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the settings")
+    about = "cameras, backlog and disks of the running daemon; exit code 1 while one is not well"
+    status = commands.add_parser("status", help=about)
+    status.add_argument("--json", action="store_true", help="the API's answers as they are")
+    add_api_options(status)
+    status.set_defaults(command=_status)
     _add_verify(commands)
     rebuild = commands.add_parser("rebuild", help="a new journal from the store, the catalog and the folders")
     rebuild.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the settings")
@@ -289,6 +294,12 @@ def _check_config(options: argparse.Namespace) -> int:
     settings = _load(options.config)
     print(effective(settings), end="", flush=True)
     return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from cctv_storaged import cli_status  # noqa: PLC0415 - only where used
+
+    return cli_status.status(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
