@@ -64,12 +64,16 @@ class Faults(Settable):
     """How often a task says that it is in progress before it ends."""
     tasks_hang: bool = False
     """Tasks stay in progress."""
+    retrieves_nothing: bool = False
+    """Retrievals end in Success, and no footage came."""
     tasks_forgotten: bool = False
     """No task is known any more, as after a restart of the management server; goes back by itself."""
     partial_locks: bool = False
     """An evidence lock leaves out the last of its cameras."""
     # -- the recorder's port, 7563
     recorder: Away = "no"
+    recorder_slow_s: float = 0.0
+    """Each answer of the ImageServer and of RecorderCommandService comes so much later."""
     refuse_connect: str | None = None
     """`connected` is no, with this as `errorreason`."""
     split_every_byte: bool = False
