@@ -45,6 +45,7 @@ from cctv_storaged.journal.segments import Segments
 from cctv_storaged.journal.sources import Sources
 from cctv_storaged.journal.store import Store
 from cctv_storaged.journal.tokens import Tokens
+from cctv_storaged.journal.vmsmarks import VmsMarks
 from cctv_storaged.journal.watched import Watched
 
 FILE_NAME = "journal.db"
@@ -83,6 +84,7 @@ class Journal:
         self.holds = Holds(store)
         self.hold_marks = HoldMarks(store)
         self.held_losses = HeldLosses(store)
+        self.vms_marks = VmsMarks(store)
         self.reconcile = Reconciliation(store)
         self.adoption = Adoption(store)
         self.held_back = HeldBack(store)

@@ -337,11 +337,13 @@ CREATE TABLE vms_mark (                        -- bookmarks and evidence locks i
     state      TEXT    NOT NULL DEFAULT 'wanted'
                CHECK (state IN ('wanted', 'placed', 'unsupported', 'removing', 'removed')),
     remote_id  TEXT,                           -- XProtect's, once it is placed
+    asked      INTEGER NOT NULL DEFAULT 0,     -- how often it was asked for: the answer may be lost, and the mark there
     error      TEXT,
     due_us     INTEGER NOT NULL DEFAULT 0,     -- not tried before
     at_us      INTEGER NOT NULL                -- of the state
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX vms_mark_by_hold ON vms_mark (hold_id, kind, camera_id, start_us);
+CREATE INDEX vms_mark_by_state ON vms_mark (hold_id, kind, state);
 CREATE INDEX vms_mark_due ON vms_mark (due_us) WHERE state IN ('wanted', 'removing');
 
 CREATE INDEX copy_gap ON copy (backend, start_us, segment_no) WHERE state = 'gap';

@@ -131,8 +131,8 @@ class CameraMapping:
         self._alarms.keep_only(AlarmName.VMS_CAMERA, frozenset(map(str, self._counterparts)))
         for key in nobodys_entries(matching, ours):
             self._once(
-                f"milestone.camera_map[{key!r}] is no camera's id, folder or name on this host so far (one is "
-                "known when the settings list it, or it has footage)"
+                f"milestone.camera_map[{key!r}] is no camera's id, folder or name on this host so far (one "
+                "is known when the settings list it, or it has footage)"
             )
         for device, cameras in shared(self._counterparts.values()).items():
             names = ", ".join(sorted(each.name for each in cameras))

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from cctv_storaged.model import TimeSpan
@@ -184,3 +184,17 @@ class Vms(Protocol):
 
     async def close(self) -> None:
         """Logs out and gives back connections."""
+
+
+@runtime_checkable
+class MarkFinding(Protocol):
+    """A site that can be asked for marks: how one is found again whose making was not answered."""
+
+    async def bookmarks_of(self, mark: Mark) -> Sequence[UUID]:
+        """Bookmarks on the camera, within the span, whose reference is the mark's.
+
+        Raises Unsupported where edition or version cannot be asked.
+        """
+
+    async def locks_of(self, mark: Mark) -> Sequence[UUID]:
+        """Evidence locks, likewise."""
