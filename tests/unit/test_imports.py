@@ -38,7 +38,7 @@ def layer_of(module: str) -> str:
         return "hall"
     if top in ROOMS:
         return "room"
-    if top in {"api", "web"}:
+    if top in {"api", "onvif", "web"}:
         return "api"
     if top in COMPOSITION:
         return "daemon"

@@ -38,6 +38,7 @@ from cctv_storaged.journal.outbox import Outbox
 from cctv_storaged.journal.places import PlaceBook
 from cctv_storaged.journal.playback import Playback
 from cctv_storaged.journal.reconcile import Reconciliation
+from cctv_storaged.journal.replayable import Replayable
 from cctv_storaged.journal.reports import Reports
 from cctv_storaged.journal.retention import Retentions
 from cctv_storaged.journal.scrubbed import Scrubbed
@@ -116,6 +117,10 @@ class Journal:
             os.close(lock)
             raise
         return cls(Store(connection, path, ballast), pinned, opening, lock)
+
+    def replayable(self, vms: str) -> Replayable:
+        """What the VMS whose copies are called so may fetch from here."""
+        return Replayable(self._store, vms)
 
     @property
     def full(self) -> bool:
