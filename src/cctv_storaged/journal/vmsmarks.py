@@ -109,6 +109,11 @@ class VmsMarks:
                        AND EXISTS (SELECT 1 FROM hold h WHERE h.id = hold_id AND h.released_us IS NULL)"""
         return await self._store.write(lambda db: db.execute(change, (mark_id.bytes,)).rowcount == 1)
 
+    async def not_made(self, mark_id: UUID) -> None:
+        """XProtect answered that it has not made what it was asked for."""
+        change = "UPDATE vms_mark SET asked = asked - 1 WHERE id = ? AND asked > 0"
+        await self._store.write(lambda db: db.execute(change, (mark_id.bytes,)))
+
     async def placed(self, mark: VmsMark, remote_id: UUID, now: datetime) -> None:
         """XProtect has it, under this id; in the ledger too."""
         await self._store.write(lambda db: _placed(db, mark, remote_id, now))
@@ -123,8 +128,8 @@ class VmsMarks:
         await self._store.write(lambda db: db.execute(change, (text(error), to_us(due), mark_id.bytes)))
 
     async def unsupported(self, mark: VmsMark, error: str, now: datetime) -> None:
-        """XProtect offers none of its kind: it was not made."""
-        change = """UPDATE vms_mark SET state = 'unsupported', asked = asked - 1, error = ?, at_us = ?
+        """XProtect offers none of its kind."""
+        change = """UPDATE vms_mark SET state = 'unsupported', error = ?, at_us = ?
                      WHERE id = ? AND state = 'wanted'"""
         parameters = (text(error), to_us(now), mark.id.bytes)
         await self._store.write(lambda db: db.execute(change, parameters))
