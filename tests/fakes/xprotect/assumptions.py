@@ -28,7 +28,7 @@ class Assumptions(Settable):
     """1.5: Z with 3, 7 or no digits of fraction; +02:00 with 7."""
     bad_password_status: Literal[400, 401] = 400
     """C, 1.2."""
-    gateway_takes_basic: bool = True
+    gateway_gives_tokens: bool = True
     """1.2: whether `/API/IDP/connect/token` is there; `/IDP/connect/token` always is."""
     size_limit: int | None = None
     """1.5: whether a page is ever shorter than asked for: most objects in one answer."""
@@ -36,6 +36,8 @@ class Assumptions(Settable):
     """1.5: whether a collection asked for without `size` comes whole: most objects in it."""
     delete_status: Literal[200, 204] = 200
     """C: of bookmarks and locks."""
+    soap_prefixed: bool = False
+    """C, 3.1: names in SOAP answers carry a prefix, or stand in the default name space."""
     id_in_upper_case: bool = False
     """C, 1.4: GUIDs are in lower case in the samples."""
     # -- sequences
@@ -49,8 +51,8 @@ class Assumptions(Settable):
     """D, 3.2: whether a sequence that overlaps the window is clipped to it. REST and SOAP."""
     sequences_gap_ms: int = 3000
     """D, 7.3: a longer pause ends a sequence."""
-    sequences_inner_only: bool = False
-    """D, 3.2: only sequences that begin within the window are told (by SOAP: "onward from minTime")."""
+    sequences_sorted: bool = True
+    """C, 3.2: earliest first. False: by REST those nearest to the time asked for come first."""
     sequences_limit: int | None = None
     """D: most sequences in one answer, whatever was asked for."""
     sequences_running: bool = True
@@ -68,6 +70,8 @@ class Assumptions(Settable):
     """D, 1.5: the word for a task in progress."""
     retrieval_refused_status: Literal[400, 403] = 400
     """C, 2.2: where edition or camera do not allow it."""
+    onvif_authentication: Literal["wsse", "digest"] = "wsse"
+    """D, 7.7: how the ONVIF driver logs in at a device over HTTP; by RTSP it is Digest (A)."""
     # -- marks
     bookmark_wrapper: Wrapper = "result"
     """C, 4.1."""

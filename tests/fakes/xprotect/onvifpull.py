@@ -1,0 +1,57 @@
+"""Retrieval from a camera's own storage, as XProtect's ONVIF driver does it: Profile G search, then replay.
+
+Whatever a device does that no driver could work with ends in `PullFailed`, which names it.
+"""
+
+import asyncio
+from contextlib import aclosing
+from datetime import datetime
+
+import aiohttp
+
+from tests.fakes.xprotect.digest import DigestAuth
+from tests.fakes.xprotect.onvifdriver import Driver
+from tests.fakes.xprotect.onvifsoap import DeviceRefused, OnvifDevice
+from tests.fakes.xprotect.pictures import Coded, ms
+from tests.fakes.xprotect.rtpunits import BadStream
+from tests.fakes.xprotect.rtspplay import rtsp_player
+from tests.fakes.xprotect.site import Camera, Site
+
+_PATH = "onvif/device_service"
+PATIENCE_S = 15.0
+
+
+class PullFailed(Exception):
+    """The device did not give what it was asked for; says at which step."""
+
+
+async def pull(site: Site, camera: Camera, start: datetime, end: datetime) -> None:
+    """Puts what the camera's device holds of the span into the media database."""
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    address = camera.address.rstrip("/") + "/" + _PATH
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            kind = site.assumptions.onvif_authentication
+            device = OnvifDevice(http, address, camera.device_user, camera.device_password, kind)
+            uri = await Driver(device, camera.device_channel or camera.name).replay_uri(start, end)
+        if uri is not None:
+            await _replay(site, camera, uri, start, end)
+    except asyncio.IncompleteReadError as exc:
+        raise PullFailed(f"{address}: the device closed in the middle of an answer") from exc
+    except (aiohttp.ClientError, OSError, TimeoutError, DeviceRefused, BadStream) as exc:
+        raise PullFailed(f"{address}: {exc or type(exc).__name__}") from exc
+
+
+async def _replay(site: Site, camera: Camera, uri: str, start: datetime, end: datetime) -> None:
+    """To the first key picture at or after the end. What came before an interruption is kept."""
+    auth = DigestAuth(camera.device_user, camera.device_password)
+    pictures: list[Coded] = []
+    async with rtsp_player(uri, auth, PATIENCE_S) as player:
+        try:
+            async with aclosing(player.pictures(start)) as received:
+                async for picture in received:
+                    if picture.key and picture.time_ms >= ms(end):
+                        break
+                    pictures.append(picture)
+        finally:
+            await asyncio.to_thread(site.media.add, camera.id, player.codec, pictures)
