@@ -344,6 +344,6 @@ CREATE TABLE vms_mark (                        -- bookmarks and evidence locks i
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX vms_mark_by_hold ON vms_mark (hold_id, kind, camera_id, start_us);
 CREATE INDEX vms_mark_by_state ON vms_mark (hold_id, kind, state);
-CREATE INDEX vms_mark_due ON vms_mark (due_us) WHERE state IN ('wanted', 'removing');
+CREATE INDEX vms_mark_due ON vms_mark (due_us, kind DESC) WHERE state IN ('wanted', 'removing'); -- locks first
 
 CREATE INDEX copy_gap ON copy (backend, start_us, segment_no) WHERE state = 'gap';

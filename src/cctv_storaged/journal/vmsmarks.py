@@ -99,8 +99,8 @@ class VmsMarks:
         return await self._store.write(lambda db: _settle(db, after, reopen, to_us(now)))
 
     async def due(self, now: datetime, limit: int) -> list[VmsMark]:
-        """Marks to be placed or removed now, longest due first."""
-        where = "m.state IN ('wanted', 'removing') AND m.due_us <= ? ORDER BY m.due_us LIMIT ?"
+        """Marks to be placed or removed now, longest due first; of the same time what protects."""
+        where = "m.state IN ('wanted', 'removing') AND m.due_us <= ? ORDER BY m.due_us, m.kind DESC LIMIT ?"
         return await self._store.read(lambda db: _select(db, where, to_us(now), limit))
 
     async def asking(self, mark_id: UUID) -> bool:

@@ -130,6 +130,7 @@ class HoldMarking:
             await self._settle()
             await self._plan()
             await self._carry_out()
+            await self._end_alarms()
         except BackendError as exc:
             self._failures += 1
             self.trouble = str(exc)
@@ -148,10 +149,6 @@ class HoldMarking:
         while (after := await marks.settle(after, self._reopen, now)) is not None:
             pass
         self._reopen = ()
-        for hold_id in set(self._refused.values()):
-            if not (await marks.counts(hold_id)).waiting:  # what was refused is not wanted any more
-                self._refused = {mark: hold for mark, hold in self._refused.items() if hold != hold_id}
-                self._parts.alarms.end(AlarmName.VMS_MARK, str(hold_id))
 
     async def _plan(self) -> None:
         now_s = self._parts.clock.monotonic()
@@ -321,6 +318,13 @@ class HoldMarking:
         self._parts.alarms.sound(AlarmName.VMS_MARK, str(mark.hold_id), told)
         delay = min(REFUSED_CAP, retry_delay(tries) * max(1, tries))
         await self._parts.marks.postpone(mark.id, str(error), self._parts.clock.now() + delay)
+
+    async def _end_alarms(self) -> None:
+        """Of holds that were released before what XProtect refused was ever placed."""
+        for hold_id in set(self._refused.values()):
+            if not (await self._parts.marks.counts(hold_id)).waiting:
+                self._refused = {mark: hold for mark, hold in self._refused.items() if hold != hold_id}
+                self._parts.alarms.end(AlarmName.VMS_MARK, str(hold_id))
 
     def _accepted(self, mark: VmsMark) -> None:
         hold_id = self._refused.pop(mark.id, None)

@@ -25,6 +25,7 @@ from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.reports import DayRow
 from cctv_storaged.journal.retention import FIRST, Limits
+from cctv_storaged.journal.vmsmarks import MarkKind
 from cctv_storaged.model import SourceState
 from tests.unit.journal.samples import (
     GATE,
@@ -80,6 +81,25 @@ async def hold(journal: Journal) -> Hold:
 async def release(journal: Journal) -> None:
     await journal.holds.release((await hold(journal)).id, "done", None, NOW)
     await journal.hold_marks.settle(await journal.hold_marks.settle(None))
+
+
+async def vms_marks(journal: Journal) -> None:
+    """Planned, asked for, placed, counted, and removed with their hold."""
+    await record(journal, new(5))
+    made, marks = await hold(journal), journal.vms_marks
+    await marks.plan(made.no, [GATE.id], tuple(MarkKind), NOW)
+    await marks.plan(made.no, [GATE.id], tuple(MarkKind), NOW + timedelta(days=2))
+    first, second, *_ = await marks.due(NOW, 10)
+    await marks.asking(first.id)
+    await marks.placed(first, SOMEBODY, NOW)
+    await marks.postpone(second.id, "refused", NOW)
+    await marks.not_made(second.id)
+    await marks.unsupported(second, "not here", NOW)
+    await marks.counts(made.id)
+    await marks.settle(None, tuple(MarkKind), NOW)
+    await journal.holds.release(made.id, "done", None, NOW)
+    await marks.settle(None, (), NOW)
+    await marks.removed((await marks.due(NOW, 10))[0], "gone", NOW)
 
 
 async def adopt(journal: Journal) -> None:
@@ -268,11 +288,16 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "reconcile, known_ids": (lambda j: j.reconcile.known_ids([SOMEBODY]), set()),
     "reconcile, tell_again": (lambda j: j.reconcile.tell_again([SOMEBODY]), set()),
     "reconcile, uncatalogue": (lambda j: j.reconcile.uncatalogue([SOMEBODY]), set()),
+    "vms_marks": (
+        vms_marks,
+        {"vms_mark_by_hold", "vms_mark_by_state", "vms_mark_due", "hold_camera_by_hold", "segment_by_time"},
+    ),
     "holds in force": (lambda j: j.holds.count(), {"hold_in_force"}),
 }
 
 LARGE = re.compile(
-    r"^SCAN (s|segment|copy|mine|other|f|folder|ledger|set_aside|watched|covered_day|retention_day)\b"
+    r"^SCAN (s|segment|copy|mine|other|f|folder|ledger|set_aside|watched|covered_day|retention_day|m|vms_mark)"
+    r"\b"
     r"(?! USING)"
 )
 """A whole large table read from end to end."""
