@@ -10,6 +10,8 @@ from tests.fakes.xprotect.settable import Settable
 
 Away = Literal["no", "refused", "unavailable", "silent"]
 """no; connections are refused; HTTP 503 (port 7563: closed at once); accepted and never answered."""
+Certificate = Literal["good", "self_signed", "wrong_name"]
+"""Of the site's own authority, for its host; of nobody's; of the authority, for `other.example`."""
 Edition = Literal["Corporate", "Expert", "Professional+", "Express+", "Essential+"]
 
 
@@ -37,8 +39,8 @@ class Faults(Settable):
     """Each answer of the management server comes so much later."""
     clock_skew_s: float = 0.0
     """Its clock minus the host's."""
-    certificate: Literal["good", "self_signed", "wrong_name"] = "good"
-    """Of both ports, for connections made from now on; only where the site speaks TLS."""
+    certificate: Certificate = "good"
+    """For connections made from now on; only where the site speaks TLS."""
     edition: Edition = "Corporate"
     """Evidence locks: Corporate. Retrieval: Corporate, Expert, Professional+."""
     version: str = "25.2.5600.1"
@@ -72,6 +74,7 @@ class Faults(Settable):
     """An evidence lock leaves out the last of its cameras."""
     # -- the recorder's port, 7563
     recorder: Away = "no"
+    recorder_certificate: Certificate = "good"
     recorder_slow_s: float = 0.0
     """Each answer of the ImageServer and of RecorderCommandService comes so much later."""
     refuse_connect: str | None = None
