@@ -24,7 +24,7 @@ class TokenRefused(BackendUnavailable):
 
 def unreachable(doing: str, exc: BaseException) -> BackendUnavailable:
     """Our error for a connection that failed while `doing` ("connect to HOST")."""
-    return BackendUnavailable(f"{doing}: {_trouble(exc)}", reason="network")
+    return BackendUnavailable(f"{doing}: {trouble(exc)}", reason="network")
 
 
 def plain(text: str, *secrets: str) -> str:
@@ -34,7 +34,8 @@ def plain(text: str, *secrets: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text[:LONGEST_WORDS]).strip()
 
 
-def _trouble(exc: BaseException) -> str:
+def trouble(exc: BaseException) -> str:
+    """What went wrong with a connection, and what mends it."""
     cause: BaseException | None = exc
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
