@@ -9,9 +9,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from cctv_storaged.backends.base import Backend, Presigning
+from cctv_storaged.backends.milestone.base import Vms
 from cctv_storaged.backends.objectstore import StoreSettings
 from cctv_storaged.backends.shelf import PresigningShelf, Shelf, ShelfBackend, ShelfPlace
 from cctv_storaged.catalog.connections import PostgresTarget, SslMode
+from cctv_storaged.clock import Clock
 from cctv_storaged.config import S3, Minio, Recorder, Settings
 from cctv_storaged.delivery import DeliverySettings
 from cctv_storaged.errors import ConfigError, Fault
@@ -238,6 +240,39 @@ def _s3(settings: Settings, store: StoreSettings) -> ShelfBackend:
         ca_file=_text(block.ca_file),
     )
     return S3Backend(target, store)
+
+
+def open_vms(settings: Settings, clock: Clock) -> Vms | None:
+    """The XProtect site; None where none is configured. It is asked nothing yet.
+
+    ConfigError where a CA file cannot be used.
+    """
+    block = settings.milestone
+    if block is None or block.username is None:
+        return None
+    from cctv_storaged.backends.milestone.target import (  # noqa: PLC0415 - only where used
+        MilestoneTarget,
+        SequencesApi,
+    )
+    from cctv_storaged.backends.milestone.xprotect import XProtect  # noqa: PLC0415 - only where used
+
+    target = MilestoneTarget(
+        url=block.url,
+        username=block.username,
+        password=block.password.get_secret_value(),
+        client_id=block.client_id,
+        ca_file=_text(block.ca_file),
+        verify_tls=block.verify_tls,
+        allow_plain_http=block.allow_plain_http,
+        recorder_host_override=block.recorder_host_override,
+        recorder_server_name=block.recorder_server_name,
+        recorder_ca_file=_text(block.recorder_ca_file),
+        sequences_api=SequencesApi(block.sequences_api),
+        connect_s=block.timeout.connect_s,
+        request_s=block.timeout.request_s,
+        read_s=block.timeout.read_s,
+    )
+    return XProtect(target, clock)
 
 
 def players_store(settings: Settings, backends: Sequence[Backend]) -> Signing | None:
