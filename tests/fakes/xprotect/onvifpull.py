@@ -1,6 +1,6 @@
 """Retrieval from a camera's own storage, as XProtect's ONVIF driver does it: Profile G search, then replay.
 
-Whatever a device does that no driver could work with ends in `PullFailed`, which names it.
+Whatever a device does that no driver could work with ends in `RetrievalFailed`, which names it.
 """
 
 import asyncio
@@ -16,17 +16,14 @@ from tests.fakes.xprotect.pictures import Coded, ms
 from tests.fakes.xprotect.rtpunits import BadStream
 from tests.fakes.xprotect.rtspplay import rtsp_player
 from tests.fakes.xprotect.site import Camera, Site
+from tests.fakes.xprotect.tasks import RetrievalFailed
 
 _PATH = "onvif/device_service"
 PATIENCE_S = 15.0
 
 
-class PullFailed(Exception):
-    """The device did not give what it was asked for; says at which step."""
-
-
 async def pull(site: Site, camera: Camera, start: datetime, end: datetime) -> None:
-    """Puts what the camera's device holds of the span into the media database."""
+    """Puts what the camera's device holds of the span into the media database; no failure if it is nothing."""
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     address = camera.address.rstrip("/") + "/" + _PATH
     try:
@@ -37,9 +34,9 @@ async def pull(site: Site, camera: Camera, start: datetime, end: datetime) -> No
         if uri is not None:
             await _replay(site, camera, uri, start, end)
     except asyncio.IncompleteReadError as exc:
-        raise PullFailed(f"{address}: the device closed in the middle of an answer") from exc
+        raise RetrievalFailed(f"{address}: the device closed in the middle of an answer") from exc
     except (aiohttp.ClientError, OSError, TimeoutError, DeviceRefused, BadStream) as exc:
-        raise PullFailed(f"{address}: {exc or type(exc).__name__}") from exc
+        raise RetrievalFailed(f"{address}: {exc or type(exc).__name__}") from exc
 
 
 async def _replay(site: Site, camera: Camera, uri: str, start: datetime, end: datetime) -> None:

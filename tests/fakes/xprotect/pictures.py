@@ -6,8 +6,9 @@ By ffmpeg and ffprobe, and not with the project's own reader of transport stream
 import json
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -86,6 +87,15 @@ def pictures_of_ts(path: Path, start: datetime) -> tuple[Codec, tuple[Coded, ...
 
     ValueError where it has no H.264 or H.265 that both tools agree on.
     """
+    now = path.stat()
+    codec, pictures = _read(path, now.st_mtime_ns, now.st_size)
+    at = ms(start)
+    return codec, tuple(replace(picture, time_ms=at + picture.time_ms) for picture in pictures)
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, _mtime_ns: int, _size: int) -> tuple[Codec, tuple[Coded, ...]]:
+    """With times from 0 on. A file that stays as it is is read once."""
     name, packets = _probed(path)
     if name not in _RAW or not packets:
         raise ValueError(f"{path} has no H.264 or H.265 video (ffprobe says {name or 'none'})")
@@ -95,8 +105,7 @@ def pictures_of_ts(path: Path, start: datetime) -> tuple[Codec, tuple[Coded, ...
     data = subprocess.run(argv, check=True, capture_output=True, timeout=60).stdout
     if sum(int(packet["size"]) for packet in packets) != len(data):
         raise ValueError(f"{path}: ffmpeg gives {len(data)} bytes of video, ffprobe tells other sizes")
-    first = min(int(packet["pts"]) for packet in packets)
-    return codec, tuple(_cut(data, packets, ms(start), first))
+    return codec, tuple(_cut(data, packets))
 
 
 def _probed(path: Path) -> tuple[str, Sequence[dict[str, str]]]:
@@ -109,11 +118,11 @@ def _probed(path: Path) -> tuple[str, Sequence[dict[str, str]]]:
     return (streams[0].get("codec_name", "") if streams else ""), packets
 
 
-def _cut(data: bytes, packets: Sequence[dict[str, str]], start_ms: int, first_pts: int) -> Iterator[Coded]:
+def _cut(data: bytes, packets: Sequence[dict[str, str]]) -> Iterator[Coded]:
     """One picture a packet; the stream's clock counts 90 kHz."""
-    at = 0
+    at, first = 0, min(int(packet["pts"]) for packet in packets)
     for packet in packets:
         size = int(packet["size"])
-        time_ms = start_ms + round((int(packet["pts"]) - first_pts) / 90)
+        time_ms = round((int(packet["pts"]) - first) / 90)
         yield Coded(time_ms, packet["flags"].startswith("K"), data[at : at + size])
         at += size
