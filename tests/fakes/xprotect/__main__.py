@@ -114,7 +114,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with running(site, tls_folder=folder if options.tls else None) as simulator:
-        control = web.AppRunner(Control(simulator).application(), access_log=None)
+        control = web.AppRunner(Control(simulator).application(), access_log=None, shutdown_timeout=0.5)
         await control.setup()
         listener = web.TCPSite(control, "127.0.0.1", options.control_port)
         await listener.start()

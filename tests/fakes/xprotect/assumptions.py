@@ -55,8 +55,6 @@ class Assumptions(Settable):
     """C, 3.2: earliest first. False: by REST those nearest to the time asked for come first."""
     sequences_limit: int | None = None
     """D: most sequences in one answer, whatever was asked for."""
-    sequences_running: bool = True
-    """D: whether the sequence that is being recorded now is told."""
     # -- retrieval
     retrieve_status: Created = 200
     """D, 2.2."""
@@ -83,8 +81,6 @@ class Assumptions(Settable):
     """D, 7.1."""
     lock_refused_status: Literal[400, 403, 404] = 403
     """C, 4.2: on an edition without evidence locks."""
-    lock_search_task: str = "searchTime"
-    """D, 4.2: the name was not seen."""
     event_source: Literal["kept", "ignored", "refused"] = "kept"
     """D, 4.3: further fields of `POST /events`."""
     marks_checked: bool = True

@@ -23,7 +23,7 @@ KINDS = (
     "archiveStorageInformation",
     "evidenceLockProfiles",
 )
-_CONTROLS = frozenset({"page", "size", "disabled", "tasks", "noData", "includeChildren", "task"})
+_CONTROLS = frozenset({"page", "size", "disabled", "tasks", "noData", "includeChildren", "task", "include"})
 _FILTER = re.compile(r"(?:(?P<operator>[A-Za-z]+):)?'(?P<value>.*)'")
 
 
@@ -74,11 +74,7 @@ class ConfigApi:
         if "disabled" not in query:
             found = [each for each in found if each.enabled]
         told = [each.told() for each in found]
-        for name in query:
-            if name not in _CONTROLS:
-                matches = _matcher(self.site.assumptions, name, query[name])
-                told = [each for each in told if matches(each)]
-        return envelope.array(self.site.assumptions, page_of(self.site.assumptions, query, told))
+        return envelope.array(self.site.assumptions, chosen(self.site.assumptions, query, told))
 
     def _object(self, request: web.Request, found: Resource) -> web.Response:
         body: dict[str, object] = {}
@@ -97,7 +93,15 @@ class ConfigApi:
         return told
 
 
-def page_of(assumptions: Assumptions, query: Mapping[str, str], told: Sequence[Object]) -> Sequence[Object]:
+def chosen(assumptions: Assumptions, query: Mapping[str, str], told: Sequence[Object]) -> Sequence[Object]:
+    """What the filters leave of a collection, and of that the page."""
+    for name in query.keys() - _CONTROLS:
+        matches = _matcher(assumptions, name, query[name])
+        told = [each for each in told if matches(each)]
+    return _page_of(assumptions, query, told)
+
+
+def _page_of(assumptions: Assumptions, query: Mapping[str, str], told: Sequence[Object]) -> Sequence[Object]:
     """`?page=0&size=10`; no total and no link to the next page."""
     if "size" not in query:
         return told[: assumptions.unpaged_limit]

@@ -33,8 +33,10 @@ class Faults(Settable):
     # -- management server
     management: Away = "no"
     bad_gateway_next: int = 0
-    """REST answers `bad_gateway_status`, as while the gateway's pool is recycled."""
+    """Any request is answered `bad_gateway_status`, as while the gateway's pool is recycled."""
     bad_gateway_status: Literal[502, 503, 504] = 502
+    lose_answer_next: int = 0
+    """A POST to REST is done, and the connection is cut before its answer."""
     slow_s: float = 0.0
     """Each answer of the management server comes so much later."""
     clock_skew_s: float = 0.0
@@ -52,6 +54,11 @@ class Faults(Settable):
     not_recording_cameras: list[str] = field(default_factory=list)
     not_edge_cameras: list[str] = field(default_factory=list)
     """Those whose `edgeStorageEnabled` is off."""
+    hardware_disabled: bool = False
+    """All hardware: left out of lists that do not ask for what is disabled."""
+    recorder_disabled: bool = False
+    retain_minutes: int | None = None
+    """Of storage and archive; None: as the site is set up."""
     storage_available: bool = True
     storage_full: bool = False
     """`usedSpace` is `maxSize`; what is retrieved cannot be written (task Error)."""

@@ -40,13 +40,16 @@ class Gateway:
     @web.middleware
     async def _manners(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         faults = self.site.faults
-        if faults.management == "refused" and request.transport is not None:
-            request.transport.abort()
-        if faults.management == "silent":
-            await asyncio.sleep(3600)
+        await asyncio.sleep(faults.slow_s)
+        while faults.management == "silent":
+            await asyncio.sleep(0.02)
+        if faults.management == "refused":
+            return _cut(request)
         if faults.management == "unavailable":
             return web.Response(status=503, text="Service Unavailable")
-        await asyncio.sleep(faults.slow_s)
+        if faults.take("bad_gateway_next"):
+            text = "<html>Bad Gateway</html>"
+            return web.Response(status=faults.bad_gateway_status, text=text, content_type="text/html")
         try:
             return await handler(request)
         except ApiError as exc:
@@ -81,13 +84,14 @@ class Gateway:
     async def _rest(self, request: web.Request, steps: list[str]) -> web.StreamResponse:
         faults = self.site.faults
         self.site.calls.count(f"rest:{request.method}:{steps[0] if steps else ''}")
-        if faults.take("bad_gateway_next"):
-            return web.Response(status=faults.bad_gateway_status, text="<html>Bad Gateway</html>")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         good = scheme.lower() == "bearer" and self.site.tokens.oauth_is_good(token.strip())
         if faults.take("unauthorized_next") or not good:
             raise ApiError(401, "Unauthorized")
-        return await self.rest.serve(request, steps)
+        answer = await self.rest.serve(request, steps)
+        if request.method == "POST" and faults.take("lose_answer_next"):
+            return _cut(request)
+        return answer
 
     def _steps(self, path: str) -> list[str]:
         """The path's parts; the words that IIS would find in any case are in lower case."""
@@ -111,6 +115,13 @@ class Gateway:
 
     async def _date(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Date"] = format_datetime(self.site.now(), usegmt=True)
+
+
+def _cut(request: web.Request) -> web.Response:
+    """The connection ends; nobody reads the answer."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=503)
 
 
 def _known(step: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from tests.fakes.xprotect import genericbytes, imagewire
@@ -215,7 +215,8 @@ class _Session:
             if place.group and place.current_ms != last_ms:
                 last_ms = place.current_ms
                 for picture in self._packets(device, place.group):
-                    await self.sender.send(imagewire.single(call, place, GENERIC, picture, self._form()))
+                    own = replace(place, current_ms=int.from_bytes(picture[20:28]))
+                    await self.sender.send(imagewire.single(call, own, GENERIC, picture, self._form()))
             await asyncio.sleep(_LIVE_POLL_S)
 
     def _form(self) -> Form:

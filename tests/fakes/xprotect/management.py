@@ -28,8 +28,6 @@ async def serve(site: Site, request: web.Request, service: str) -> web.Response:
     scheme = _SERVICES.get(service)
     if scheme is None:
         return web.Response(status=404)
-    if site.faults.take("bad_gateway_next"):
-        return web.Response(status=site.faults.bad_gateway_status, text="<html>Bad Gateway</html>")
     who = _authenticated(site, request, scheme)
     if site.faults.take("unauthorized_next") or who is None:
         return web.Response(status=401, headers={"WWW-Authenticate": scheme.capitalize()})

@@ -158,12 +158,13 @@ class MediaDatabase:
         return True
 
     def _holds(self, camera: UUID, group: Group) -> bool:
-        """Whether its first and its last moment are both within what is there."""
-        spans = [(kept.start_ms, kept.last_ms) for kept in self._groups.get(camera, ())]
-        return all(
-            any(start <= moment <= last for start, last in spans)
-            for moment in (group.start_ms, group.last_ms)
-        )
+        """Whether each of its moments is within what is there, pauses between pictures included."""
+        spans = [
+            (kept.start_ms, kept.last_ms + kept.group.interval_ms)
+            for kept in self._groups.get(camera, ())
+            if kept.start_ms <= group.last_ms and kept.last_ms + kept.group.interval_ms >= group.start_ms
+        ]
+        return all(any(start <= picture.time_ms <= end for start, end in spans) for picture in group.pictures)
 
     def _overwrite_oldest(self) -> None:
         ages = [

@@ -44,6 +44,11 @@ class Group:
         return max(picture.time_ms for picture in self.pictures)
 
     @property
+    def interval_ms(self) -> int:
+        """From a picture to the next, on average; 0 for one alone."""
+        return (self.last_ms - self.start_ms) // max(len(self.pictures) - 1, 1)
+
+    @property
     def size(self) -> int:
         return sum(len(picture.data) for picture in self.pictures)
 

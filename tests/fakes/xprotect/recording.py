@@ -56,11 +56,12 @@ class Folder:
     async def follow(self) -> None:
         """Without end."""
         while True:
-            for file, camera, start in await asyncio.to_thread(self._closed):
+            for file, camera, start in await asyncio.to_thread(self.closed):
                 await asyncio.to_thread(self._take, file, camera, start)
             await asyncio.sleep(1)
 
-    def _closed(self) -> list[tuple[Path, UUID, datetime]]:
+    def closed(self) -> list[tuple[Path, UUID, datetime]]:
+        """Files of known cameras that were not taken yet, by their times."""
         cameras = {camera.name: camera.id for camera in self.site.known()}
         found = []
         for file in _quiet_files(self.path):

@@ -67,7 +67,7 @@ def _recorder(site: Site) -> Resource:
         "name": f"Recorder of {site.name}",
         "displayName": f"Recorder of {site.name}",
         "description": "",
-        "enabled": True,
+        "enabled": not site.faults.recorder_disabled,
         "hostName": site.host,
         "portNumber": site.recorder_port,
         "webServerUri": site.web_server_uri,
@@ -82,18 +82,19 @@ def _recorder(site: Site) -> Resource:
         id=site.recorder_id,
         properties=properties,
         parent=("sites", site.id),
+        enabled=not site.faults.recorder_disabled,
         tasks=("AddHardware", "HardwareScan"),
         children=("storages", "hardware"),
     )
 
 
 def _storages(site: Site) -> Iterator[Resource]:
-    kept = site.retention
+    kept, told = site.retention, site.faults.retain_minutes
     storage: dict[str, object] = {
         "name": "Local default",
         "displayName": "Local default",
         "description": "",
-        "retainMinutes": kept.storage_minutes,
+        "retainMinutes": kept.storage_minutes if told is None else told,
         "maxSize": kept.max_size_mb,
         "diskPath": "C:\\MediaDatabase",
         "encryptionMethod": "None",
@@ -113,7 +114,7 @@ def _storages(site: Site) -> Iterator[Resource]:
         "name": "Archive",
         "displayName": "Archive",
         "description": "",
-        "retainMinutes": kept.archive_minutes,
+        "retainMinutes": kept.archive_minutes if told is None else told,
         "maxSize": kept.max_size_mb,
         "diskPath": "D:\\Archive",
         "mounted": site.faults.storage_available,
@@ -150,7 +151,7 @@ def _hardware(site: Site, camera: Camera) -> Resource:
         "displayName": f"Hardware of {camera.name}",
         "address": camera.address,
         "model": "ONVIF",
-        "enabled": True,
+        "enabled": not site.faults.hardware_disabled,
         "userName": camera.device_user,
         "description": "",
         "lastModified": _SET_UP,
@@ -160,6 +161,7 @@ def _hardware(site: Site, camera: Camera) -> Resource:
         id=camera.hardware_id,
         properties=properties,
         parent=("recordingServers", site.recorder_id),
+        enabled=not site.faults.hardware_disabled,
         children=("cameras",),
     )
 

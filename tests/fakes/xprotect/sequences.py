@@ -53,7 +53,7 @@ def recorded(site: Site, camera: Camera, window: Stretch) -> Sequence[Stretch]:
     clipped = [
         Stretch(max(each.start_ms, window.start_ms), min(each.end_ms, window.end_ms)) for each in found
     ]
-    if site.faults.take("eat_after_sequences"):
+    if clipped and site.faults.take("eat_after_sequences"):
         for each in clipped:
             site.media.remove(camera.id, each.start_ms, each.end_ms + 1)
     return clipped if site.assumptions.sequences_clipped else found

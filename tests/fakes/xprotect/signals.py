@@ -69,7 +69,7 @@ class Signals:
         match (request.method, *steps):
             case ("GET",):
                 told = [self._event_type(each) for each in self.event_types]
-                page = configapi.page_of(self.site.assumptions, request.query, told)
+                page = configapi.chosen(self.site.assumptions, request.query, told)
                 return envelope.array(self.site.assumptions, page)
             case ("POST",):
                 made = uuid4()
@@ -87,7 +87,7 @@ class Signals:
         match (request.method, *steps):
             case ("GET",):
                 told = [_told_event(each) for each in self.events]
-                page = configapi.page_of(assumptions, request.query, told)
+                page = configapi.chosen(assumptions, request.query, told)
                 return envelope.array(assumptions, page)
             case ("GET", name):
                 wanted = envelope.read_guid(name, "id")
@@ -130,7 +130,7 @@ class Signals:
         match (request.method, *steps):
             case ("GET",):
                 told = [_told_alarm(each) for each in self.alarms]
-                page = configapi.page_of(assumptions, request.query, told)
+                page = configapi.chosen(assumptions, request.query, told)
                 return envelope.array(assumptions, page)
             case ("POST",):
                 name, message = envelope.read_text(body, "name"), envelope.read_text(body, "message")

@@ -51,7 +51,9 @@ class Simulator:
         self.signals = Signals(site, self.tasks)
         self.recorder = RecorderPort(site, self._recorder_context)
         rest = Rest(site, ConfigApi(site), self.tasks, self.marks, self.signals)
-        self._gateway = web.AppRunner(Gateway(site, rest).application(), access_log=None)
+        self._gateway = web.AppRunner(
+            Gateway(site, rest).application(), access_log=None, shutdown_timeout=0.5
+        )
 
     async def start(self) -> Self:
         """Listens at the site's ports; at free ones, written down in the site, where they are 0."""
@@ -95,6 +97,7 @@ class Simulator:
         if away and self._listener is not None:
             await self._listener.stop()
             self._listener = None
+            self._cut_connections()
         elif not away and self._listener is None:
             self._listener = web.TCPSite(
                 self._gateway,
@@ -104,6 +107,11 @@ class Simulator:
                 reuse_address=True,
             )
             await self._listener.start()
+
+    def _cut_connections(self) -> None:
+        server = self._gateway.server
+        for connection in server.connections if server is not None else ():
+            connection.force_close()
 
     async def _let_recorder_follow(self) -> None:
         away = self.site.faults.recorder == "refused"

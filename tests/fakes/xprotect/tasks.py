@@ -88,7 +88,7 @@ class Tasks:
         match (request.method, *steps):
             case ("GET",):
                 told = [self._told(task) for task in self.known.values()]
-                page = configapi.page_of(self.site.assumptions, request.query, told)
+                page = configapi.chosen(self.site.assumptions, request.query, told)
                 return envelope.array(self.site.assumptions, page)
             case ("GET", name):
                 task = self._find(name)
