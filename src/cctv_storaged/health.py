@@ -8,6 +8,7 @@ from cctv_storaged.alarms import Alarms
 from cctv_storaged.bringing import Bringing
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.vms.conditionwatch import ConditionWatch, parts_of
 from cctv_storaged.watching import RootWatch
 
 SCAN_STALL_S = 900.0
@@ -44,15 +45,19 @@ class Health:
         deliveries: Sequence[Bringing],
         cataloguing: Cataloguing | None,
         alarms: Alarms,
+        vms: ConditionWatch | None = None,
     ) -> None:
         self._journal = journal
         self._watches = watches
         self._deliveries = deliveries
         self._cataloguing = cataloguing
         self._alarms = alarms
+        self._vms = vms
 
     def readiness(self) -> Readiness:
-        """A missing backend or catalog is told and does not make the daemon unready: it is built for that."""
+        """A missing backend, XProtect or catalog is told and does not make the daemon unready: it is built
+        for that.
+        """
         parts = [Part(name="journal", trouble=self._journal_trouble(), essential=True)]
         parts += [
             Part(name=f"root {watch.root.path}", trouble=watch.trouble, essential=True)
@@ -61,6 +66,10 @@ class Health:
         parts += [
             Part(name=f"backend {delivery.name}", trouble=delivery.trouble, essential=False)
             for delivery in self._deliveries
+        ]
+        parts += [
+            Part(name=f"milestone {part.name}", trouble=part.told(), essential=False)
+            for part in parts_of(self._vms)
         ]
         if self._cataloguing is not None:
             parts.append(Part(name="catalog", trouble=self._cataloguing.trouble, essential=False))

@@ -178,6 +178,23 @@ class Metrics:
         )
         self.alarms = Gauge("storage_alarms", "Alarms that sound now", ("alarm",), registry=registry)
         self.holds = Gauge("storage_holds", "Holds in force", registry=registry)
+        self.vms_grade = Gauge(
+            "storage_vms_condition",
+            "XProtect: 0 well, 1 degraded, 2 coverage cannot be proven",
+            registry=registry,
+        )
+        self.vms_clock_skew = Gauge(
+            "storage_vms_clock_skew_seconds", "XProtect's clock minus ours", registry=registry
+        )
+        self.vms_coverage_lag = Gauge(
+            "storage_vms_coverage_lag_seconds",
+            "How far XProtect's recordings are behind the camera's newest footage here",
+            ("camera_id",),
+            registry=registry,
+        )
+        self.vms_cameras_unmapped = Gauge(
+            "storage_vms_cameras_unmapped", "Cameras without a counterpart in XProtect", registry=registry
+        )
         self.journal_full = Gauge(
             "storage_journal_full", "1 while the journal's disk has no room", registry=registry
         )

@@ -55,6 +55,11 @@ class CameraMapping:
         return self._theirs is not None
 
     @property
+    def required(self) -> bool:
+        """Whether a camera without a counterpart is something to be mended."""
+        return self._rules.required
+
+    @property
     def cameras(self) -> Mapping[UUID, VmsCamera]:
         """The cameras that have a counterpart: ours → theirs, as of the last answer."""
         return MappingProxyType(

@@ -296,9 +296,8 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
 }
 
 LARGE = re.compile(
-    r"^SCAN (s|segment|copy|mine|other|f|folder|ledger|set_aside|watched|covered_day|retention_day|m|vms_mark)"
-    r"\b"
-    r"(?! USING)"
+    r"^SCAN (s|segment|copy|mine|other|f|folder|ledger|set_aside|watched|covered_day|retention_day|vms_mark"
+    r"|m)\b(?! USING)"
 )
 """A whole large table read from end to end."""
 PARTIAL = re.compile(r"^SCAN .* USING (COVERING )?INDEX (\w+)")
