@@ -23,7 +23,7 @@ PATIENCE_S = 15.0
 
 
 async def pull(site: Site, camera: Camera, start: datetime, end: datetime) -> None:
-    """Puts what the camera's device holds of the span into the media database; no failure if it is nothing."""
+    """Puts what the camera's device holds of the span into the media database, even if it is nothing."""
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     address = camera.address.rstrip("/") + "/" + _PATH
     try:
