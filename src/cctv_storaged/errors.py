@@ -13,11 +13,13 @@ StoragedError
 ├── BackendError
 │   ├── BackendUnavailable the whole backend is away: wait, count nothing against the segment
 │   │   ├── BackendThrottled   it asks for a slower pace
-│   │   └── WrongPlace         its disk or bucket is not the one that the journal knows
+│   │   ├── WrongPlace         its disk or bucket is not the one that the journal knows
+│   │   └── NoPlace            this host's disk takes nothing of what is read back: make room
 │   ├── ObjectRejected     this object failed: retry it later, alone
 │   │   └── Unsupported    its edition or version does not offer it: another way, or none
 │   ├── ObjectLocked       a lock or legal hold of the backend keeps it: its day will come, or an operator's
 │   ├── ObjectMissing      the backend has nothing under this path
+│   │   └── NotHeld        a VMS does not hold the footage any more, by its own retention
 │   └── ObjectMismatch     the backend holds other bytes than the journal says
 ├── CatalogUnavailable     PostgreSQL is away: wait
 ├── PackageError           an evidence package cannot be made or read as one
@@ -132,6 +134,13 @@ class WrongPlace(BackendUnavailable):
         super().__init__(message, reason="wrong_disk")
 
 
+class NoPlace(BackendUnavailable):
+    """What has to be read back to this host's disk first finds no place there: full, or not to be written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="space")
+
+
 class ObjectRejected(BackendError):
     """The backend refused this object for a reason of its own."""
 
@@ -146,6 +155,10 @@ class ObjectLocked(BackendError):
 
 class ObjectMissing(BackendError):
     """The backend holds nothing under the path."""
+
+
+class NotHeld(ObjectMissing):
+    """A VMS that keeps footage by its own rules does not hold this any more."""
 
 
 class ObjectMismatch(BackendError):

@@ -1,16 +1,22 @@
-"""A segment's bytes for a reader, from the nearest good copy: source, file system, then the object stores."""
+"""A segment's bytes for a reader, from the nearest good copy: source, file system, then the object stores.
+
+Where none of them has it, and a VMS does, it is read back from there: other bytes, of the same pictures.
+`content` says which of the two it is, and stays with it.
+"""
 
 import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.errors import (
     BackendError,
+    BackendUnavailable,
     NotASegment,
     NotFound,
     ObjectMismatch,
@@ -18,7 +24,7 @@ from cctv_storaged.errors import (
     SourceChanged,
 )
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import BackendKind, CopyState, Segment, SourceState
+from cctv_storaged.model import BackendKind, CopyState, Segment, SourceState, StreamStart, TimeSpan
 from cctv_storaged.pins import Pins
 from cctv_storaged.recorder.source import OpenSource, open_source
 from cctv_storaged.whereabouts import same_version
@@ -42,6 +48,65 @@ class Opened:
     blocks: AsyncIterator[bytes]
 
 
+class ReadBackFacts(Protocol):
+    """What is known of footage that was read back."""
+
+    @property
+    def span(self) -> TimeSpan:
+        """What it shows: perhaps more than the segment, as it begins with a key picture, or less."""
+
+    @property
+    def stream(self) -> StreamStart:
+        """How it begins."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def sha256(self) -> bytes: ...
+
+
+class OpenReadBack(Protocol):
+    """A segment that was read back, being read."""
+
+    @property
+    def facts(self) -> ReadBackFacts: ...
+
+    def blocks(self, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start`, `length` of them or to the end."""
+
+
+class ReadingBack(Protocol):
+    """A place that gives footage in other bytes than were recorded (`vms.readback`)."""
+
+    @property
+    def name(self) -> str:
+        """The backend's."""
+
+    def opened(self, segment: Segment, path: str) -> AbstractAsyncContextManager[OpenReadBack]:
+        """Reads it back, unless it was already. Raises BackendError; ObjectMissing: it is not there."""
+
+    async def forget(self, segment_id: UUID) -> None:
+        """What was read back of it is not to be used again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a reader gets of a segment, known before its first byte; all looks into it are of the same bytes.
+
+    `remuxed`: the coded pictures in another transport stream, with a size and a checksum of its own.
+    """
+
+    segment: Segment
+    size_bytes: int
+    sha256: bytes | None
+    span: TimeSpan  # of what it shows
+    stream: StreamStart | None
+    remuxed: bool
+    opened: Callable[[int, int | None, bool], AbstractAsyncContextManager[Opened]]
+    """Start, length (None: to the end), and whether it counts as a reading; raises as `Reader.open`."""
+
+
 class Reader:
     """Opens segments for reading, whichever copy is good and near."""
 
@@ -51,19 +116,48 @@ class Reader:
         metrics: Metrics,
         pins: Pins,
         doubt: Callable[[Segment, str, str], Awaitable[None]],
+        reading_back: ReadingBack | None = None,
     ) -> None:
         """`doubt(segment, backend, why)` is told of a copy that is not what the journal says."""
         self._doubt = doubt
-        self._nearest_first = sorted(backends, key=lambda backend: backend.name != BackendKind.FILESYSTEM)
+        # A VMS gives no bytes of ours, whatever else it is asked as a backend.
+        stores = (backend for backend in backends if backend.name != BackendKind.MILESTONE)
+        self._nearest_first = sorted(stores, key=lambda backend: backend.name != BackendKind.FILESYSTEM)
+        self._reading_back = reading_back
         self._metrics = metrics
         self._pins = pins
         self._spoiled: set[UUID] = set()  # the disk could not read their source: a copy is better
 
     @asynccontextmanager
+    async def content(self, segment: Segment, *, read_back: bool = False) -> AsyncIterator[Content]:
+        """The segment as it was recorded, or else (or with `read_back`) as a VMS gives it back.
+
+        Raises NotFound, and BackendError where it has to be read back and cannot be; NotHeld: the VMS has
+        nothing of it any more.
+        """
+        path = self._path_back(segment)
+        failure = None if path is None or read_back else await self._failure(segment)
+        if path is None or (failure is None and not read_back):
+            yield self._original(segment)
+            return
+        async with AsyncExitStack() as stack:
+            try:
+                found = await stack.enter_async_context(self._back(segment, path))
+            except ObjectMissing:
+                if isinstance(failure, BackendUnavailable):
+                    raise failure from None  # it is not gone: a store that has it is away
+                raise
+            yield self._remuxed(segment, found)
+
+    def can_read_back(self, segment: Segment) -> bool:
+        """Whether a VMS may have it."""
+        return self._path_back(segment) is not None
+
+    @asynccontextmanager
     async def open(
         self, segment: Segment, start: int = 0, length: int | None = None, *, counted: bool = True
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes from `start`, `length` of them or to the end.
+        """The recorded bytes from `start`, `length` of them or to the end; never those of a VMS.
 
         Raises NotFound with nothing to read from, and the last backend's error if all of them failed.
         """
@@ -86,6 +180,83 @@ class Reader:
                 if counted:
                     self._metrics.segments_retrieved.labels(opened.read_from).inc()
                 yield opened
+
+    def _original(self, segment: Segment) -> Content:
+        return Content(
+            segment=segment,
+            size_bytes=segment.size_bytes,
+            sha256=segment.sha256,
+            span=segment.span,
+            stream=segment.stream,
+            remuxed=False,
+            opened=lambda start, length, counted: self.opened(segment, start, length, counted=counted),
+        )
+
+    def _remuxed(self, segment: Segment, found: OpenReadBack) -> Content:
+        facts = found.facts
+
+        @asynccontextmanager
+        async def opened(start: int, length: int | None, counted: bool) -> AsyncIterator[Opened]:
+            assert self._reading_back is not None
+            if counted:
+                self._metrics.segments_retrieved.labels(self._reading_back.name).inc()
+            blocks = found.blocks(start, length)
+            whole = start == 0 and length in (None, facts.size_bytes)
+            yield Opened(
+                self._reading_back.name, self._proven_back(blocks, segment, facts) if whole else blocks
+            )
+
+        return Content(
+            segment=segment,
+            size_bytes=facts.size_bytes,
+            sha256=facts.sha256,
+            span=facts.span,
+            stream=facts.stream,
+            remuxed=True,
+            opened=opened,
+        )
+
+    @asynccontextmanager
+    async def _back(self, segment: Segment, path: str) -> AsyncIterator[OpenReadBack]:
+        """The segment, read back; a VMS that has it no more is told of."""
+        assert self._reading_back is not None
+        with self._pins.reading(segment.id):
+            async with AsyncExitStack() as stack:
+                try:
+                    found = await stack.enter_async_context(self._reading_back.opened(segment, path))
+                except ObjectMissing as exc:
+                    await self._doubt(segment, self._reading_back.name, str(exc))
+                    raise
+                yield found
+
+    async def _failure(self, segment: Segment) -> Exception | None:
+        """Why not even the first byte can be had as it was recorded; None: it can, so the others may be."""
+        try:
+            async with self.opened(segment, 0, 1, counted=False) as opened:
+                async for _ in opened.blocks:
+                    pass
+        except (NotFound, BackendError, SourceChanged) as exc:
+            log.info("segment %s is read back from the VMS: %s", segment.id, exc)
+            return exc
+        return None
+
+    def _path_back(self, segment: Segment) -> str | None:
+        """Where a VMS has it."""
+        copy = None if self._reading_back is None else segment.copy_at(self._reading_back.name)
+        return copy.path if copy is not None and copy.state in READABLE else None
+
+    async def _proven_back(
+        self, blocks: AsyncIterator[bytes], segment: Segment, facts: ReadBackFacts
+    ) -> AsyncIterator[bytes]:
+        """As `_proven`; a file that was damaged meanwhile is made anew the next time."""
+        assert self._reading_back is not None
+        error = f"segment {segment.id} is not as it was read back"
+        try:
+            async for block in _proven(blocks, facts.sha256, error):
+                yield block
+        except ObjectMismatch:
+            await self._reading_back.forget(segment.id)
+            raise
 
     async def _source(
         self, stack: AsyncExitStack, segment: Segment, start: int, end: int
@@ -125,19 +296,15 @@ class Reader:
         self, blocks: AsyncIterator[bytes], segment: Segment, backend: str
     ) -> AsyncIterator[bytes]:
         """The blocks of a whole copy; raises before the last if their SHA-256 is not the journal's."""
-        digest, held_back = hashlib.sha256(), b""
-        async for block in blocks:
-            digest.update(block)
-            if held_back:
-                yield held_back
-            held_back = block
-        if segment.sha256 is not None and digest.digest() != segment.sha256:
-            error = f"{backend} gave other bytes than the journal knows of segment {segment.id}"
+        error = f"{backend} gave other bytes than the journal knows of segment {segment.id}"
+        try:
+            async for block in _proven(blocks, segment.sha256, error):
+                yield block
+        except ObjectMismatch:
             log.error("%s", error, extra={"segment_id": str(segment.id), "backend": backend})
             self._metrics.errors.labels("read", backend).inc()
             await self._doubt(segment, backend, error)
-            raise ObjectMismatch(error)
-        yield held_back
+            raise
 
     async def _blocks(
         self, segment: Segment, source: OpenSource, start: int, end: int
@@ -167,3 +334,16 @@ class Reader:
                 copy = segment.copy_at(backend.name)
                 if copy is not None and copy.state is state and copy.path is not None:
                     yield backend, copy.path
+
+
+async def _proven(blocks: AsyncIterator[bytes], sha256: bytes | None, error: str) -> AsyncIterator[bytes]:
+    """The blocks; raises ObjectMismatch before the last if their SHA-256 is another (None: any will do)."""
+    digest, held_back = hashlib.sha256(), b""
+    async for block in blocks:
+        digest.update(block)
+        if held_back:
+            yield held_back
+        held_back = block
+    if sha256 is not None and digest.digest() != sha256:
+        raise ObjectMismatch(error)
+    yield held_back

@@ -48,7 +48,7 @@ SEGMENTS = f"{PREFIX}/segments/{{camera_id}}"
 SEGMENT = f"{SEGMENTS}/{{segment_id}}"
 TOKENS = f"{PREFIX}/tokens"
 CONDITIONS = ("If-Match", "If-None-Match")
-CONTENT_HEADERS = ("ETag", "Accept-Ranges", "Content-Disposition")
+CONTENT_HEADERS = ("ETag", "Accept-Ranges", "Content-Disposition", content.ORIGIN)
 WHOLE_CONTENT = Answer(
     status=200, means="All of the bytes", media_type=content.MEDIA_TYPE, headers=CONTENT_HEADERS
 )
@@ -122,9 +122,11 @@ _WRITTEN: Sequence[Route] = (
         problems=(
             problems.PRECONDITION_FAILED,
             problems.RANGE_NOT_SATISFIABLE,
+            problems.GONE,
             problems.BAD_COPY,
             problems.BACKEND_AWAY,
             problems.SOURCE_CHANGED,
+            problems.NO_ROOM,
         ),
     ),
     Route(
@@ -136,7 +138,13 @@ _WRITTEN: Sequence[Route] = (
         scope=Scope.READ,
         headers=CONDITIONS,
         answers=(WHOLE_CONTENT, SAME_CONTENT),
-        problems=(problems.PRECONDITION_FAILED,),
+        problems=(
+            problems.PRECONDITION_FAILED,
+            problems.GONE,
+            problems.BAD_COPY,
+            problems.BACKEND_AWAY,
+            problems.NO_ROOM,
+        ),
     ),
     *playback.ROUTES,
     *clips.ROUTES,

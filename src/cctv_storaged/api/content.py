@@ -1,4 +1,4 @@
-"""A segment's bytes."""
+"""A segment's bytes: as they were recorded, or as a VMS gives them back, which a header says."""
 
 from aiohttp import web
 
@@ -8,32 +8,40 @@ from cctv_storaged.api.sending import Part, asked_range, matches, named, request
 from cctv_storaged.api.services import Services
 from cctv_storaged.errors import SourceChanged
 from cctv_storaged.model import Segment
+from cctv_storaged.reading import Content
 
 MEDIA_TYPE = "video/mp2t"
 MAX_AGE_S = 3600
+ORIGIN, REMUXED = "Content-Origin", "remuxed-from-vms"
+"""These are not the recorded bytes, but their pictures read back from a VMS (docs/reference/playback.md)."""
 
 
 async def content(request: web.Request, services: Services) -> web.StreamResponse:
     segment = await segment_of(request, services)
-    tag = None if segment.sha256 is None else segment.sha256.hex()
-    headers = await _headers(segment, services)
+    async with services.reader.content(segment) as found:
+        return await _answer(request, services, found)
+
+
+async def _answer(request: web.Request, services: Services, found: Content) -> web.StreamResponse:
+    tag = None if found.sha256 is None else found.sha256.hex()
+    headers = await _headers(found, services)
     if request.if_match is not None and not matches(request.if_match, tag, weak=False):
         raise Refusal(PRECONDITION_FAILED, "the content's ETag is none of those in If-Match")
     if request.if_none_match is not None and matches(request.if_none_match, tag, weak=True):
         return web.Response(status=304, headers=headers)
-    part = requested_part(asked_range(request, tag), segment.size_bytes)
+    part = requested_part(asked_range(request, tag), found.size_bytes)
     if part is not None:
         last = part.start + part.length - 1
-        headers["Content-Range"] = f"bytes {part.start}-{last}/{segment.size_bytes}"
+        headers["Content-Range"] = f"bytes {part.start}-{last}/{found.size_bytes}"
     response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
     response.content_type = MEDIA_TYPE
-    whole = part or Part(0, segment.size_bytes)
+    whole = part or Part(0, found.size_bytes)
     response.content_length = whole.length
     if request.method == "HEAD":
         return response
-    async with services.reader.open(segment, whole.start, whole.length) as blocks:
-        wrong = SourceChanged(f"{segment.id} has other than the {whole.length} bytes asked for")
-        return await send(request, response, blocks, whole.length, wrong)
+    async with found.opened(whole.start, whole.length, True) as opened:
+        wrong = SourceChanged(f"{found.segment.id} has other than the {whole.length} bytes asked for")
+        return await send(request, response, opened.blocks, whole.length, wrong)
 
 
 def disposition(name: str, segment: Segment) -> str:
@@ -41,14 +49,19 @@ def disposition(name: str, segment: Segment) -> str:
     return named("attachment", f"{name}_{segment.span.start:%Y%m%dT%H%M%SZ}.ts")
 
 
-async def _headers(segment: Segment, services: Services) -> dict[str, str]:
+async def _headers(found: Content, services: Services) -> dict[str, str]:
+    segment = found.segment
+    # What was read back may be had as recorded the next time: whoever has it asks.
+    caching = "private, no-cache" if found.remuxed else f"private, max-age={MAX_AGE_S}"
     headers = {
         "Accept-Ranges": "bytes",
-        "Cache-Control": f"private, max-age={MAX_AGE_S}",
+        "Cache-Control": caching,
         "Content-Disposition": disposition(await _camera_name(segment, services), segment),
     }
-    if segment.sha256 is not None:
-        headers["ETag"] = f'"{segment.sha256.hex()}"'
+    if found.remuxed:
+        headers[ORIGIN] = REMUXED
+    if found.sha256 is not None:
+        headers["ETag"] = f'"{found.sha256.hex()}"'
     return headers
 
 

@@ -34,6 +34,7 @@ ANSWER_HEADERS: Mapping[str, str] = {
     "Clip-Lead-Seconds": "How much earlier than asked for it starts: at a key frame.",
     "Clip-Start": "The moment of its first picture.",
     "Content-Disposition": "A file name with camera and start.",
+    "Content-Origin": "`remuxed-from-vms`: not the recorded bytes, but their pictures read back from a VMS.",
     "Content-Range": "Which bytes, and of how many.",
     "ETag": "The content's SHA-256 in hex, once it is known.",
     "Location": "The thing made.",

@@ -37,6 +37,7 @@ from cctv_storaged.journal.opening import Opening, prepare
 from cctv_storaged.journal.outbox import Outbox
 from cctv_storaged.journal.places import PlaceBook
 from cctv_storaged.journal.playback import Playback
+from cctv_storaged.journal.readbacks import ReadBacks
 from cctv_storaged.journal.reconcile import Reconciliation
 from cctv_storaged.journal.replayable import Replayable
 from cctv_storaged.journal.reports import Reports
@@ -64,6 +65,7 @@ class Journal:
         self.segments = Segments(store, host_id)
         self.listing = Listing(store)
         self.playback = Playback(store)
+        self.read_backs = ReadBacks(store)
         self.cameras = Cameras(store)
         self.copies = Copies(store)
         self.sources = Sources(store)

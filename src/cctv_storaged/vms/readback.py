@@ -1,0 +1,300 @@
+"""Footage that XProtect holds, read back: its groups of pictures as a transport stream with true times.
+
+No picture is decoded or changed. Each is shown when it was recorded, on the clock of the segment's own stream
+where that is known; so what is read back of neighbouring segments plays on. It begins with the key picture at
+or before the segment's start, and ends before its end. There is no sound: XProtect's is a device of its own.
+
+One making for all who ask for a segment at the same time; it ends when nobody waits for it any more.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from cctv_storaged.backends.milestone.base import Gop, Picture, Vms
+from cctv_storaged.clock import Clock, from_us, to_us
+from cctv_storaged.errors import (
+    BackendUnavailable,
+    JournalFull,
+    NotHeld,
+    ObjectMissing,
+    ObjectRejected,
+    Unsupported,
+)
+from cctv_storaged.journal.readbacks import ReadBack, ReadBacks
+from cctv_storaged.model import BackendKind, Segment, StreamStart, TimeSpan
+from cctv_storaged.mpegts.mux import Muxer
+from cctv_storaged.mpegts.probe import StreamFacts, probe
+from cctv_storaged.mpegts.track import WRAP
+from cctv_storaged.mpegts.units import AccessUnit
+from cctv_storaged.vms.paths import parse_milestone_path
+from cctv_storaged.vms.presentation import Timed, Timeline
+from cctv_storaged.vms.readbackcache import OpenRemuxed, ReadbackCache, Remuxed, RemuxedFile
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 4
+"""Segments read from XProtect at the same time."""
+_CODECS: Mapping[str, str] = {"h264": "h264", "h265": "hevc"}
+_LONG_AGO_US = 2_000_000
+"""A group that ends so long before the segment's start lies before a hole: nothing of it is shown."""
+_USUAL_FRAME_US = 40_000
+_HEAD_BYTES = 4 * 2**20
+_TRIES = 3  # a file that was made may have to go before it is read, where the cache is small
+
+
+@dataclass(slots=True)
+class _Making:
+    """A file in the making, and how many wait for it."""
+
+    task: asyncio.Task[None]
+    waiting: int = 0
+
+
+class Readback:
+    """Opens segments of which XProtect has a copy; on the event loop."""
+
+    def __init__(
+        self,
+        vms: Vms,
+        cache: ReadbackCache,
+        notes: ReadBacks,
+        clock: Clock,
+        stream_of: Callable[[UUID], UUID | None] = lambda camera_id: None,
+    ) -> None:
+        """`stream_of(camera)`: of our camera, the stream of XProtect's to read; None: its default."""
+        self._vms = vms
+        self._cache = cache
+        self._notes = notes
+        self._clock = clock
+        self._stream_of = stream_of
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._making: dict[UUID, _Making] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._untold: set[UUID] = set()  # the journal's disk was full: told when they are read next
+
+    @property
+    def name(self) -> str:
+        return BackendKind.MILESTONE
+
+    @property
+    def location(self) -> str:
+        """The management server's address, for people."""
+        return self._vms.location
+
+    @asynccontextmanager
+    async def opened(self, segment: Segment, path: str) -> AsyncIterator[OpenRemuxed]:
+        """The segment as XProtect has it under `path`, which stays while the block lasts.
+
+        Raises NotHeld where it has nothing of it, Unsupported for pictures that no transport stream holds,
+        ObjectRejected, BackendUnavailable, NoPlace.
+        """
+        for _ in range(_TRIES):
+            async with self._cache.reading(segment.id) as found:
+                if found is not None:
+                    await self._tell(found.facts)
+                    yield found
+                    return
+            await self._made(segment, path)
+        raise BackendUnavailable("footage that was read back had to go before it was read", reason="space")
+
+    async def forget(self, segment_id: UUID) -> None:
+        """The segment was deleted, or its file is not what it should be."""
+        await self._cache.forget(segment_id)
+
+    async def shrink(self, by_bytes: int) -> int:
+        """Room is needed on the disk: files of so many bytes go; how many bytes went."""
+        return await self._cache.shrink(by_bytes)
+
+    async def close(self) -> None:
+        """Ends what is being made."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Making
+
+    async def _made(self, segment: Segment, path: str) -> None:
+        making = self._making.get(segment.id)
+        if making is None:
+            task = asyncio.create_task(self._make(segment, path), name=f"reading back {segment.id}")
+            making = self._making[segment.id] = _Making(task)
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        making.waiting += 1
+        try:
+            await asyncio.shield(making.task)
+        except asyncio.CancelledError:
+            if making.task.cancelled() and not _is_cancelled():
+                raise BackendUnavailable("the reading was ended", reason="closing") from None
+            raise
+        finally:
+            making.waiting -= 1
+            if making.task.done() or not making.waiting:
+                making.task.cancel()
+                if self._making.get(segment.id) is making:
+                    del self._making[segment.id]
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to those who waited; there may be none left
+
+    async def _make(self, segment: Segment, path: str) -> None:
+        camera, stream = parse_milestone_path(path).camera, self._stream_of(segment.camera_id)
+        async with self._places, self._cache.making(segment.id) as file:
+            remuxing = _Remuxing(segment, file)
+            try:
+                async with self._vms.footage(camera, segment.span, stream) as gops:
+                    async for gop in gops:
+                        if not await remuxing.add(gop):
+                            break
+            except ObjectMissing as exc:
+                raise self._not_held(segment, str(exc)) from exc
+            if not remuxing.pictures:
+                raise self._not_held(segment, "none of its pictures lies in the segment's time")
+            made = await remuxing.finished()
+            self._untold.add(segment.id)
+            await self._tell(made)  # first: a line of a file that did not become is true of the next
+            await file.keep(made)
+        log.info(
+            "read back from the VMS: %s of %s",
+            made.span,
+            segment.span,
+            extra={"segment_id": str(segment.id), "size_bytes": made.size_bytes},
+        )
+
+    def _not_held(self, segment: Segment, why: str) -> NotHeld:
+        return NotHeld(
+            f"{self.name} at {self.location} does not hold {segment.span} of camera {segment.camera_id}"
+            f" any more: {why}"
+        )
+
+    async def _tell(self, made: Remuxed) -> None:
+        """The ledger's line; a journal that takes none keeps nobody from reading."""
+        if made.segment_id not in self._untold:
+            return
+        note = ReadBack(
+            segment_id=made.segment_id,
+            backend=self.name,
+            span=made.span,
+            size_bytes=made.size_bytes,
+            sha256=made.sha256,
+        )
+        try:
+            await self._notes.note(note, self._clock.now())
+        except JournalFull as exc:
+            log.warning("footage was read back, which the ledger does not tell yet: %s", exc)
+        else:
+            self._untold.discard(made.segment_id)
+
+
+@dataclass(slots=True)
+class _Remuxing:
+    """Groups of pictures of one segment on their way into a file."""
+
+    segment: Segment
+    file: RemuxedFile
+    pictures: int = 0
+    _codec: str = ""
+    _timeline: Timeline | None = None
+    _muxer: Muxer | None = None
+    _head: bytearray = field(default_factory=bytearray)
+    _first_us: int | None = None
+    _last_us: int = 0
+    _before_us: int = 0  # when the picture before the last was shown
+
+    async def add(self, gop: Gop) -> bool:
+        """Whether more is wanted. Raises Unsupported, ObjectRejected, NoPlace."""
+        pictures = gop.pictures if self._timeline is not None else _from_key(gop.pictures)
+        if not pictures:
+            return True
+        codec = _codec_of(pictures)
+        if self._timeline is None:
+            if 1000 * max(each.time_ms for each in pictures) < to_us(self.segment.span.start) - _LONG_AGO_US:
+                return True
+            self._codec, self._timeline, self._muxer = codec, Timeline(codec), Muxer(codec)
+        elif codec != self._codec:
+            log.warning("the VMS's codec changes within segment %s: read back up to there", self.segment.id)
+            return False
+        data, more = await asyncio.to_thread(self._muxed, pictures)
+        if data:
+            if len(self._head) < _HEAD_BYTES:
+                self._head += data[: _HEAD_BYTES - len(self._head)]
+            await self.file.write(data)
+        return more
+
+    async def finished(self) -> Remuxed:
+        """What was made. Raises ObjectRejected where it is nothing."""
+        facts = await asyncio.to_thread(probe, bytes(self._head), b"", len(self._head))
+        if not isinstance(facts, StreamFacts) or facts.start is None:
+            raise ObjectRejected(f"what the VMS gave of segment {self.segment.id} cannot be read as pictures")
+        assert self._first_us is not None
+        stream = StreamStart(self._ticks(self._first_us), facts.start.fingerprint)
+        span = TimeSpan(from_us(self._first_us), from_us(self._end_us()))
+        return self.file.facts(span, stream)
+
+    def _muxed(self, pictures: Sequence[Picture]) -> tuple[bytes, bool]:
+        """The packets of a group, and whether the segment goes on behind it. In a thread."""
+        assert self._timeline is not None
+        assert self._muxer is not None
+        end_us = to_us(self.segment.span.end)
+        packets: list[bytes] = []
+        for timed in self._timeline.timed(pictures):
+            if timed.shown_us >= end_us:
+                # What is decoded later and shown earlier refers to this one.
+                return b"".join(packets), False
+            packets.append(self._muxer.packets(self._unit(timed)))
+            self._note(timed.shown_us)
+        return b"".join(packets), True
+
+    def _unit(self, timed: Timed) -> AccessUnit:
+        return AccessUnit(
+            codec=self._codec,
+            pts=self._ticks(timed.shown_us),
+            dts=self._ticks(timed.decoded_us),
+            key=timed.picture.key,
+            data=timed.picture.data,
+        )
+
+    def _note(self, shown_us: int) -> None:
+        self.pictures += 1
+        self._first_us = shown_us if self._first_us is None else min(self._first_us, shown_us)
+        if shown_us > self._last_us:
+            self._before_us, self._last_us = self._last_us, shown_us
+
+    def _end_us(self) -> int:
+        """When the last picture ends: it stands as long as the one before, and no longer than the segment."""
+        frame_us = self._last_us - self._before_us if self._before_us else _USUAL_FRAME_US
+        most_us = max(to_us(self.segment.span.end), self._last_us + 1)
+        return min(self._last_us + min(frame_us, _LONG_AGO_US), most_us)
+
+    def _ticks(self, at_us: int) -> int:
+        """A moment on the segment's own clock; where that is not known, on one that began in 1970."""
+        start_us, stream = to_us(self.segment.span.start), self.segment.stream
+        if stream is None:
+            return at_us * 9 // 100 % WRAP
+        return (stream.ticks + (at_us - start_us) * 9 // 100) % WRAP
+
+
+def _from_key(pictures: Sequence[Picture]) -> Sequence[Picture]:
+    first = next((at for at, picture in enumerate(pictures) if picture.key), len(pictures))
+    return pictures[first:]
+
+
+def _codec_of(pictures: Sequence[Picture]) -> str:
+    """Raises Unsupported, and ObjectRejected for what is no coded picture at all."""
+    codec = pictures[0].codec
+    if codec not in _CODECS or any(picture.codec != codec for picture in pictures):
+        raise Unsupported(f"the VMS holds this footage as {codec}, and only H.264 and H.265 can be read back")
+    if any(picture.data.find(b"\0\0\1", 0, 8) < 0 for picture in pictures):
+        raise ObjectRejected("the VMS gave pictures that do not begin with a start code (Annex B)")
+    return _CODECS[codec]
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,85 @@
+"""A stand-in for an XProtect site that gives real groups of pictures, and what a test scripts besides.
+
+For tests of what is built on `backends.milestone.base.Vms`; the wire has its own tests with the simulator.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from cctv_storaged.backends.milestone.base import Gop, Picture
+from cctv_storaged.errors import ObjectMissing
+from cctv_storaged.model import TimeSpan
+from tests.fakes.xprotect.pictures import Group, grouped, ms, pictures_of_ts
+
+SITE = UUID("5f2c0a52-0d5c-4b37-9a53-7d3f6f6e2b01")
+
+
+@dataclass(slots=True)
+class ScriptedVms:
+    """What it holds, by camera, and how it answers."""
+
+    groups: dict[UUID, list[Group]] = field(default_factory=dict)
+    bunched: bool = False
+    fails: Exception | None = None  # instead of an answer
+    fails_after: int | None = None  # groups, and then with `fails`
+    asked: list[tuple[UUID, TimeSpan, UUID | None]] = field(default_factory=list)
+    hold: asyncio.Event | None = None  # waited for before the first group
+    location: str = "vms.example"
+
+    def record(self, camera: UUID, path: Path, start: datetime) -> None:
+        """A transport stream whose first picture was recorded then."""
+        self.groups.setdefault(camera, []).extend(grouped(*pictures_of_ts(path, start)))
+
+    def lose(self, camera: UUID, *, before: datetime) -> None:
+        """Its retention takes what ended before."""
+        self.groups[camera] = [group for group in self.groups[camera] if group.last_ms >= ms(before)]
+
+    @asynccontextmanager
+    async def footage(
+        self, camera: UUID, span: TimeSpan, stream: UUID | None = None
+    ) -> AsyncIterator[AsyncIterator[Gop]]:
+        self.asked.append((camera, span, stream))
+        if self.fails is not None and self.fails_after is None:
+            raise self.fails
+        wanted = _overlapping(self.groups.get(camera, []), span)
+        if not wanted:
+            raise ObjectMissing(f"no footage of {camera} in {span}")
+        yield self._given(wanted)
+
+    async def _given(self, groups: Sequence[Group]) -> AsyncIterator[Gop]:
+        if self.hold is not None:
+            await self.hold.wait()
+        for number, group in enumerate(groups):
+            if self.fails is not None and number == self.fails_after:
+                raise self.fails
+            yield _gop(group, bunched=self.bunched)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"nobody asks the stand-in for {name}")
+
+
+def _overlapping(groups: Sequence[Group], span: TimeSpan) -> list[Group]:
+    """Those that begin in the span, and the one before it that leads to its start."""
+    start, end = ms(span.start), ms(span.end)
+    before = [group for group in groups if group.start_ms <= start]
+    leading = [group for group in before[-1:] if group.last_ms >= start - 3000]
+    return leading + [group for group in groups if start < group.start_ms < end]
+
+
+def _gop(group: Group, *, bunched: bool) -> Gop:
+    times = group.arrivals_ms() if bunched else [picture.time_ms for picture in group.pictures]
+    return Gop(
+        previous_ms=group.start_ms,
+        current_ms=group.start_ms,
+        next_ms=group.start_ms,
+        pictures=tuple(
+            Picture(time_ms=time_ms, key=picture.key, codec=group.codec, data=picture.data)
+            for time_ms, picture in zip(times, group.pictures, strict=True)
+        ),
+    )
