@@ -27,6 +27,7 @@ STORAGES_MAX = 1000
 UNSEEN = UUID(int=0)
 """The recorder of a camera whose hardware the user may not see."""
 
+_UNSIGNED = frozenset({"", "false", "none"})  # it is a boolean; a method's name would not surprise
 _MEGABYTE = 1024 * 1024
 _PORT = 7563
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?|[0-9A-Fa-f:.]{2,45}")
@@ -103,12 +104,11 @@ class Inventory:
             (told.text("hostName"), int(told.number("portNumber") or _PORT), False),
         )
         host = self._override.get(name.lower()) or self._override.get(host.lower()) or host
-        if not _HOST.fullmatch(host) or not 0 < port < 65536:
-            raise Unreadable(f"recording server {name[:100]!r} has no address that can be used")
+        usable = _HOST.fullmatch(host) is not None and 0 < port < 65536
         return VmsRecorder(
             id=_id(told),
             name=name,
-            host=host,
+            host=host if usable else "",  # one that never started has none, and is no fault of the others
             port=port,
             tls=tls,
             enabled=told.flag("enabled", True),
@@ -132,7 +132,7 @@ class Inventory:
             size_bytes=_sum(whole, "maxSize"),
             used_bytes=_sum([each for each in information if each is not None], "usedSpace"),
             available=_all_available(archives, information),
-            signed=told.flag("signing", False) if told.has("signing") else None,
+            signed=told.text("signing").lower() not in _UNSIGNED if told.has("signing") else None,
         )
 
     async def _children(self, path: str) -> Sequence[Fields]:

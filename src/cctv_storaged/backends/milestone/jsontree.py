@@ -59,11 +59,11 @@ class Fields:
         return next((inner for name in _ENVELOPES if (inner := self.inner(name)) is not None), self)
 
     def text(self, name: str) -> str:
-        """Empty where it is not there. A number is written out: ids of tasks may be either."""
+        """Empty where it is not there. Numbers and booleans are written out: ids of tasks may be either."""
         value = self._value(name)
         if value is None or (isinstance(value, str) and len(value) <= _WORD_MAX):
             return value or ""
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int):
             return str(value)
         raise self._wrong(name, "no text, or too long")
 

@@ -12,7 +12,7 @@ from cctv_storaged.backends.milestone.answers import Unreadable
 from cctv_storaged.backends.milestone.base import Mark
 from cctv_storaged.backends.milestone.discovery import Discovered
 from cctv_storaged.backends.milestone.jsontree import Fields, rfc3339_ms
-from cctv_storaged.backends.milestone.refusals import Forbidden, NotThere, Refused
+from cctv_storaged.backends.milestone.refusals import Forbidden, NotThere, Refused, blames_nothing
 from cctv_storaged.backends.milestone.rest import Body, Rest, path_of
 from cctv_storaged.errors import ObjectMissing, ObjectRejected, Unsupported
 
@@ -112,14 +112,12 @@ class Marks:
         """A refusal that blames no field of ours is the edition's, or a right's that the user lacks."""
         try:
             return await self._rest.post("evidenceLocks", body)
-        except Refused as exc:
-            if exc.refusal.names and not exc.refusal.says(
-                "licen", "edition", "not supported", "unknown request"
-            ):
-                raise
-            raise Unsupported(_not_offered(exc)) from exc
-        except (Forbidden, NotThere) as exc:
-            raise Unsupported(_not_offered(exc)) from exc
+        except (Refused, Forbidden, NotThere) as exc:
+            if not blames_nothing(exc):
+                raise ObjectRejected(str(exc)) from exc
+            raise Unsupported(
+                f"{exc} (evidence locks need the edition Corporate, and the right to place them)"
+            ) from exc
 
     async def _remove(self, path: str) -> None:
         try:
@@ -128,10 +126,6 @@ class Marks:
             return
         except Forbidden as exc:
             raise ObjectRejected(str(exc)) from exc
-
-
-def _not_offered(exc: Exception) -> str:
-    return f"{exc} (evidence locks need the edition Corporate, and the right to place them)"
 
 
 def _whole_ms(mark: Mark) -> tuple[datetime, datetime]:

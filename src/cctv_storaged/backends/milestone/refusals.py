@@ -37,11 +37,6 @@ class Refusal:
     names: tuple[str, ...] = ()  # fields or parameters that are to blame
     retry_after_s: float | None = None
 
-    def says(self, *words: str) -> bool:
-        """Whether one of the words (in lower case) stands in what it says."""
-        said = " ".join(self.texts).lower()
-        return any(word in said for word in words)
-
 
 class Refused(ObjectRejected):
     """The request was understood and is not carried out (400, 405, 409, 422, …)."""
@@ -65,6 +60,12 @@ class Forbidden(BackendUnavailable):
     def __init__(self, message: str, refusal: Refusal) -> None:
         self.refusal = refusal
         super().__init__(message, reason="auth")
+
+
+def blames_nothing(exc: Refused | NotThere | Forbidden) -> bool:
+    """Whether it names no field that could be put right: then it is the edition, the version or a role."""
+    said = " ".join(exc.refusal.texts).lower()
+    return not exc.refusal.names or any(word in said for word in ("licen", "edition", "not supported"))
 
 
 def refusal_of(status: int, body: Fields | None, retry_after_s: float | None = None) -> Refusal:

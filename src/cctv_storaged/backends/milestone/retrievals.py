@@ -8,7 +8,7 @@ from uuid import UUID
 
 from cctv_storaged.backends.milestone.base import VmsCamera
 from cctv_storaged.backends.milestone.jsontree import Fields, rfc3339_ms
-from cctv_storaged.backends.milestone.refusals import Forbidden, NotThere, Refused
+from cctv_storaged.backends.milestone.refusals import Forbidden, NotThere, Refused, blames_nothing
 from cctv_storaged.backends.milestone.rest import Rest, path_of
 from cctv_storaged.backends.milestone.tasks import Tasks
 from cctv_storaged.errors import BackendError, ObjectRejected, Unsupported
@@ -56,9 +56,11 @@ class Retrievals:
             return Unsupported(f"{exc} (retrieval by REST is in 2025 R2 and newer)")
         if not camera.edge_storage_enabled:
             return ObjectRejected(f"{exc} (remote recording is not enabled on camera {camera.name})")
-        if isinstance(exc, NotThere) or exc.refusal.says("licen", "edition", "not supported", "unsupported"):
-            return Unsupported(f"{exc} (retrieval needs Corporate, Expert or Professional+)")
-        return exc if isinstance(exc, Refused) else ObjectRejected(str(exc))
+        if blames_nothing(exc):
+            return Unsupported(
+                f"{exc} (retrieval needs Corporate, Expert or Professional+, and the right to)"
+            )
+        return ObjectRejected(str(exc))
 
 
 def _is_under(task: Fields, identifier: UUID) -> bool:

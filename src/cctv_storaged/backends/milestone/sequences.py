@@ -21,6 +21,7 @@ QUESTIONS_MAX = 400
 SEQUENCES_MAX = 20_000
 _SHORTEST = timedelta(seconds=2)  # an empty stretch below it is not asked for again
 _SECOND = timedelta(seconds=1)
+_TICK = timedelta(microseconds=1)
 
 
 class RestSequences:
@@ -41,7 +42,12 @@ class RestSequences:
             held = merged([*held, *clipped(found, span)])
             if len(held) > SEQUENCES_MAX:
                 raise Unreadable(f"recordings of camera {camera}: more than {SEQUENCES_MAX} sequences")
-            to_ask += doubtful(stretch, clipped(found, stretch))
+            if inside := clipped(found, stretch):
+                to_ask += doubtful(stretch, inside)
+            elif (
+                found and asked == 1
+            ):  # only its neighbours were told: the answer may have had no room for more
+                to_ask.append(stretch)
         return tuple(held)
 
     async def _around(self, camera: UUID, stretch: TimeSpan, *, inside: bool) -> Sequence[TimeSpan]:
@@ -74,19 +80,24 @@ def clipped(spans: Iterable[TimeSpan], to: TimeSpan) -> list[TimeSpan]:
 
 
 def doubtful(stretch: TimeSpan, found: Sequence[TimeSpan]) -> list[TimeSpan]:
-    """Where a stretch may hold more than was told: at its ends and its middle, if anything was told at all.
+    """Where a stretch may hold more than was told: at both ends, and next to the moment it was asked around.
 
-    Whatever limit an answer is cut by, it is cut at an end, or at the moment it was asked around.
+    Whatever limit cuts an answer short, it cuts there. `found` is not empty and lies in the stretch.
     """
-    if not found:
-        return []
+    held = merged(found)
     middle = stretch.start + stretch.duration / 2
-    gaps = gaps_between(stretch, merged(found))
+    at_middle = next(
+        (span for span in held if span.start <= middle <= span.end), TimeSpan(middle, middle + _TICK)
+    )
     return [
         gap
-        for gap in gaps
+        for gap in gaps_between(stretch, held)
         if gap.duration >= _SHORTEST
-        and (gap.start == stretch.start or gap.end == stretch.end or gap.start <= middle <= gap.end)
+        and (
+            gap.start == stretch.start
+            or gap.end == stretch.end
+            or (gap.start <= at_middle.end and gap.end >= at_middle.start)
+        )
     ]
 
 

@@ -223,6 +223,8 @@ class XProtect:
             raise BackendUnavailable(
                 f"camera {camera.name}: user {self._target.username} may not see {why}", reason="auth"
             )
+        if not recorder.host:
+            raise BackendUnavailable(f"recording server {recorder.name} has no address", reason="server")
         if not recorder.tls and not self._target.allow_plain_http:
             raise plain_refused(f"recording server {recorder.name}")
         return Door(
