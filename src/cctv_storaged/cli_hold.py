@@ -143,6 +143,7 @@ def _details(hold: HoldDetailAnswer) -> Iterator[str]:
         "released": _released(hold),
         "holds": f"{'' if hold.complete else 'more than '}{hold.segments} segments, {hold.bytes} bytes",
         "bucket": _mirror(hold),
+        "XProtect": _vms(hold),
     }
     for name, fact in facts.items():
         if fact is not None:
@@ -162,6 +163,16 @@ def _mirror(hold: HoldDetailAnswer) -> str | None:
     told = hold.mirror.state.value.replace("_", " ")
     why = "" if hold.mirror.reason is None else f" ({hold.mirror.reason})"
     return f"{told}{why}, {hold.mirror.copies} copies with a legal hold"
+
+
+def _vms(hold: HoldDetailAnswer) -> str | None:
+    if hold.vms is None:
+        return None
+    vms = hold.vms
+    why = "" if vms.reason is None else f" ({vms.reason})"
+    more = [f"{vms.waiting} waiting"] if vms.waiting else []
+    more += [f"{vms.unsupported} not offered there"] if vms.unsupported else []
+    return ", ".join([f"{vms.bookmarks} bookmarks", f"{vms.locks} evidence locks", *more]) + why
 
 
 def _print(text: str) -> None:

@@ -99,6 +99,22 @@ class HoldMirrorAnswer(Outgoing):
     """Copies with a legal hold."""
 
 
+class HoldVmsAnswer(Outgoing):
+    """What XProtect knows of the hold: a bookmark and, where edition, version and settings allow it, an
+    evidence lock for each camera and stretch."""
+
+    bookmarks: Annotated[int, Field(ge=0)]
+    """Bookmarks that are there."""
+    locks: Annotated[int, Field(ge=0)]
+    """Evidence locks that are there: XProtect deletes nothing under them."""
+    waiting: Annotated[int, Field(ge=0)]
+    """Marks still to be placed; of a hold that was released, to be removed."""
+    unsupported: Annotated[int, Field(ge=0)]
+    """Marks that its edition or version does not offer."""
+    reason: str | None
+    """Why there are not as many as there should be."""
+
+
 class HoldDetailAnswer(HoldAnswer):
     """A hold and what it holds now."""
 
@@ -108,6 +124,8 @@ class HoldDetailAnswer(HoldAnswer):
     """False: there is more than was counted, or it was just released and marks are still being taken off."""
     mirror: HoldMirrorAnswer | None
     """Null: it was released."""
+    vms: HoldVmsAnswer | None
+    """Null: no XProtect has anything to do with it."""
 
 
 class HoldsAnswer(Outgoing):

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from cctv_storaged.api.rendering import Json
 from cctv_storaged.clock import rfc3339
-from cctv_storaged.holding.holding import HoldView
+from cctv_storaged.holding.holding import HoldView, VmsView
 from cctv_storaged.journal.holds import Hold
 
 
@@ -39,6 +39,18 @@ def view_json(view: HoldView) -> dict[str, Json]:
         "bytes": view.bytes,
         "complete": view.complete,
         "mirror": mirror,
+        "vms": None if view.vms is None else _vms_json(view.vms),
+    }
+
+
+def _vms_json(vms: VmsView) -> dict[str, Json]:
+    marks = vms.marks
+    return {
+        "bookmarks": marks.bookmarks,
+        "locks": marks.locks,
+        "waiting": marks.waiting,
+        "unsupported": marks.unsupported,
+        "reason": vms.reason,
     }
 
 

@@ -19,8 +19,10 @@ from cctv_storaged.journal.holdmarks import Walk
 from cctv_storaged.journal.holds import Hold
 from cctv_storaged.journal.idempotency import RepeatKey
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.vmsmarks import MarkCounts
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.recorder.admission import CameraBook
+from cctv_storaged.vms.holdmarks import HoldMarking
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,14 @@ class MirrorState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VmsView:
+    """What XProtect has of a hold."""
+
+    marks: MarkCounts
+    reason: str | None  # why there are not as many as there should be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HoldView:
     """A hold with what it holds now."""
 
@@ -52,6 +62,7 @@ class HoldView:
     locked: int  # copies with a legal hold
     state: MirrorState | None  # None: nothing is held by it any more
     reason: str | None  # why it is not mirrored
+    vms: VmsView | None = None  # None: no XProtect has anything to do with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +76,7 @@ class HoldingParts:
     clock_guard: ClockGuard
     alarms: Alarms
     metrics: Metrics
+    marking: HoldMarking | None = None  # None: no XProtect is configured
 
 
 class Holding:
@@ -129,6 +141,7 @@ class Holding:
                 locked=0,
                 state=None,
                 reason=None,
+                vms=await self._vms_view(hold),
             )
         segments = size_bytes = 0
         locked: Counter[str] = Counter()
@@ -142,7 +155,8 @@ class Holding:
             walk = part.next
             if walk is None:
                 break
-        state, reason = await self._mirror_state(hold, unlocked, complete=walk is None)
+        copies = (locked, unlocked) if segments else None
+        state, reason = await self._mirror_state(hold, copies, complete=walk is None)
         return HoldView(
             hold=hold,
             segments=segments,
@@ -151,11 +165,21 @@ class Holding:
             locked=locked.total(),
             state=state,
             reason=reason,
+            vms=await self._vms_view(hold),
         )
 
+    async def _vms_view(self, hold: Hold) -> VmsView | None:
+        marks, marking = await self._parts.journal.vms_marks.counts(hold.id), self._parts.marking
+        if marking is None and not marks.any:
+            return None
+        unconfigured = "no XProtect is configured (milestone) that they could be removed from"
+        reason = unconfigured if marking is None else marking.reason(hold)
+        return VmsView(marks=marks, reason=reason if hold.in_force or marks.any else None)
+
     async def _mirror_state(
-        self, hold: Hold, unlocked: Counter[str], *, complete: bool
+        self, hold: Hold, copies: tuple[Counter[str], Counter[str]] | None, *, complete: bool
     ) -> tuple[MirrorState, str | None]:
+        """`copies`: by backend those with a legal hold, and those without; None: it holds no footage yet."""
         standing = self._parts.mirror.standing
         able = [name for name, each in standing.items() if each.local_only is None]
         if not able:
@@ -165,7 +189,10 @@ class Holding:
             return MirrorState.IN_PROGRESS, "; ".join(away)
         if not hold.marked:
             return MirrorState.IN_PROGRESS, "its footage is still being marked"
+        locked, unlocked = copies or (Counter(), Counter())
         left = sum(unlocked[name] for name in able)
+        if copies is not None and complete and not left and not sum(locked[name] for name in able):
+            return MirrorState.LOCAL_ONLY, f"none of its footage is at {', '.join(able)}"
         if left or (not complete and any([await self._parts.mirror.waiting(name) for name in able])):
             return MirrorState.IN_PROGRESS, f"{left} copies are still to be delivered or locked"
         return MirrorState.MIRRORED, None
@@ -216,7 +243,7 @@ class Holding:
             while past := await self._holds.expire(now, EXPIRED_AT_ONCE):
                 for hold in past:
                     log.info("hold %s has expired: %s", hold.id, hold.title)
-                self._wake.set()
+                self._wake_all()
         due = await self._holds.due_for_review(now, MOST_REVIEWS)
         for hold in due:
             since = "" if hold.review_at is None else f" since {rfc3339(hold.review_at)}"
@@ -225,6 +252,11 @@ class Holding:
         parts.alarms.keep_only(AlarmName.HOLD_REVIEW, frozenset(str(hold.id) for hold in due))
         parts.metrics.holds.set(await self._holds.count())
 
-    async def _changed(self) -> None:
+    def _wake_all(self) -> None:
         self._wake.set()
+        if self._parts.marking is not None:
+            self._parts.marking.wake()
+
+    async def _changed(self) -> None:
+        self._wake_all()
         self._parts.metrics.holds.set(await self._holds.count())
