@@ -4,6 +4,7 @@ For tests of what is built on `backends.milestone.base.Vms`; the wire has its ow
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ from typing import Any
 from uuid import UUID
 
 from cctv_storaged.backends.milestone.base import Gop, Picture
+from cctv_storaged.clock import to_us
 from cctv_storaged.errors import ObjectMissing
-from cctv_storaged.model import TimeSpan
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.model import Segment, TimeSpan
+from cctv_storaged.vms.paths import milestone_path
 from tests.fakes.xprotect.pictures import Group, grouped, ms, pictures_of_ts
 
 SITE = UUID("5f2c0a52-0d5c-4b37-9a53-7d3f6f6e2b01")
@@ -82,4 +86,28 @@ def _gop(group: Group, *, bunched: bool) -> Gop:
             Picture(time_ms=time_ms, key=picture.key, codec=group.codec, data=picture.data)
             for time_ms, picture in zip(times, group.pictures, strict=True)
         ),
+    )
+
+
+async def only_in_vms(journal: Journal, segment_id: UUID, camera: UUID) -> Segment:
+    """From now on the segment has no bytes but at MILESTONE, as the journal knows it."""
+    segment = await journal.segments.by_id(segment_id)
+    assert segment is not None
+    path = milestone_path(SITE, camera, segment.span)
+    await journal._store.write(lambda db: _moved(db, segment, path))
+    Path(segment.source.root, segment.source.path).unlink(missing_ok=True)
+    found = await journal.segments.by_id(segment_id)
+    assert found is not None
+    return found
+
+
+def _moved(db: sqlite3.Connection, segment: Segment, path: str) -> None:
+    (no,) = db.execute("SELECT no FROM segment WHERE id = ?", (segment.id.bytes,)).fetchone()
+    db.execute("UPDATE segment SET source_state = 'pruned' WHERE no = ?", (no,))
+    db.execute("DELETE FROM copy WHERE segment_no = ?", (no,))
+    now_us, start_us = to_us(segment.span.end), to_us(segment.span.start)
+    db.execute(
+        """INSERT INTO copy (segment_no, backend, state, path, start_us, size_bytes, stored_us, verified_us)
+           VALUES (?, 'MILESTONE', 'verified', ?, ?, ?, ?, ?)""",
+        (no, path, start_us, segment.size_bytes, now_us, now_us),
     )
