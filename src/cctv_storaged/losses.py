@@ -12,7 +12,9 @@ from cctv_storaged.model import Segment, TimeSpan
 
 log = logging.getLogger(__name__)
 
-CAUSES = ("source_vanished", OVERWRITTEN, COPY_FAILED, DISK_FULL)
+VMS_NO_LONGER_HOLDS = "vms_no_longer_holds"
+"""XProtect's retention, or somebody there, took the last copy."""
+CAUSES = ("source_vanished", OVERWRITTEN, COPY_FAILED, DISK_FULL, VMS_NO_LONGER_HOLDS)
 """Each is a series from the start: where the first loss makes one, no alarm on an increase sees it."""
 
 

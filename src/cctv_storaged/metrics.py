@@ -15,7 +15,7 @@ LATENCY_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 class Metrics:
     """The metrics of one daemon, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - a statement a metric
         registry = CollectorRegistry()
         self.registry = registry
         self.segments_stored = Counter(
@@ -175,6 +175,9 @@ class Metrics:
             "Time since the copy that is next to be read back was last proven; 0 with none",
             ("backend",),
             registry=registry,
+        )
+        self.vms_gaps = Gauge(
+            "storage_vms_gaps", "Copies that XProtect does not hold although it should", registry=registry
         )
         self.alarms = Gauge("storage_alarms", "Alarms that sound now", ("alarm",), registry=registry)
         self.holds = Gauge("storage_holds", "Holds in force", registry=registry)

@@ -42,12 +42,15 @@ from cctv_storaged.journal.reconcile import Reconciliation
 from cctv_storaged.journal.replayable import Replayable
 from cctv_storaged.journal.reports import Reports
 from cctv_storaged.journal.retention import Retentions
+from cctv_storaged.journal.retrievals import Retrievals
 from cctv_storaged.journal.scrubbed import Scrubbed
 from cctv_storaged.journal.segments import Segments
 from cctv_storaged.journal.sources import Sources
 from cctv_storaged.journal.store import Store
 from cctv_storaged.journal.tokens import Tokens
 from cctv_storaged.journal.vmsmarks import VmsMarks
+from cctv_storaged.journal.vouchdays import VouchDays
+from cctv_storaged.journal.vouched import Vouched
 from cctv_storaged.journal.watched import Watched
 
 FILE_NAME = "journal.db"
@@ -92,6 +95,9 @@ class Journal:
         self.adoption = Adoption(store)
         self.held_back = HeldBack(store)
         self.scrubbed = Scrubbed(store)
+        self.vouched = Vouched(store)
+        self.vouch_days = VouchDays(store)
+        self.retrievals = Retrievals(store)
 
     @classmethod
     async def open(cls, folder: Path, host_id: str, now: datetime, *, reserve_bytes: int = 0) -> Self:

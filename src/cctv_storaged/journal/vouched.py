@@ -1,0 +1,352 @@
+"""Copies that a backend vouches for by a camera's span, many at a time: no bytes of ours are put there.
+
+Every operation takes a bounded number of rows. What is looked at now and then (gaps, failures) is kept in
+its order by `due_us`, which such copies have no other use for.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.journal import ledger
+from cctv_storaged.journal.copies import UNDELIVERED, flag_if_twin, waiting_us
+from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segment_by_no, segments_from, text
+from cctv_storaged.journal.store import Store
+from cctv_storaged.model import CopyState, Segment, SourceState, TimeSpan
+
+AT_MOST = 64
+"""Segments to change in one operation: some milliseconds."""
+PAGE = 1000
+"""Rows to read in one operation."""
+GAP = "vms_gap"
+"""Cause of the ledger's line on a gap."""
+LONGEST_LOOK = timedelta(days=2)
+"""No gap waits as long: what is due later was put off by a clock that was set back since."""
+_FIRST, _LAST = (-(2**62), -1), (2**62, 2**62)
+
+
+class Which(StrEnum):
+    """Which copies to read, each in the order of its index."""
+
+    URGENT = "copy.urgent = 1 AND copy.state IN ('pending', 'stored')"
+    UNDELIVERED = UNDELIVERED
+    GAP = "copy.state = 'gap'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A segment's copy that is to be vouched for, with what decides about it."""
+
+    no: int
+    id: UUID
+    camera_id: UUID
+    span: TimeSpan
+    state: CopyState
+    attempts: int  # retrievals that came to nothing
+    urgent: bool
+    hashed: bool  # its SHA-256 is known
+    others_pending: bool  # another backend is to get it too, and will hash it
+    source: SourceState
+    created_at: datetime
+    due: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingPage:
+    """Rows in their order; `after` is where to go on, None at the end."""
+
+    rows: tuple[Waiting, ...]
+    after: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A segment that a camera's span is shown to cover."""
+
+    id: UUID
+    path: str
+
+
+class Vouched:
+    """The journal's copies at backends that record by themselves."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    # Reading
+
+    async def page(
+        self,
+        backend: str,
+        which: Which,
+        now: datetime,
+        *,
+        after: tuple[int, int] | None = None,
+        newest_first: bool = False,
+        limit: int = PAGE,
+    ) -> WaitingPage:
+        """The next copies by start time, due or not."""
+        return await self._store.read(lambda db: _page(db, backend, which, now, after, newest_first, limit))
+
+    async def failed(self, backend: str, now: datetime, after: int, limit: int = PAGE) -> WaitingPage:
+        """Copies given up on, by segment number: what vanished unhashed may be held all the same."""
+        return await self._store.read(lambda db: _failed(db, backend, now, after, limit))
+
+    async def within(self, backend: str, camera_id: UUID, span: TimeSpan, now: datetime) -> list[Waiting]:
+        """A camera's undelivered copies that overlap the span, at most PAGE."""
+        return await self._store.read(lambda db: _within(db, backend, camera_id, span, now))
+
+    async def segments(self, ids: Sequence[UUID]) -> list[Segment]:
+        """Those of them that there are, whole. Give AT_MOST."""
+        return await self._store.read(lambda db: _segments(db, ids))
+
+    # Changing
+
+    async def hashed(self, backend: str, segment_id: UUID, sha256: bytes) -> None:
+        """The SHA-256, where none was known. Failures of finding it out count no longer."""
+        await self._store.write(lambda db: _hashed(db, backend, segment_id, sha256))
+
+    async def verified(self, backend: str, held: Sequence[Held], now: datetime) -> list[UUID]:
+        """All of them are held: one commit. Returns those that were not verified before. Give AT_MOST.
+
+        What was given up or called a gap counts as well; a segment that had been told lost is found.
+        """
+        return await self._store.write(lambda db: _verified(db, backend, held, now))
+
+    async def gap(self, backend: str, ids: Sequence[UUID], error: str, now: datetime) -> list[UUID]:
+        """Undelivered copies that are not held: their state is `gap` now, with a line in the ledger each."""
+        return await self._store.write(lambda db: _gap(db, backend, ids, error, now))
+
+    async def put_off(
+        self, backend: str, ids: Sequence[UUID], error: str, due: datetime, *, tried: bool = False
+    ) -> None:
+        """Not held yet: look again at `due`. `tried`: a retrieval came to nothing."""
+        await self._store.write(lambda db: _put_off(db, backend, ids, error, due, tried))
+
+    async def looked(self, backend: str, ids: Sequence[UUID], error: str | None, due: datetime) -> None:
+        """Gaps and failures that are what they were: look again at `due`."""
+        await self._store.write(lambda db: _looked(db, backend, ids, error, due))
+
+    async def no_longer_held(
+        self, backend: str, ids: Sequence[UUID], error: str, cause: str, due: datetime, now: datetime
+    ) -> tuple[list[UUID], list[Segment]]:
+        """Verified copies that are gone there: `gap`. Which, and the segments that are lost by it."""
+        return await self._store.write(lambda db: _no_longer_held(db, backend, ids, error, cause, due, now))
+
+
+# Reading
+
+_COLUMNS = """s.no, s.id, c.id, s.start_us, s.end_us, copy.state, copy.attempts, copy.urgent,
+    s.sha256 IS NOT NULL, s.sha256 IS NULL AND EXISTS (
+        SELECT 1 FROM copy o WHERE o.segment_no = s.no AND o.backend <> copy.backend AND o.state = 'pending'),
+    s.source_state, s.created_us, copy.due_us, s.deletion_due_us"""
+_TABLES = "CROSS JOIN segment s ON s.no = copy.segment_no CROSS JOIN camera c ON c.no = s.camera_no"
+
+
+def _page(
+    db: sqlite3.Connection,
+    backend: str,
+    which: Which,
+    now: datetime,
+    after: tuple[int, int] | None,
+    newest_first: bool,
+    limit: int,
+) -> WaitingPage:
+    order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
+    start = after or (_LAST if newest_first else _FIRST)
+    rows = db.execute(
+        f"""SELECT {_COLUMNS} FROM copy {_TABLES}
+             WHERE copy.backend = ? AND {which.value} AND (copy.start_us, copy.segment_no) {beyond} (?, ?)
+             ORDER BY copy.start_us {order}, copy.segment_no {order} LIMIT ?""",
+        (backend, *start, limit),
+    ).fetchall()
+    longest = LONGEST_LOOK if which is Which.GAP else None
+    last = (int(rows[-1][3]), int(rows[-1][0])) if len(rows) == limit else None
+    return WaitingPage(rows=_waiting(rows, now, longest), after=last)
+
+
+def _failed(db: sqlite3.Connection, backend: str, now: datetime, after: int, limit: int) -> WaitingPage:
+    rows = db.execute(
+        f"""SELECT {_COLUMNS} FROM copy {_TABLES}
+             WHERE copy.backend = ? AND copy.state = 'failed' AND copy.segment_no > ?
+             ORDER BY copy.segment_no LIMIT ?""",
+        (backend, after, limit),
+    ).fetchall()
+    last = (0, int(rows[-1][0])) if len(rows) == limit else None
+    return WaitingPage(rows=_waiting(rows, now, LONGEST_LOOK), after=last)
+
+
+def _within(
+    db: sqlite3.Connection, backend: str, camera_id: UUID, span: TimeSpan, now: datetime
+) -> list[Waiting]:
+    camera = db.execute("SELECT no, longest_us FROM camera WHERE id = ?", (camera_id.bytes,)).fetchone()
+    if camera is None:
+        return []
+    rows = db.execute(
+        f"""SELECT {_COLUMNS} FROM segment s
+             CROSS JOIN copy ON copy.segment_no = s.no AND copy.backend = ?
+             CROSS JOIN camera c ON c.no = s.camera_no
+             WHERE s.camera_no = ? AND s.start_us > ? AND s.start_us < ? AND s.end_us > ? AND {UNDELIVERED}
+             ORDER BY s.start_us, s.no LIMIT ?""",
+        (backend, camera[0], to_us(span.start) - camera[1], to_us(span.end), to_us(span.start), PAGE),
+    ).fetchall()
+    return list(_waiting(rows, now, None))
+
+
+def _segments(db: sqlite3.Connection, ids: Sequence[UUID]) -> list[Segment]:
+    marks = ", ".join("?" * len(ids))
+    rows = db.execute(
+        f"SELECT {SEGMENT_COLUMNS} FROM {SEGMENT_TABLES} WHERE s.id IN ({marks}) ORDER BY s.start_us",
+        [each.bytes for each in ids],
+    ).fetchall()
+    return segments_from(db, rows)
+
+
+def _waiting(
+    rows: Sequence[tuple[object, ...]], now: datetime, longest: timedelta | None
+) -> tuple[Waiting, ...]:
+    first, last = waiting_us(now)
+    if longest is not None:
+        last = to_us(now + longest)
+    return tuple(_one(row, first, last) for row in rows if row[-1] is None)
+
+
+def _one(row: Sequence[object], first_us: int, last_us: int) -> Waiting:
+    """Of _COLUMNS; their types are those of a STRICT table."""
+    no, id_, camera, start, end, state, attempts, urgent, hashed, others, source, created, due = row[:13]
+    assert isinstance(no, int) and isinstance(id_, bytes) and isinstance(camera, bytes)
+    assert isinstance(start, int) and isinstance(end, int) and isinstance(attempts, int)
+    assert isinstance(created, int) and isinstance(due, int)
+    return Waiting(
+        no=no,
+        id=UUID(bytes=id_),
+        camera_id=UUID(bytes=camera),
+        span=TimeSpan(from_us(start), from_us(end)),
+        state=CopyState(str(state)),
+        attempts=attempts,
+        urgent=bool(urgent),
+        hashed=bool(hashed),
+        others_pending=bool(others),
+        source=SourceState(str(source)),
+        created_at=from_us(created),
+        due=not first_us <= due <= last_us,
+    )
+
+
+# Changing
+
+
+def _hashed(db: sqlite3.Connection, backend: str, segment_id: UUID, sha256: bytes) -> None:
+    no = _number(db, segment_id)
+    changed = db.execute("UPDATE segment SET sha256 = ? WHERE no = ? AND sha256 IS NULL", (sha256, no))
+    if changed.rowcount:
+        flag_if_twin(db, no)
+    db.execute(
+        f"UPDATE copy SET attempts = 0, error = NULL WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}",
+        (no, backend),
+    )
+
+
+def _verified(db: sqlite3.Connection, backend: str, held: Sequence[Held], now: datetime) -> list[UUID]:
+    now_us, proven = to_us(now), []
+    for each in held:
+        row = db.execute(
+            """SELECT s.no, copy.state, c.id, s.start_us, s.end_us, s.sha256 FROM segment s
+                 CROSS JOIN copy ON copy.segment_no = s.no AND copy.backend = ?
+                 CROSS JOIN camera c ON c.no = s.camera_no
+                WHERE s.id = ? AND s.deletion_due_us IS NULL
+                  AND copy.state IN ('pending', 'stored', 'failed', 'gap')""",
+            (backend, each.id.bytes),
+        ).fetchone()
+        if row is None:
+            continue  # deleted, given to others, or verified meanwhile
+        db.execute(
+            """UPDATE copy SET state = 'verified', path = ?1, stored_us = coalesce(stored_us, ?2),
+                               verified_us = ?2, error = NULL, due_us = 0, urgent = 0
+                WHERE segment_no = ?3 AND backend = ?4""",
+            (each.path, now_us, row[0], backend),
+        )
+        span = TimeSpan(from_us(row[3]), from_us(row[4]))
+        known = "" if row[5] is None else f"sha256 {row[5].hex()} "
+        camera, detail = UUID(bytes=row[2]), f"{known}at {each.path}"
+        ledger.add(db, ledger.Kind.VERIFIED, each.id, camera, span, backend, now, detail)
+        if row[1] != CopyState.PENDING:
+            ledger.tell_if_found(db, segment_by_no(db, row[0]), now)
+        proven.append(each.id)
+    return proven
+
+
+def _gap(db: sqlite3.Connection, backend: str, ids: Sequence[UUID], error: str, now: datetime) -> list[UUID]:
+    made = []
+    for segment_id in ids:
+        no = _number(db, segment_id)
+        changed = db.execute(
+            f"""UPDATE copy SET state = 'gap', error = ?, due_us = ?, urgent = 0
+                 WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
+            (text(error), to_us(now), no, backend),
+        )
+        if changed.rowcount:
+            segment = segment_by_no(db, no)
+            ledger.append(db, ledger.Kind.NOTED, segment, GAP, now, f"{backend}: {error}")
+            made.append(segment_id)
+    return made
+
+
+def _number(db: sqlite3.Connection, segment_id: UUID) -> int:
+    row = db.execute("SELECT no FROM segment WHERE id = ?", (segment_id.bytes,)).fetchone()
+    return -1 if row is None else int(row[0])  # deleted meanwhile: updates then change nothing
+
+
+def _put_off(
+    db: sqlite3.Connection, backend: str, ids: Sequence[UUID], error: str, due: datetime, tried: bool
+) -> None:
+    for segment_id in ids:
+        db.execute(
+            f"""UPDATE copy SET error = ?, due_us = ?, attempts = attempts + ?
+                 WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
+            (text(error), to_us(due), int(tried), _number(db, segment_id), backend),
+        )
+
+
+def _looked(
+    db: sqlite3.Connection, backend: str, ids: Sequence[UUID], error: str | None, due: datetime
+) -> None:
+    said = None if error is None else text(error)
+    for segment_id in ids:
+        db.execute(
+            """UPDATE copy SET error = coalesce(?, error), due_us = ?
+                WHERE segment_no = ? AND backend = ? AND state IN ('gap', 'failed')""",
+            (said, to_us(due), _number(db, segment_id), backend),
+        )
+
+
+def _no_longer_held(
+    db: sqlite3.Connection,
+    backend: str,
+    ids: Sequence[UUID],
+    error: str,
+    cause: str,
+    due: datetime,
+    now: datetime,
+) -> tuple[list[UUID], list[Segment]]:
+    gone, lost = [], []
+    for segment_id in ids:
+        no = _number(db, segment_id)
+        changed = db.execute(
+            """UPDATE copy SET state = 'gap', error = ?, due_us = ?, stored_us = NULL, verified_us = NULL
+                WHERE segment_no = ? AND backend = ? AND state = 'verified'""",
+            (text(error), to_us(due), no, backend),
+        )
+        if not changed.rowcount:
+            continue
+        gone.append(segment_id)
+        told = ledger.tell_if_lost(db, no, cause, now)
+        if told is not None:
+            lost.append(told)
+        else:
+            ledger.append(db, ledger.Kind.NOTED, segment_by_no(db, no), GAP, now, f"{backend}: {error}")
+    return gone, lost
