@@ -49,6 +49,8 @@ def _packets(body: bytes, at: int, end: int, *, wrapped: bool) -> Iterator[Pictu
 def _length(body: bytes, at: int, end: int) -> int:
     """Of the packet that begins there, header included."""
     kind = _kind(body, at)
+    if end - at < _WRAPPER.size:
+        raise Unreadable(f"{end - at} bytes where a packet should be")
     if kind < _VIDEO:
         raise Unsupported(
             "the recording server sends the legacy form (video block), whose layout is not published"

@@ -144,6 +144,10 @@ class ImageWire:
         boundary = _boundary(content_type)
         bodies: list[bytes] = []
         left = self._limits.answer_bytes
+        while not self._buffer:
+            yield
+        if self._buffer[0] == ord("\r"):  # RFC 2046 lets a delimiter begin with a line end
+            yield from self._expect(b"\r\n", "the first boundary")
         yield from self._expect(boundary, "the first boundary")
         while not (yield from self._last_boundary()):
             if len(bodies) == self._limits.parts:
@@ -206,7 +210,7 @@ class ImageWire:
     def _until(self, ending: bytes, limit: int, what: str) -> Generator[None, None, bytes]:
         looked = 0
         while (at := self._buffer.find(ending, looked)) < 0:
-            if len(self._buffer) > limit:
+            if len(self._buffer) >= limit + len(ending):
                 raise Unreadable(f"{what}: more than {limit} bytes without an end")
             looked = max(0, len(self._buffer) - len(ending) + 1)
             yield
