@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.xprotect.digest import DigestAuth
 from tests.fakes.xprotect.pictures import Coded
-from tests.fakes.xprotect.rtpunits import BadStream, Depacketiser, Stamp, read_packet
+from tests.fakes.xprotect.rtpunits import BadStream, Depacketiser, Format, Received, Stamp, read_packet
 from tests.fakes.xprotect.rtspplay import read_sdp
 
 TIME_MS = 1_795_338_000_125
@@ -24,6 +24,7 @@ def rtp(
     marker: bool = False,
     flags: int | None = None,
     cseq: int = 4,
+    kind: int = 96,
 ) -> bytes:
     """RFC 3550, with ONVIF's header extension where `flags` are given."""
     extension = b""
@@ -32,17 +33,17 @@ def rtp(
         ntp = struct.pack(">II", seconds + 2_208_988_800, (rest << 32) // 1000)
         extension = struct.pack(">HH", 0xABAC, 3) + ntp + bytes([flags, cseq, 0, 0])
     first = 0x80 | (0x10 if extension else 0)
-    return struct.pack(">BBHII", first, (marker << 7) | 96, number, at, 7) + extension + payload
+    return struct.pack(">BBHII", first, (marker << 7) | kind, number, at, 7) + extension + payload
 
 
-def unpacked(units: Depacketiser, *packets: bytes) -> Sequence[tuple[Coded, Stamp]]:
+def unpacked(units: Depacketiser, *packets: bytes) -> Sequence[Received]:
     return [found for packet in packets for found in units.take(read_packet(packet))]
 
 
 def test_units_come_alone_aggregated_and_in_fragments() -> None:
     """RFC 6184: single NAL unit (5.6), STAP-A (5.7.1), FU-A (5.8)."""
     aggregate = b"\x78" + b"".join(struct.pack(">H", len(unit)) + unit for unit in (SPS, PPS))
-    units = Depacketiser("h264", cseq=260)  # the extension has the low byte alone
+    units = Depacketiser({96: Format("h264")}, 260)  # the extension has the low byte alone
     found = unpacked(
         units,
         rtp(65_534, aggregate, flags=KEY | DISCONTINUITY),
@@ -52,11 +53,12 @@ def test_units_come_alone_aggregated_and_in_fragments() -> None:
         rtp(2, SLICE, at=12_600, marker=True, flags=END | TERMINAL),
     )
     assert found == [
-        (
+        Received(
+            "h264",
             Coded(TIME_MS, True, START + SPS + START + PPS + START + IDR),
             Stamp(TIME_MS, True, False, True, False, 4),
         ),
-        (Coded(TIME_MS, False, START + SLICE), Stamp(TIME_MS, False, True, False, True, 4)),
+        Received("h264", Coded(TIME_MS, False, START + SLICE), Stamp(TIME_MS, False, True, False, True, 4)),
     ]
 
 
@@ -65,22 +67,23 @@ def test_units_of_h265_have_two_bytes_of_header() -> None:
     vps, sps, pps, idr = b"\x40\x01v", b"\x42\x01s", b"\x44\x01p", b"\x26\x01idr picture"
     aggregate = b"\x60\x01" + b"".join(struct.pack(">H", len(unit)) + unit for unit in (vps, sps, pps))
     found = unpacked(
-        Depacketiser("h265", cseq=4),
+        Depacketiser({96: Format("h265")}, 4),
         rtp(1, aggregate, flags=KEY),
         rtp(2, b"\x62\x01\x93" + idr[2:6]),
         rtp(3, b"\x62\x01\x53" + idr[6:], marker=True),
     )
-    assert [picture.data for picture, _ in found] == [START + START.join([vps, sps, pps, idr])]
+    assert [each.picture.data for each in found] == [START + START.join([vps, sps, pps, idr])]
 
 
 def test_a_key_picture_without_parameter_sets_gets_those_of_the_sdp() -> None:
-    found = unpacked(Depacketiser("h264", (SPS, PPS), 4), rtp(1, IDR, marker=True, flags=KEY))
-    assert found[0][0].data == START + SPS + START + PPS + START + IDR
+    found = unpacked(Depacketiser({96: Format("h264", (SPS, PPS))}, 4), rtp(1, IDR, marker=True, flags=KEY))
+    assert found[0].picture.data == START + SPS + START + PPS + START + IDR
 
 
 @pytest.mark.parametrize(
     ("packets", "complaint"),
     [
+        ([rtp(1, IDR, marker=True, flags=KEY, kind=97)], "not in the SDP"),
         ([rtp(1, IDR, marker=True)], "begins without the extension"),
         ([rtp(1, IDR, marker=True, flags=0)], "is said to be no key"),
         ([rtp(1, SLICE, marker=True, flags=KEY)], "is said to be a key"),
@@ -97,7 +100,7 @@ def test_a_key_picture_without_parameter_sets_gets_those_of_the_sdp() -> None:
 )
 def test_what_a_driver_would_have_to_guess_is_refused(packets: Sequence[bytes], complaint: str) -> None:
     with pytest.raises(BadStream, match=complaint):
-        unpacked(Depacketiser("h264", cseq=4), *packets)
+        unpacked(Depacketiser({96: Format("h264")}, 4), *packets)
 
 
 def test_the_digest_is_that_of_the_example_in_rfc_2617(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,8 +133,10 @@ def test_the_video_of_an_sdp_is_read_with_its_parameter_sets() -> None:
         "a=x-onvif-track:VIDEO001\r\n"
     )
     video = read_sdp(sdp, "rtsp://host:554/replay/cam1")
-    assert (video.control, video.codec) == ("rtsp://host:554/replay/cam1/trackID=1", "h264")
-    assert video.parameter_sets == [SPS, PPS]
+    assert video.control == "rtsp://host:554/replay/cam1/trackID=1"
+    assert video.formats == {96: Format("h264", [SPS, PPS])}
+    both = sdp.replace("m=video 0 RTP/AVP 96\r\n", "m=video 0 RTP/AVP 96 97\r\na=rtpmap:97 H265/90000\r\n")
+    assert read_sdp(both, "rtsp://host/").formats == {**video.formats, 97: Format("h265", [])}
     for line in ("a=x-onvif-track:VIDEO001\r\n", "a=rtpmap:96 H264/90000\r\n", "m=video 0 RTP/AVP 96\r\n"):
         with pytest.raises(BadStream):
             read_sdp(sdp.replace(line, ""), "rtsp://host/")

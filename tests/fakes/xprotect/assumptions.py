@@ -70,6 +70,8 @@ class Assumptions(Settable):
     """C, 2.2: where edition or camera do not allow it."""
     onvif_authentication: Literal["wsse", "digest"] = "wsse"
     """D, 7.7: how the ONVIF driver logs in at a device over HTTP; by RTSP it is Digest (A)."""
+    onvif_opens_live: bool = False
+    """D, 7.7: whether the driver opens the live stream as well; that pictures come of it is not demanded."""
     # -- marks
     bookmark_wrapper: Wrapper = "result"
     """C, 4.1."""

@@ -37,6 +37,7 @@ class Driver:
 
     device: OnvifDevice
     channel: str
+    _profile: str = ""
 
     async def replay_uri(self, start: datetime, end: datetime) -> str | None:
         """Where the channel's recording is replayed; None where it has nothing of the span."""
@@ -47,12 +48,13 @@ class Driver:
         await self._look_at(recording, start)
         if not await self._has_video(recording, start, end):
             return None
-        setup = (
-            "<trp:StreamSetup><tt:Stream>RTP-Unicast</tt:Stream><tt:Transport><tt:Protocol>RTSP</tt:Protocol>"
-            "</tt:Transport></trp:StreamSetup>"
-        )
-        answer = await self.device.call("trp", "GetReplayUri", setup + _token("trp", recording.token))
-        return _text(answer, "trp:Uri")
+        asked = _setup("trp") + _token("trp", recording.token)
+        return _text(await self.device.call("trp", "GetReplayUri", asked), "trp:Uri")
+
+    async def live_uri(self) -> str:
+        """Of the channel's media profile, known once its recording was looked for."""
+        asked = f"{_setup('trt')}<trt:ProfileToken>{escape(self._profile)}</trt:ProfileToken>"
+        return _text(await self.device.call("trt", "GetStreamUri", asked), "trt:MediaUri/tt:Uri")
 
     async def _find_services(self) -> None:
         asked = "<tds:IncludeCapability>false</tds:IncludeCapability>"
@@ -81,6 +83,7 @@ class Driver:
         unknown = {profiles[token] for token in mine} - tokens
         if unknown:
             raise DeviceRefused(f"profiles name video sources {unknown} that GetVideoSources does not")
+        self._profile = min(mine)
         return frozenset(mine | {profiles[token] for token in mine})
 
     async def _recordings(self) -> Sequence[Recording]:
@@ -194,6 +197,11 @@ def _text(element: Element, path: str) -> str:
     if not found:
         raise DeviceRefused(f"{element.tag.rpartition('}')[2]} has no {path}")
     return found
+
+
+def _setup(prefix: str) -> str:
+    transport = "<tt:Transport><tt:Protocol>RTSP</tt:Protocol></tt:Transport>"
+    return f"<{prefix}:StreamSetup><tt:Stream>RTP-Unicast</tt:Stream>{transport}</{prefix}:StreamSetup>"
 
 
 def _token(prefix: str, recording: str) -> str:

@@ -4,7 +4,7 @@ Strict, as nobody but the device under test is asked: what a driver would have t
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.fakes.xprotect.pictures import Codec, Coded
@@ -35,6 +35,7 @@ class Packet:
     """One RTP packet."""
 
     marker: bool
+    payload_type: int
     number: int
     timestamp: int
     stamp: Stamp | None
@@ -54,7 +55,7 @@ def read_packet(data: bytes) -> Packet:
     end = len(data) - (data[-1] if data[0] & 0x20 else 0)
     if at >= end:
         raise BadStream("an RTP packet without payload")
-    return Packet(bool(second & 0x80), number, timestamp, stamp, data[at:end])
+    return Packet(bool(second & 0x80), second & 0x7F, number, timestamp, stamp, data[at:end])
 
 
 def _stamp(extension: bytes) -> Stamp:
@@ -68,22 +69,44 @@ def _stamp(extension: bytes) -> Stamp:
     return Stamp(time_ms, clean, end, gap, terminal, cseq)
 
 
-@dataclass(slots=True)
-class Depacketiser:
-    """Packets in, pictures out, with what was said of each."""
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What the SDP says of a payload type."""
 
     codec: Codec
     parameter_sets: Sequence[bytes] = ()
-    """NAL units from the SDP, put before key pictures that come without any."""
-    cseq: int = 0
+    """NAL units, put before key pictures that come without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A picture, and what was said of it."""
+
+    codec: Codec
+    picture: Coded
+    stamp: Stamp
+
+
+@dataclass(slots=True)
+class Depacketiser:
+    """Packets in, pictures out."""
+
+    formats: Mapping[int, Format]
+    cseq: int
     """Of the PLAY that all of this answers."""
+    _format: Format = Format("h264")
     _number: int | None = None
     _timestamp: int | None = None
     _stamp: Stamp | None = None
     _units: list[bytes] = field(default_factory=list)
     _fragment: bytearray | None = None
 
-    def take(self, packet: Packet) -> Iterator[tuple[Coded, Stamp]]:
+    @property
+    def codec(self) -> Codec:
+        """Of the picture that is coming, or came last."""
+        return self._format.codec
+
+    def take(self, packet: Packet) -> Iterator[Received]:
         """A picture ends with its marker; the next one begins with the extension."""
         if self._number is not None and packet.number != (self._number + 1) & 0xFFFF:
             raise BadStream(f"packet {packet.number} follows {self._number}, over TCP")
@@ -96,7 +119,7 @@ class Depacketiser:
             raise BadStream("the extension 0xABAC comes again within a picture")
         self._units.extend(self._unpacked(packet.payload))
         if packet.marker and self._stamp:
-            yield self._picture(self._stamp), self._stamp
+            yield Received(self.codec, self._picture(self._stamp), self._stamp)
             self._stamp = None
 
     def _begin(self, packet: Packet) -> None:
@@ -104,6 +127,9 @@ class Depacketiser:
             raise BadStream("a picture begins without the extension 0xABAC")
         if packet.stamp.cseq != self.cseq & 0xFF:
             raise BadStream(f"the extension names PLAY {packet.stamp.cseq}, and it was {self.cseq & 0xFF}")
+        if packet.payload_type not in self.formats:
+            raise BadStream(f"payload type {packet.payload_type} is not in the SDP")
+        self._format = self.formats[packet.payload_type]
         self._stamp, self._timestamp = packet.stamp, packet.timestamp
 
     def _picture(self, stamp: Stamp) -> Coded:
@@ -117,7 +143,7 @@ class Depacketiser:
                 f"a picture of units {kinds} is said to be {'a' if stamp.clean_point else 'no'} key"
             )
         if key and not any(kind == (7 if self.codec == "h264" else 33) for kind in kinds):
-            units = [*self.parameter_sets, *units]
+            units = [*self._format.parameter_sets, *units]
         return Coded(stamp.time_ms, key, b"".join(_START + unit for unit in units))
 
     def _kind(self, unit: bytes) -> int:

@@ -3,15 +3,15 @@
 import asyncio
 import base64
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urljoin, urlsplit
 
 from tests.fakes.xprotect.digest import DigestAuth
-from tests.fakes.xprotect.pictures import Codec, Coded
-from tests.fakes.xprotect.rtpunits import BadStream, Depacketiser, read_packet
+from tests.fakes.xprotect.pictures import Codec
+from tests.fakes.xprotect.rtpunits import BadStream, Depacketiser, Format, Received, read_packet
 
 _AGENT = "CmRtspClient Unknown"
 _REPLAY = {"Require": "onvif-replay"}
@@ -24,8 +24,7 @@ class Video:
     """The video of an SDP."""
 
     control: str
-    codec: Codec
-    parameter_sets: Sequence[bytes]
+    formats: Mapping[int, Format]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +43,41 @@ class RtspPlayer:
     uri: str
     auth: DigestAuth
     patience_s: float
-    codec: Codec = "h264"
-    """As described; only good once there was a picture."""
     asked: list[str] = field(default_factory=list)
     _cseq: int = 0
     _session: dict[str, str] = field(default_factory=dict)
 
-    async def pictures(self, start: datetime) -> AsyncGenerator[Coded, None]:
+    async def pictures(self, start: datetime) -> AsyncGenerator[Received, None]:
         """From the key picture at or before `start` on, as fast as the device gives them, to its end."""
+        video = await self._set_up(_REPLAY)
+        clock = f"clock={start:%Y%m%dT%H%M%S}.{start.microsecond // 1000:03d}Z-"
+        await self._ask("PLAY", self.uri, _REPLAY | {"Range": clock, "Rate-Control": "no"})
+        async for picture in self._received(Depacketiser(video.formats, self._cseq)):
+            yield picture
+
+    async def open_live(self) -> None:
+        """Sets a live stream up and starts it. Whether pictures come is not looked at."""
+        await self._set_up({})
+        await self._ask("PLAY", self.uri, {"Range": "npt=now-"})
+
+    async def _set_up(self, headers: Mapping[str, str]) -> Video:
         described = await self._ask("DESCRIBE", self.uri, {"Accept": "application/sdp"})
         base = (described.headers.get("content-base") or [self.uri])[0]
         video = read_sdp(described.body.decode(), base)
         transport = {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1"}
-        told = await self._ask("SETUP", video.control, _REPLAY | transport)
+        told = await self._ask("SETUP", video.control, dict(headers) | transport)
         if "interleaved=0-1" not in "".join(told.headers.get("transport", ())):
             raise BadStream(f"SETUP answered Transport {told.headers.get('transport')}")
         session = told.headers.get("session", [""])[0].partition(";")[0]
         self._session = {"Session": session}
-        clock = f"clock={start:%Y%m%dT%H%M%S}.{start.microsecond // 1000:03d}Z-"
-        await self._ask("PLAY", self.uri, _REPLAY | {"Range": clock, "Rate-Control": "no"})
-        self.codec = video.codec
-        async for picture in self._received(Depacketiser(video.codec, video.parameter_sets, self._cseq)):
-            yield picture
+        return video
 
     async def tear_down(self) -> None:
         """Says good-bye, without waiting for what is still on its way."""
         if self._session:
             self.writer.write(self._request("TEARDOWN", self.uri, {}))
 
-    async def _received(self, units: Depacketiser) -> AsyncIterator[Coded]:
+    async def _received(self, units: Depacketiser) -> AsyncIterator[Received]:
         while True:
             try:
                 async with asyncio.timeout(self.patience_s):
@@ -86,9 +91,9 @@ class RtspPlayer:
                 return
             if channel != 0:
                 continue
-            for picture, stamp in units.take(read_packet(data)):
-                yield picture
-                if stamp.terminal:
+            for received in units.take(read_packet(data)):
+                yield received
+                if received.stamp.terminal:
                     return
 
     async def _frame(self, first: bytes) -> tuple[int, bytes]:
@@ -156,13 +161,22 @@ def read_sdp(text: str, base: str) -> Video:
     section = next((each for each in media if each.startswith("m=video")), None)
     if section is None:
         raise BadStream("the SDP has no video")
-    named = dict(re.findall(r"a=(rtpmap|fmtp|control|x-onvif-track):(?:\d+ )?(.*?)\r?(?:\n|$)", section))
-    codec = _CODECS.get(named.get("rtpmap", "").partition("/")[0].upper())
-    if codec is None or not named["rtpmap"].endswith("/90000"):
-        raise BadStream(f"video is {named.get('rtpmap')!r}")
-    if "x-onvif-track" not in named or "control" not in named:
-        raise BadStream("the video has no a=control, or no a=x-onvif-track")
-    sets = re.findall(r"sprop-(?:parameter-sets|vps|sps|pps)=([^;\s]+)", named.get("fmtp", ""))
-    units = [base64.b64decode(each) for group in sets for each in group.split(",")]
+    track = re.search(r"(?m)^a=x-onvif-track:\S+", section)
+    control = re.search(r"(?m)^a=control:(\S+)", section)
+    formats = dict(_formats(section))
+    if track is None or control is None or not formats:
+        raise BadStream(
+            f"the video has no a=control, no a=x-onvif-track or no format that is known: {section}"
+        )
     slashed = base if base.endswith("/") else base + "/"
-    return Video(urljoin(slashed, named["control"]), codec, units)
+    return Video(urljoin(slashed, control[1]), formats)
+
+
+def _formats(section: str) -> Iterator[tuple[int, Format]]:
+    """By payload type."""
+    parameters = dict(re.findall(r"(?m)^a=fmtp:(\d+) (.*?)\r?$", section))
+    for kind, name in re.findall(r"(?m)^a=rtpmap:(\d+) (\w+)/90000\r?$", section):
+        sets = re.findall(r"sprop-(?:parameter-sets|vps|sps|pps)=([^;\s]+)", parameters.get(kind, ""))
+        units = [base64.b64decode(each) for group in sets for each in group.split(",")]
+        if name.upper() in _CODECS:
+            yield int(kind), Format(_CODECS[name.upper()], units)
