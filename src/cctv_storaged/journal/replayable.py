@@ -6,7 +6,6 @@ Read in slices, as an answer may span years; no query looks at more rows than it
 import os
 import sqlite3
 from dataclasses import dataclass
-from datetime import timedelta
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
@@ -74,21 +73,6 @@ class Replayable:
         """Of `limit` segments that overlap the span, from `after` on, those that can be fetched."""
         return await self._store.read(lambda db: _rows(db, camera_id, span, limit, after, self._vms))
 
-    async def spans(self, camera_id: UUID, span: TimeSpan, slack: timedelta, limit: int) -> list[TimeSpan]:
-        """When there is such footage within the span, joined where less than `slack` is missing.
-
-        `limit`: segments looked at in one go; the journal has others to serve.
-        """
-        spans: list[TimeSpan] = []
-        after: Position | None = None
-        while True:
-            part = await self.rows(camera_id, span, limit, after)
-            for row in part.rows:
-                _join(spans, row.span, slack)
-            if part.next is None:
-                return spans
-            after = part.next
-
 
 def _cameras(db: sqlite3.Connection, limit: int) -> list[Camera]:
     found = db.execute(_CAMERAS, (limit,))
@@ -130,11 +114,3 @@ def _rows(
     found = db.execute(_ROWS, bounds).fetchall()
     following = (found[-1][1], found[-1][8]) if len(found) == limit else None
     return Slice(tuple(MaterialRow._make(row[:8]) for row in found if row[9]), following)
-
-
-def _join(spans: list[TimeSpan], span: TimeSpan, slack: timedelta) -> None:
-    """Adds a span that starts no earlier than the last."""
-    if spans and span.start <= spans[-1].end + slack:
-        spans[-1] = TimeSpan(spans[-1].start, max(spans[-1].end, span.end))
-    else:
-        spans.append(span)

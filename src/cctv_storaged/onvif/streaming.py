@@ -63,28 +63,9 @@ class Footage:
         self._replayable = replayable
         self._gathering = gathering
 
-    async def pictures(
-        self, camera_id: UUID, start: datetime, end: datetime | None = None
-    ) -> AsyncGenerator[Placed]:
-        """In decoding order, from the last key frame at or before the start (in a gap: the first after it),
-        up to what is decoded at the end.
-
-        What cannot be read is left out. Raises BackendUnavailable where a store is away: what follows may be
-        there the next time.
-        """
-        span = TimeSpan(start, end or FAR_FUTURE)
-        timeline = Timeline()
-        end_us, begun = to_us(span.end), False
-        async for rows in self._slices(camera_id, TimeSpan(span.start - LEAD_IN, span.end)):
-            left = list(rows)
-            if not begun and (left := await self._from_entry(left, span.start)):
-                begun = True
-            for row in left:
-                async with aclosing(self._of_row(row, timeline, span.start)) as placed:
-                    async for picture in placed:
-                        if picture.decode_us >= end_us:
-                            return
-                        yield picture
+    def replay(self, camera_id: UUID, start: datetime, end: datetime | None = None) -> "Replay":
+        """From a moment on, to another or to the end of all footage."""
+        return Replay(self._replayable, self._gathering, camera_id, TimeSpan(start, end or FAR_FUTURE))
 
     async def facts(self, camera_id: UUID, moment: datetime) -> ParameterSets | None:
         """Codec and parameter sets of the newest segment that holds the moment; None where there is none."""
@@ -106,31 +87,67 @@ class Footage:
         sets = (parameter_sets(unit.codec, unit.data) for unit in found if unit.key)
         return next((each for each in sets if each.complete), ParameterSets(units.codec))
 
+
+class Replay:
+    """A camera's footage of a span, read once."""
+
+    def __init__(self, replayable: Replayable, gathering: Gathering, camera_id: UUID, span: TimeSpan) -> None:
+        self._replayable = replayable
+        self._gathering = gathering
+        self._camera_id = camera_id
+        self._span = span
+        self._timeline = Timeline()
+        self.cut = False
+        """Whether it ended as the span does, and not with the footage."""
+
+    async def pictures(self) -> AsyncGenerator[Placed]:
+        """In decoding order, from the last key frame at or before the start (in a gap: the first after it),
+        up to what is decoded at the end.
+
+        What cannot be read is left out. Raises BackendUnavailable where a store is away: what follows may be
+        there the next time.
+        """
+        end_us, begun = to_us(self._span.end), False
+        async for rows in self._slices():
+            left = list(rows)
+            if not begun:
+                left = await self._from_entry(left)
+                begun = bool(left)
+            for row in left:
+                async with aclosing(self._of_row(row)) as placed:
+                    async for picture in placed:
+                        if picture.decode_us >= end_us:
+                            self.cut = True
+                            return
+                        yield picture
+
     # Segments
 
-    async def _slices(self, camera_id: UUID, span: TimeSpan) -> AsyncIterator[Sequence[MaterialRow]]:
+    async def _slices(self) -> AsyncIterator[Sequence[MaterialRow]]:
+        span = TimeSpan(self._span.start - LEAD_IN, self._span.end)
         after: Position | None = None
         while True:
-            part = await self._replayable.rows(camera_id, span, ROWS, after)
+            part = await self._replayable.rows(self._camera_id, span, ROWS, after)
             if part.rows:
                 yield tuple(shown(part.rows))
             if part.next is None:
                 return
             after = part.next
 
-    async def _from_entry(self, rows: list[MaterialRow], start: datetime) -> list[MaterialRow]:
+    async def _from_entry(self, rows: list[MaterialRow]) -> list[MaterialRow]:
         """The rows from the one on that has the key frame which the start needs; empty: none of them does."""
-        start_us = to_us(start)
+        start_us = to_us(self._span.start)
         while rows and rows[0].end_us <= start_us:
             following = rows[1] if len(rows) > 1 else None
             leads = following is not None and following.start_us - rows[0].end_us <= _LEAD_IN_US
-            if leads and following is not None and not await self._has_key_before(following, start):
+            if leads and following is not None and not await self._has_key_before(following):
                 break
             rows = rows[1:]
         return rows
 
-    async def _has_key_before(self, row: MaterialRow, start: datetime) -> bool:
+    async def _has_key_before(self, row: MaterialRow) -> bool:
         """Whether the segment can be decoded from the start on by itself."""
+        start = self._span.start
         if row.start_us >= to_us(start):
             return True  # the start lies in a gap, if a small one
         piece = self._gathering.piece(row)
@@ -148,10 +165,11 @@ class Footage:
         ticks = (stream.start.ticks + offset_us * 9 // 100) % WRAP
         return await key_frame_before(piece.read, stream, ticks)
 
-    async def _of_row(self, row: MaterialRow, timeline: Timeline, start: datetime) -> AsyncGenerator[Placed]:
+    async def _of_row(self, row: MaterialRow) -> AsyncGenerator[Placed]:
         """The segment's pictures; what cannot be read is told and left out."""
+        timeline = self._timeline
         try:
-            entry = await self._entered(row, start)
+            entry = await self._entered(row)
             begin = entry.stream.start
             if begin is None:
                 raise NotASegment("no_video", "no picture with a time is in it")
@@ -167,10 +185,10 @@ class Footage:
             log.warning("segment %s is left out of a replay: %s", row.segment_id, exc)
             timeline.lost()
 
-    async def _entered(self, row: MaterialRow, start: datetime) -> _Entry:
+    async def _entered(self, row: MaterialRow) -> _Entry:
         piece = self._gathering.piece(row)
         stream = await read_map(piece.read, piece.size_bytes)
-        wanted = min(start, piece.span.end)
+        wanted = min(self._span.start, piece.span.end)
         needs_look = piece.span.start < wanted and stream.framing == PLAIN
         frame = await self._key_before(piece, stream, wanted) if needs_look else None
         return _Entry(piece, stream, frame)

@@ -1,0 +1,146 @@
+"""One PLAY under way: pictures become packets at the client's pace, or at that of the recording.
+
+The client takes what it wants: nothing more is read while it does not. Each picture gives the loop to others.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from cctv_storaged.clock import Clock
+from cctv_storaged.onvif.rtp import Marks, Packetiser, extension, goodbye, interleaved
+from cctv_storaged.onvif.streaming import Replay
+from cctv_storaged.onvif.timeline import Placed
+from cctv_storaged.pacing import ByteBudget
+
+log = logging.getLogger(__name__)
+
+STALLED_S = 60.0
+"""A client that takes nothing for so long is given up."""
+WRITE_AHEAD_BYTES = 256 * 1024
+
+
+@dataclass(slots=True, kw_only=True)
+class Track:
+    """A session's one track: where its packets go, and the RTP stream they are of."""
+
+    channels: tuple[int, int]  # of RTP and RTCP
+    packetiser: Packetiser
+    timestamp_base: int = field(default_factory=lambda: secrets.randbits(32))
+    begun: bool = False  # something was sent
+    last_us: int | None = None  # when the picture sent last was recorded
+
+    def timestamp(self, time_us: int) -> int:
+        """90 kHz, modulo 2**32."""
+        return self.timestamp_base + time_us * 9 // 100 & 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a PLAY wants its pictures."""
+
+    cseq: int
+    rated: bool = False  # at the pace of the recording
+    intra: bool = False  # key pictures alone
+    interval_us: int = 0  # and at most one in so long
+
+
+class Sending:
+    """Sends one replay over one connection."""
+
+    def __init__(
+        self, track: Track, manner: Manner, writer: asyncio.StreamWriter, budget: ByteBudget, clock: Clock
+    ) -> None:
+        self._track = track
+        self._manner = manner
+        self._writer = writer
+        self._budget = budget
+        self._clock = clock
+        self._skipped_us = 0  # gaps that are not waited through
+        self._started: tuple[float, int] | None = None  # by our clock, and by the recording's
+        self._previous: Placed | None = None
+        self._shown_us: int | None = None
+        self.heard_s = clock.monotonic()
+        """When the client last took something."""
+
+    async def run(self, first: Placed, pictures: AsyncGenerator[Placed], replay: Replay) -> None:
+        """To the end of what is asked for. Raises what reading raises, and OSError or TimeoutError for a
+        client that has left or takes nothing.
+        """
+        known = self._track.packetiser.payload_types
+        async with aclosing(_with_next(first, pictures)) as pairs:
+            async for picture, following in pairs:
+                if not self._is_wanted(picture) or picture.unit.codec not in known:
+                    continue
+                ended = following is None and not replay.cut
+                marks = Marks(
+                    clean_point=picture.unit.key,
+                    end=ended or (following is not None and following.after_gap),
+                    discontinuity=self._is_discontinuous(picture),
+                    terminal=following is None,
+                )
+                await self._send(picture, marks)
+        if self._manner.rated:
+            self._writer.write(interleaved(self._track.channels[1], goodbye(self._track.packetiser.ssrc)))
+            await self._taken()
+
+    def _is_wanted(self, picture: Placed) -> bool:
+        if not self._manner.intra:
+            return True
+        if not picture.unit.key:
+            return False
+        return self._shown_us is None or picture.time_us - self._shown_us >= self._manner.interval_us
+
+    def _is_discontinuous(self, picture: Placed) -> bool:
+        return picture.after_gap if self._previous is not None else self._track.begun
+
+    async def _send(self, picture: Placed, marks: Marks) -> None:
+        time_us = await self._due(picture) if self._manner.rated else picture.time_us
+        track = self._track
+        packets = track.packetiser.packets(
+            picture.unit.codec,
+            picture.unit.data,
+            track.timestamp(time_us),
+            extension(picture.time_us, marks, self._manner.cseq),
+        )
+        data = b"".join(interleaved(track.channels[0], packet) for packet in packets)
+        if self._budget.limited:
+            await asyncio.to_thread(self._budget.draw, len(data))
+        self._writer.write(data)
+        await self._taken()
+        self._previous, self._shown_us = picture, picture.time_us
+        track.begun, track.last_us = True, picture.time_us
+
+    async def _taken(self) -> None:
+        """Waits until there is room for more."""
+        async with asyncio.timeout(STALLED_S):
+            await self._writer.drain()
+        self.heard_s = self._clock.monotonic()
+        await asyncio.sleep(0)  # drain gives nobody else a turn while there is room
+
+    async def _due(self, picture: Placed) -> int:
+        """Waits until the picture is due; its time on a clock that has no gaps."""
+        if picture.after_gap and self._previous is not None:
+            self._skipped_us += max(0, picture.decode_us - self._previous.decode_us)
+        now_s = self._clock.monotonic()
+        if self._started is None:
+            self._started = (now_s, picture.decode_us)
+        begun_s, begun_us = self._started
+        ahead_s = (picture.decode_us - self._skipped_us - begun_us) / 1_000_000 - (now_s - begun_s)
+        if ahead_s > 0:
+            await asyncio.sleep(ahead_s)
+        return picture.time_us - self._skipped_us
+
+
+async def _with_next(
+    first: Placed, pictures: AsyncIterator[Placed]
+) -> AsyncGenerator[tuple[Placed, Placed | None]]:
+    """Each with the one that follows it."""
+    picture = first
+    async for following in pictures:
+        yield picture, following
+        picture = following
+    yield picture, None
