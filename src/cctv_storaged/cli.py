@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Ends it for good (os._exit) once all is closed and said: a thread that hangs in a dead server's socket
     would otherwise keep the process until its timeout.
     """
-    code = _run(_parser().parse_args(arguments))
+    code = _run(parser().parse_args(arguments))
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # whoever started us may have closed it
@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cctv-storaged", description="Storage daemon for CCTV recording hosts."
     )

@@ -370,7 +370,7 @@ def test_the_command_says_what_it_did_and_refuses_with_a_remedy(
         (tmp_path / name).mkdir(parents=True)
     settings_of(tmp_path, {})
     command = ["rebuild", "--config", str(tmp_path / "config.yaml")]
-    options = cli._parser().parse_args(command)
+    options = cli.parser().parse_args(command)
     assert cli._run(options) == 0
     assert "objects: none" in capsys.readouterr().out
     assert cli._run(options) == 2

@@ -19,8 +19,7 @@ import yaml
 from cctv_storaged.auditing.archive import ArchiveWriter
 from cctv_storaged.auditing.heads import signed_document
 from cctv_storaged.auditing.lines import written
-from cctv_storaged.cli import _parser as parser
-from cctv_storaged.cli import _run
+from cctv_storaged.cli import _run, parser
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.journal.chain import BoundLine

@@ -11,7 +11,7 @@ import pytest
 
 from cctv_storaged.alarms import AlarmName
 from cctv_storaged.api.hold_models import HoldAnswer, HoldDetailAnswer, HoldsAnswer
-from cctv_storaged.cli import _parser, _run
+from cctv_storaged.cli import _run, parser
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.holding.wish import REVIEW_AFTER
 from tests.integration.api.harness import Host, path_of, running, until
@@ -195,7 +195,7 @@ async def _started(duty: Coroutine[object, object, None]) -> None:
 
 
 async def shell(host: Host, *words: str) -> int:
-    options = _parser().parse_args(["hold", *words, "--url", host.url])
+    options = parser().parse_args(["hold", *words, "--url", host.url])
     return await asyncio.to_thread(_run, options)
 
 
@@ -240,6 +240,6 @@ async def test_the_shell_says_what_is_wrong_by_its_exit_code(
     assert "--camera: no such camera: 'yard' (known names and folders: " in capsys.readouterr().err
     assert await shell(host, "add", "--camera", str(uuid4()), "--start", "then", "--reason", "x") == 2
     assert "start_time" in capsys.readouterr().err
-    gone = _parser().parse_args(["hold", "list", "--url", "http://127.0.0.1:1"])
+    gone = parser().parse_args(["hold", "list", "--url", "http://127.0.0.1:1"])
     assert await asyncio.to_thread(_run, gone) == 3
     assert "does the daemon run" in capsys.readouterr().err

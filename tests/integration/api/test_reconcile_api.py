@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from cctv_storaged.cli import _parser
+from cctv_storaged.cli import parser
 from cctv_storaged.model import SourceState
 from cctv_storaged.reconciling import copies
 from tests.integration.api.harness import Host, running, until
@@ -35,7 +35,7 @@ async def ended(host: Host) -> dict[str, Any]:
 
 async def command(host: Host, *options: str) -> int:
     """The command as it is typed, in a thread: this loop serves the API that it asks."""
-    parsed = _parser().parse_args(["reconcile", "--url", host.url, *options])
+    parsed = parser().parse_args(["reconcile", "--url", host.url, *options])
     return int(await asyncio.to_thread(parsed.command, parsed))
 
 
@@ -152,6 +152,6 @@ async def test_a_run_goes_on_with_the_next_process(
 async def test_a_daemon_out_of_reach_is_told_by_its_own_code(
     host: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parsed = _parser().parse_args(["reconcile", "--url", "http://127.0.0.1:1"])
+    parsed = parser().parse_args(["reconcile", "--url", "http://127.0.0.1:1"])
     assert await asyncio.to_thread(parsed.command, parsed) == 3
     assert "cannot be asked" in capsys.readouterr().err

@@ -51,7 +51,7 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
 
 async def command(capsys: pytest.CaptureFixture[str], host: Host, *words: str) -> tuple[int, str]:
     """Exit code and output of `cctv-storaged retention …`, asked of this host."""
-    options = cli._parser().parse_args(["retention", *words, "--url", host.url])
+    options = cli.parser().parse_args(["retention", *words, "--url", host.url])
     code = await asyncio.to_thread(cli._run, options)
     return code, capsys.readouterr().out
 
@@ -124,7 +124,7 @@ async def test_show_tells_how_things_are_when_it_is_asked_and_not_at_the_last_pa
 async def test_a_camera_nobody_knows_is_told_with_those_that_are_known(
     host: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = cli._parser().parse_args(["retention", "confirm", "lobby", "--url", host.url])
+    options = cli.parser().parse_args(["retention", "confirm", "lobby", "--url", host.url])
     assert await asyncio.to_thread(cli._run, options) == 2
     said = "cctv-storaged: CAMERA: no such camera: 'lobby' (known names and folders: Gate, gate)\n"
     assert capsys.readouterr().err == said
