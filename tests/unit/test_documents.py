@@ -25,7 +25,9 @@ PAGES = [
 SETUP = ROOT / "scripts" / "setup"
 ALARMS = ROOT / "docs" / "reference" / "alarms.md"
 SEGMENTS = ROOT / "docs" / "reference" / "segments.md"
-PROMISES = [ROOT / "docs" / "design" / name for name in ("promises.md", "playback.md", "retention.md")]
+PROMISES = [
+    ROOT / "docs" / "design" / name for name in ("promises.md", "playback.md", "retention.md", "milestone.md")
+]
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
 
