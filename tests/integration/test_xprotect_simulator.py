@@ -4,8 +4,10 @@ It is the check on the client, so nothing here uses the client. The recorder's p
 """
 
 import asyncio
+import base64
 import ssl
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,8 +19,8 @@ from tests.fakes.xprotect import management
 from tests.fakes.xprotect.signals import BUILT_IN_EVENTS, RETRIEVAL_EVENT
 from tests.fakes.xprotect.site import EdgeFile
 from tests.footage import cached_ts
-from tests.services.rawxprotect import BOOKMARK, GRANT, LOCK, NINE, Client, login, recorded, site
-from tests.services.xprotect import running_site, simulator
+from tests.services.rawxprotect import BOOKMARK, GRANT, LOCK, NINE, Client, envelope, login, recorded, site
+from tests.services.xprotect import PASSWORD, USER, running_site, simulator
 
 # -- identity and discovery
 
@@ -352,6 +354,53 @@ async def test_a_lost_answer_leaves_what_was_done() -> None:
         with pytest.raises(aiohttp.ClientError):
             await client.ask("POST", "/userDefinedEvents", {"name": "made"})
         assert "made" in client.simulator.signals.event_types.values()
+
+
+async def test_a_wrong_clock_is_seen_in_every_answers_date_and_at_the_soap_log_in() -> None:
+    async with site() as client:
+        client.simulator.site.faults.clock_skew_s = 3600
+        async with client.http.get(client.simulator.site.url + "/api/.well-known/uris") as got:
+            date = parsedate_to_datetime(got.headers["Date"])
+        registered = (await client.soap(login()))[1].split("<RegistrationTime>")[1][:19] + "+00:00"
+        for told in (date, datetime.fromisoformat(registered)):
+            assert timedelta(minutes=50) < told - datetime.now(UTC) < timedelta(minutes=70)
+
+
+async def test_what_befalls_cameras_storage_and_recorder_is_told_by_rest() -> None:
+    async with site() as client:
+        gate = str(client.gate.id)
+        client.simulator.site.faults.set(
+            {
+                "deleted_cameras": [gate],
+                "not_recording_cameras": [str(client.simulator.site.cameras[1].id)],
+                "storage_full": True,
+                "storage_available": False,
+                "retain_minutes": 60,
+                "web_server_host": "REC-01",
+                "hardware_disabled": True,
+            }
+        )
+        assert (await client.ask("GET", f"/cameras/{gate}"))[0] == 404
+        (camera,) = (await client.get("/cameras"))["array"]
+        assert camera["recordingEnabled"] is False
+        storage = camera["recordingStorage"]["id"]
+        assert (await client.get(f"/storages/{storage}"))["data"]["retainMinutes"] == 60
+        live = (await client.get(f"/storageInformation/{storage}"))["data"]
+        assert live["usedSpace"] == 102_400 and live["isAvailable"] is False
+        (recorder,) = (await client.get("/recordingServers"))["array"]
+        assert recorder["webServerUri"].startswith("http://REC-01:")
+        assert not await client.names("/hardware") and len(await client.names("/hardware?disabled")) == 1
+
+
+async def test_the_older_soap_service_takes_the_basic_users_name_and_password() -> None:
+    async with site() as client:
+        url = f"{client.simulator.site.url}/ManagementServer/ServerCommandService.svc"
+        sent = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": management.ACTION + "Login"}
+        for password, status in ((PASSWORD, 200), ("wrong", 401)):
+            credentials = base64.b64encode(f"{USER}:{password}".encode()).decode()
+            headers = sent | {"Authorization": f"Basic {credentials}"}
+            async with client.http.post(url, data=envelope(login()), headers=headers) as got:
+                assert got.status == status
 
 
 async def test_certificates_change_while_it_runs(tmp_path: Path) -> None:

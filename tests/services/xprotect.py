@@ -30,7 +30,7 @@ _START_S = 60.0
 
 
 @dataclass(slots=True)
-class XProtect:
+class SimulatedSite:
     """A running simulator, steered through its control port."""
 
     process: subprocess.Popen[bytes] = field(repr=False)
@@ -118,7 +118,7 @@ class XProtect:
 @contextlib.contextmanager
 def simulator(
     cameras: Sequence[str] = ("gate", "yard"), *, tls: bool = False, options: Sequence[str] = ()
-) -> Iterator[XProtect]:
+) -> Iterator[SimulatedSite]:
     """A process of its own on free ports, stopped at the end. `options`: see `python -m … --help`."""
     with tempfile.TemporaryDirectory(prefix="xprotect-test-") as made:
         folder = Path(made)
@@ -141,7 +141,7 @@ def simulator(
             )
         try:
             told = _announced(process, folder)
-            yield XProtect(
+            yield SimulatedSite(
                 process=process,
                 folder=folder,
                 url=told["url"],

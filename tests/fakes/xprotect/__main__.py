@@ -44,6 +44,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--control-port", type=int, default=8444, help="of the control port (always loopback)"
     )
     parser.add_argument("--tls", action="store_true", help="https, with an authority of its own")
+    parser.add_argument("--certificates", type=Path, metavar="FOLDER", help="keeps them for the next run")
     parser.add_argument("--user", default="storaged", help="name of the basic user")
     parser.add_argument("--password-file", type=Path, help="its password; left out: 'simulated password'")
     parser.add_argument(
@@ -113,7 +114,9 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with running(site, tls_folder=folder if options.tls else None) as simulator:
+    certificates = options.certificates or folder
+    certificates.mkdir(parents=True, exist_ok=True)
+    async with running(site, tls_folder=certificates if options.tls else None) as simulator:
         control = web.AppRunner(Control(simulator).application(), access_log=None, shutdown_timeout=0.5)
         await control.setup()
         listener = web.TCPSite(control, "127.0.0.1", options.control_port)

@@ -42,8 +42,10 @@ class Certificates:
 
 
 def make_certificates(folder: Path, host: str) -> Certificates:
-    """Writes the files; `host` is a name or an address."""
+    """Writes the files, unless they are there; `host` is a name or an address."""
     made = Certificates(folder)
+    if all(made.file(kind).exists() for kind, _, _ in _kinds(host)):
+        return made
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _certificate(_AUTHORITY, None, authority_key, _AUTHORITY, authority_key)
     made.ca_file.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
