@@ -72,6 +72,7 @@ class Management:
         self._held: _LogIn | None = None
         self._log_in = SingleFlight(self._renewed)
         self._by_oauth = True
+        self._given = ""  # the last token of all: refused or not, it is told nowhere
 
     @property
     def clock_skew(self) -> timedelta | None:
@@ -128,7 +129,8 @@ class Management:
             skew = self._held.clock_skew  # a renewal may repeat when the log-in was
         else:
             skew = _skew(registered, asked_at, answered_at)
-        return _LogIn(token=Token(result.value("Token"), until), registered=registered, clock_skew=skew)
+        self._given = result.value("Token")
+        return _LogIn(token=Token(self._given, until), registered=registered, clock_skew=skew)
 
     async def _ask(self, method: str, current: str) -> tuple[Node, float]:
         """The response, and until when the log-in that it was asked with is good."""
@@ -137,7 +139,7 @@ class Management:
             method=method,
             action=_ACTION + method,
             fields=(("instanceId", str(self._instance_id)), ("currentToken", current)),
-            secrets=(current,),
+            secrets=(current, self._given),
         )
         try:
             if self._by_oauth:

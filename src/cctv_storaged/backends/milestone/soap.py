@@ -6,7 +6,7 @@ Sources: W3C SOAP 1.1 (sections 4 and 4.4), MIP sample `OauthLoginFlow`, answers
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
@@ -87,6 +87,7 @@ class SoapClient:
         }
         if authorization is not None:
             headers["Authorization"] = authorization
+            call = replace(call, secrets=(*call.secrets, authorization.partition(" ")[2]))
         where = f"{call.method} at {urlsplit(url).netloc}"
         try:
             answer = await self._posted(url, headers, envelope(call), where)
