@@ -6,6 +6,9 @@ so it is found from the source while that is there. The source goes last for tha
 The segment's thumbnail goes after all of them: a shelf that does not delete it holds up no footage, and the
 row with its tombstone, which nobody sees any more, stays for the thumbnail to be tried again.
 
+A copy at MILESTONE is nothing of ours: XProtect's own retention decides about its recordings, whoever asks
+here, and no call of this program deletes any. The row goes all the same, and the ledger's line says so.
+
 What a backend keeps by a lock, and what lies at a backend that the settings no longer name, holds up nothing
 else of the segment: all other bytes go, the source too, and it is tried again once a day.
 """
@@ -35,7 +38,7 @@ from cctv_storaged.journal.deletions import Cause, Gone
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import CopyState, Segment
+from cctv_storaged.model import BackendKind, CopyState, Segment
 from cctv_storaged.pins import Pins
 from cctv_storaged.removing import Elsewhere, Failures, hashed, reason_of, remove_sources
 from cctv_storaged.unlinking import Opened
@@ -176,6 +179,8 @@ class Remover:
         return failures
 
     async def _delete_copies(self, name: str, segments: Sequence[Segment], failures: Failures) -> None:
+        if name == BackendKind.MILESTONE:
+            return
         delivery, backend = self._deliveries.get(name), self._backends.get(name)
         concerned = [each for each in segments if each.copy_at(name) is not None]
         if delivery is None or backend is None:
@@ -226,12 +231,15 @@ class Remover:
         for segment in segments:
             self._count(segment)
         now = self._clock.now()
-        gone = await self._journal.deletions.done_many(segments, now)
+        details = {each.id: told for each in segments if (told := kept_by_the_vms(each)) is not None}
+        gone = await self._journal.deletions.done_many(segments, now, details)
         self._tell(gone, now)
         return [each.segment for each in gone]
 
     def _count(self, segment: Segment) -> None:
         for copy in segment.copies:
+            if copy.backend == BackendKind.MILESTONE:
+                continue
             if copy.path is not None and copy.state is not CopyState.GONE:
                 self._metrics.segments_deleted.labels(copy.backend).inc()
 
@@ -261,6 +269,15 @@ class Remover:
                 detail=None if cause == Cause.REQUEST else f"{cause}: {len(gone)} segment(s)",
             )
         )
+
+
+def kept_by_the_vms(segment: Segment) -> str | None:
+    """What a deletion leaves in XProtect, for people; None: nothing that we know of."""
+    copy = segment.copy_at(BackendKind.MILESTONE)
+    if copy is None:
+        return None
+    where = "whatever it holds of this time" if copy.path is None else copy.path
+    return f"XProtect keeps {where} until its own retention deletes it"
 
 
 def _elsewhere(name: str, segments: Sequence[Segment]) -> dict[UUID, BackendError]:

@@ -97,7 +97,14 @@ _WRITTEN: Sequence[Route] = (
         name="deleteSegment",
         summary="Delete a segment everywhere; what a backend cannot delete now follows by itself",
         scope=Scope.WRITE,
-        answers=(Answer(status=204, means="Gone for everybody", media_type=None),),
+        answers=(
+            Answer(status=204, means="Gone for everybody", media_type=None),
+            Answer(
+                status=200,
+                means="Gone here, and what XProtect does with its own recordings of it",
+                model=models.DeletionAnswer,
+            ),
+        ),
         problems=(problems.CONFLICT,),
     ),
     Route(

@@ -139,6 +139,27 @@ class CopyAnswer(Outgoing):
     verified_at: Moment | None
 
 
+class DeletedCopyAnswer(Outgoing):
+    """What a deletion did with one copy."""
+
+    backend: BackendKind
+    path: str | None
+    outcome: Literal["deleted", "deleting", "retention_managed_by_vms"]
+    """`deleting`: it follows by itself. `retention_managed_by_vms`: XProtect keeps its own recordings until
+    its own retention deletes them; nothing here can."""
+
+
+class DeletionAnswer(Outgoing):
+    """What the deletion of a segment did that XProtect may hold."""
+
+    id: Uuid
+    complete: bool
+    """False: what a backend could not delete now follows by itself."""
+    detail: str
+    """What is left in XProtect."""
+    copies: list[DeletedCopyAnswer]
+
+
 class SegmentAnswer(Outgoing):
     """One closed `.ts` file of one camera."""
 

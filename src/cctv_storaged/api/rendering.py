@@ -79,6 +79,24 @@ def fleet_segment_json(row: CatalogRow) -> dict[str, Json]:
     }
 
 
+def deletion_json(segment: Segment, kept: str, *, complete: bool) -> dict[str, Json]:
+    """What a deletion did with each copy of a segment that XProtect may hold; `kept` says what it left."""
+    return {
+        "id": str(segment.id),
+        "complete": complete,
+        "detail": kept,
+        "copies": [
+            {
+                "backend": copy.backend,
+                "path": copy.path,
+                "outcome": _outcome(copy.backend, complete=complete),
+            }
+            for copy in segment.copies
+            if copy.state is not CopyState.GONE
+        ],
+    }
+
+
 def event_json(event: Event) -> dict[str, Json]:
     """The data of a server-sent event."""
     return {
@@ -120,6 +138,12 @@ def seconds(microseconds: int) -> int | float:
     """A duration in seconds, whole where it is whole."""
     whole, rest = divmod(microseconds, 1_000_000)
     return microseconds / 1_000_000 if rest else whole
+
+
+def _outcome(backend: str, *, complete: bool) -> str:
+    if backend == BackendKind.MILESTONE:
+        return "retention_managed_by_vms"
+    return "deleted" if complete else "deleting"
 
 
 def _copy_json(copy: ListedCopy) -> dict[str, Json]:

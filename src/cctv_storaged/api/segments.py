@@ -17,7 +17,14 @@ from cctv_storaged.api.registering import (
     require_same,
     stream_duration,
 )
-from cctv_storaged.api.rendering import Json, answer, fleet_segment_json, listed_json, segment_json
+from cctv_storaged.api.rendering import (
+    Json,
+    answer,
+    deletion_json,
+    fleet_segment_json,
+    listed_json,
+    segment_json,
+)
 from cctv_storaged.api.routing import PREFIX
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.spans import Position, asked_span, cursor_of, position_of
@@ -25,6 +32,7 @@ from cctv_storaged.catalog.base import CatalogQuery
 from cctv_storaged.errors import Fault, JournalFull, NotFound, Unprocessable
 from cctv_storaged.journal.segments import Recorded
 from cctv_storaged.model import Camera, Segment, TimeSpan
+from cctv_storaged.removal import kept_by_the_vms
 
 REGISTER = "POST /segments"
 DELETE_PATIENCE_S = 2.0
@@ -143,13 +151,18 @@ async def segment_of(request: web.Request, services: Services) -> Segment:
 
 
 async def delete(request: web.Request, services: Services) -> web.StreamResponse:
+    """204; of a segment that XProtect may hold, what became of each copy."""
     segment = await segment_of(request, services)
     try:
         async with asyncio.timeout(DELETE_PATIENCE_S):
             await services.remover.delete(segment.id)
     except TimeoutError:
         await _require_tombstone(services, segment.id)
-    return web.Response(status=204)
+    kept = kept_by_the_vms(segment)
+    if kept is None:
+        return web.Response(status=204)
+    left = await services.journal.segments.by_id(segment.id)
+    return answer(deletion_json(segment, kept, complete=left is None))
 
 
 async def _require_tombstone(services: Services, segment_id: UUID) -> None:

@@ -11,10 +11,11 @@ there are, no other deletion is looked for among them.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
@@ -36,6 +37,9 @@ UNDER_HOLD = """EXISTS (
      WHERE hc.camera_no = s.camera_no AND h.released_us IS NULL
        AND h.start_us < s.end_us AND h.end_us > s.start_us)"""
 """Whether a hold is in force over the segment `s`; what the trigger `held_stays` asks."""
+
+
+NO_DETAILS: Mapping[UUID, str] = MappingProxyType({})
 
 
 class Cause(StrEnum):
@@ -151,9 +155,14 @@ class Deletions:
         """
         await self._store.write(lambda db: _done(db, [segment], cause, now))
 
-    async def done_many(self, segments: Sequence[Segment], now: datetime) -> list[Gone]:
-        """The same of many in one commit (give 200 at most); those that went, each with its cause."""
-        return await self._store.write(lambda db: _done(db, segments, Cause.REQUEST, now))
+    async def done_many(
+        self, segments: Sequence[Segment], now: datetime, details: Mapping[UUID, str] = NO_DETAILS
+    ) -> list[Gone]:
+        """The same of many in one commit (give 200 at most); those that went, each with its cause.
+
+        `details`: what the ledger says besides, by segment.
+        """
+        return await self._store.write(lambda db: _done(db, segments, Cause.REQUEST, now, details))
 
 
 def _begin(db: sqlite3.Connection, segment_id: UUID, cause: Cause) -> Segment:
@@ -244,7 +253,13 @@ def _kept(db: sqlite3.Connection, limit: int, after: tuple[int, int] | None) -> 
     return KeptPage(kept=kept, next=(shown[-1][-2], shown[-1][0]) if len(rows) > limit else None)
 
 
-def _done(db: sqlite3.Connection, segments: Sequence[Segment], cause: str, now: datetime) -> list[Gone]:
+def _done(
+    db: sqlite3.Connection,
+    segments: Sequence[Segment],
+    cause: str,
+    now: datetime,
+    details: Mapping[UUID, str] = NO_DETAILS,
+) -> list[Gone]:
     if not segments:
         return []
     marks = ", ".join("?" * len(segments))
@@ -255,7 +270,8 @@ def _done(db: sqlite3.Connection, segments: Sequence[Segment], cause: str, now: 
     ).fetchall()
     known = {id_: (no, noted or cause) for id_, no, noted in rows}
     gone = [Gone(segment=each, cause=known[each.id.bytes][1]) for each in segments if each.id.bytes in known]
-    ledger.append_many(db, [(_kind(each.cause), each.segment, each.cause) for each in gone], now)
+    told = [(_kind(each.cause), each.segment, each.cause, details.get(each.segment.id, "")) for each in gone]
+    ledger.append_many(db, told, now)
     forget_many(db, {no: UUID(bytes=id_) for id_, no, _ in rows})
     return gone
 

@@ -76,8 +76,10 @@ def append(
     add(db, kind, segment.id, segment.camera_id, segment.span, cause, now, detail)
 
 
-def append_many(db: sqlite3.Connection, told: Sequence[tuple[Kind, Segment, str]], now: datetime) -> None:
-    """The same of many: kind, segment and cause of each."""
+def append_many(
+    db: sqlite3.Connection, told: Sequence[tuple[Kind, Segment, str, str]], now: datetime
+) -> None:
+    """The same of many: kind, segment, cause and detail of each."""
     at_us = to_us(now)
     lines = [
         Line(
@@ -89,9 +91,9 @@ def append_many(db: sqlite3.Connection, told: Sequence[tuple[Kind, Segment, str]
             start_us=to_us(segment.span.start),
             end_us=to_us(segment.span.end),
             cause=text(cause),
-            detail="",
+            detail=text(detail),
         )
-        for kind, segment, cause in told
+        for kind, segment, cause, detail in told
     ]
     _insert_all(db, lines)
 
