@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,9 @@ from cctv_storaged.access import Access
 from cctv_storaged.api.server import ApiServer
 from cctv_storaged.api.services import Services
 from cctv_storaged.assembly_upkeep import UpkeepNeeds, open_upkeep
+from cctv_storaged.assembly_vms import VmsNeeds, open_vms_parts
+from cctv_storaged.backends.base import Backend
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.cataloguing import Cataloguing
 from cctv_storaged.clipcache import ClipCache
 from cctv_storaged.clips import Clips
@@ -27,6 +30,7 @@ from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest, IngestContext
 from cctv_storaged.logs.redaction import Redactor
 from cctv_storaged.model import BackendKind, Segment
+from cctv_storaged.onvif.server import OnvifServer, open_onvif
 from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.picturecache import PictureCache
 from cctv_storaged.pins import Pins
@@ -35,12 +39,14 @@ from cctv_storaged.prune import Pruner
 from cctv_storaged.reading import Reader
 from cctv_storaged.recorder.admission import CameraBook, Root
 from cctv_storaged.removal import Remover
+from cctv_storaged.requiring import Requiring
 from cctv_storaged.storyboards import Storyboards
 from cctv_storaged.supervision import FolderCensus
 from cctv_storaged.thumbnailing import Thumbnailing
 from cctv_storaged.thumbnails import CACHE_BYTES, Thumbnails
 from cctv_storaged.thumbnailshelf import ThumbnailShelf
 from cctv_storaged.upkeep import Upkeep
+from cctv_storaged.vms.parts import VmsParts
 from cctv_storaged.watching import RootWatch, WatchContext
 from cctv_storaged.wiring import (
     configured_cameras,
@@ -65,16 +71,18 @@ class Parts:
     cameras: CameraBook
     budget: ByteBudget
     watches: tuple[RootWatch, ...]
-    deliveries: tuple[Delivery, ...]
+    deliveries: tuple[Bringing, ...]
     cataloguing: Cataloguing | None
     pruner: Pruner
     remover: Remover
+    requiring: Requiring
     upkeep: Upkeep
     thumbnailing: Thumbnailing
     exporting: Exporting
     health: Health
     gauges: Gauges
     api: ApiServer
+    onvif: OnvifServer | None
 
 
 @asynccontextmanager
@@ -91,9 +99,6 @@ async def _catch_up(foundation: Foundation) -> None:
     """Brings the journal in line with today's settings."""
     journal, settings = foundation.journal, foundation.settings
     try:
-        added = await journal.copies.require(foundation.required)
-        if added:
-            log.warning("%d segments undelivered so far are now due at %s", added, foundation.required)
         await journal.segments.reconsider(RECONSIDERED)
         for camera in configured_cameras(settings):
             await journal.cameras.ensure(camera)
@@ -110,47 +115,71 @@ class _Inflow:
     ingest: Ingest
     watches: tuple[RootWatch, ...]
     budget: ByteBudget
-    deliveries: list[Delivery]
+    deliveries: list[Delivery]  # to the stores
+    bringing: list[Bringing]  # these, and who has coverage by XProtect proven
+    vms: VmsParts | None
     drawing: list[Thumbnailing]  # the one that draws, as soon as there is one
 
     @property
     def roots(self) -> dict[str, Root]:
         return {watch.root.path: watch.root for watch in self.watches}
 
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """Every place that copies may be at."""
+        return tuple(each.backend for each in self.bringing)
 
-def _inflow(stack: AsyncExitStack, foundation: Foundation) -> _Inflow:
+
+async def _inflow(stack: AsyncExitStack, foundation: Foundation) -> _Inflow:
     settings = foundation.settings
     cameras = CameraBook(settings.host_id, configured_cameras(settings))
-    deliveries: list[Delivery] = []
+    bringing: list[Bringing] = []
     drawing: list[Thumbnailing] = []
-    ingest = _ingest(foundation, deliveries, drawing)
+    ingest = _ingest(foundation, bringing, drawing)
     stack.callback(ingest.close)
-    inflow = _Inflow(
+    watches, cataloguing = _watches(foundation, ingest, cameras), _cataloguing(foundation)
+    budget = ByteBudget(settings.delivery.rate_limit)
+    look_again = _look_again(ingest, {watch.root.path: watch.root for watch in watches})
+    context = _delivery_context(foundation, budget, look_again, cataloguing)
+    deliveries = [Delivery(backend, delivery_settings(settings), context) for backend in foundation.backends]
+    vms = await open_vms_parts(
+        stack,
+        VmsNeeds(foundation=foundation, cameras=cameras, look_again=look_again, delivered=context.delivered),
+    )
+    bringing += deliveries if vms is None else (*deliveries, vms.proof.proving)
+    return _Inflow(
         cameras=cameras,
-        cataloguing=_cataloguing(foundation),
+        cataloguing=cataloguing,
         ingest=ingest,
-        watches=_watches(foundation, ingest, cameras),
-        budget=ByteBudget(settings.delivery.rate_limit),
+        watches=watches,
+        budget=budget,
         deliveries=deliveries,
+        bringing=bringing,
+        vms=vms,
         drawing=drawing,
     )
-    look_again = _look_again(ingest, inflow.roots)
-    context = _delivery_context(foundation, inflow.budget, look_again, inflow.cataloguing)
-    deliveries += [Delivery(backend, delivery_settings(settings), context) for backend in foundation.backends]
-    return inflow
 
 
 async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     settings, journal, clock = foundation.settings, foundation.journal, foundation.clock
     metrics, backends = foundation.metrics, foundation.backends
-    inflow = _inflow(stack, foundation)
-    pruner = _pruner(foundation)
-    reader = Reader(backends, metrics, pruner.pins, _doubt(foundation, inflow.deliveries))
+    inflow = await _inflow(stack, foundation)
+    vms = inflow.vms
+    pruner = _pruner(foundation, inflow.backends)
+    doubt = _doubt(foundation, inflow.bringing)
+    reader = Reader(backends, metrics, pruner.pins, doubt, None if vms is None else vms.readback)
     thumbnails = await _thumbnails(stack, foundation, reader)
     thumbnailing = Thumbnailing(thumbnails, clock, metrics, on_ingest=settings.thumbnails.on_ingest)
     inflow.drawing.append(thumbnailing)
-    remover = _remover(foundation, inflow.deliveries, pruner.pins, thumbnails)
-    health = Health(journal, inflow.watches, inflow.deliveries, inflow.cataloguing, foundation.alarms)
+    remover = _remover(foundation, inflow, pruner.pins, thumbnails)
+    health = Health(
+        journal,
+        inflow.watches,
+        inflow.bringing,
+        inflow.cataloguing,
+        foundation.alarms,
+        None if vms is None else vms.watch,
+    )
     signing = await _signing(settings)
     exporting = _exporting(foundation, reader, inflow.cameras, signing, pruner.pins)
     clips = await _clips(stack, foundation, reader)
@@ -164,8 +193,9 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
             cameras=inflow.cameras,
             watches=inflow.watches,
             deliveries=inflow.deliveries,
+            vms=vms,
             cataloguing=inflow.cataloguing,
-            caches=(clips, thumbnails),
+            caches=(clips, thumbnails) if vms is None else (clips, vms.readback, thumbnails),
         )
     )
     exporting.holds_unknown = upkeep.holds_unknown
@@ -175,14 +205,14 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         ingest=inflow.ingest,
         roots=tuple(inflow.roots.values()),
         watches=inflow.watches,
-        deliveries=tuple(inflow.deliveries),
+        deliveries=tuple(inflow.bringing),
         remover=remover,
         upkeep=upkeep,
         reader=reader,
         thumbnails=thumbnails,
         storyboards=Storyboards(journal, thumbnails),
         clips=clips,
-        playlists=Playlists(journal, players_store(settings, backends)),
+        playlists=Playlists(journal, players_store(settings, backends), reader.apart),
         exporting=exporting,
         exports_store=foundation.exports_store,
         catalog=foundation.catalog,
@@ -199,23 +229,48 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         cameras=inflow.cameras,
         budget=inflow.budget,
         watches=inflow.watches,
-        deliveries=tuple(inflow.deliveries),
+        deliveries=tuple(inflow.bringing),
         cataloguing=inflow.cataloguing,
         pruner=pruner,
         remover=remover,
+        requiring=_requiring(foundation, inflow.bringing),
         upkeep=upkeep,
         thumbnailing=thumbnailing,
         exporting=exporting,
         health=health,
-        gauges=_gauges(foundation, catalogued=inflow.cataloguing is not None),
+        gauges=_gauges(foundation, inflow.backends, catalogued=inflow.cataloguing is not None),
+        onvif=_onvif(foundation, inflow, pruner.pins, doubt),
         api=ApiServer(services),
     )
 
 
-def _pruner(foundation: Foundation) -> Pruner:
+def _onvif(
+    foundation: Foundation,
+    inflow: _Inflow,
+    pins: Pins,
+    doubt: Callable[[Segment, str, str], Awaitable[None]],
+) -> OnvifServer | None:
+    """The device that XProtect retrieves from, where the settings want it."""
+    block = foundation.settings.milestone
+    if block is None:
+        return None
+    return open_onvif(
+        block,
+        host_id=foundation.journal.host_id,
+        journal=foundation.journal,
+        backends=foundation.backends,
+        pins=pins,
+        metrics=foundation.metrics,
+        clock=foundation.clock,
+        budget=inflow.budget,
+        doubt=doubt,
+    )
+
+
+def _pruner(foundation: Foundation, backends: Sequence[Backend]) -> Pruner:
     return Pruner(
         foundation.journal,
-        foundation.backends,
+        backends,
         foundation.clock,
         foundation.metrics,
         prune_rules(foundation.settings, foundation.required),
@@ -225,26 +280,24 @@ def _pruner(foundation: Foundation) -> Pruner:
     )
 
 
-def _remover(
-    foundation: Foundation, deliveries: list[Delivery], pins: Pins, thumbnails: Thumbnails
-) -> Remover:
+def _remover(foundation: Foundation, inflow: _Inflow, pins: Pins, thumbnails: Thumbnails) -> Remover:
     return Remover(
         foundation.journal,
-        foundation.backends,
+        inflow.backends,
         foundation.clock,
         foundation.metrics,
         foundation.hub,
-        deliveries,
+        inflow.bringing,
         pins,
         thumbnails.forget_many,
         foundation.places.roots.opened,
     )
 
 
-def _gauges(foundation: Foundation, *, catalogued: bool) -> Gauges:
+def _gauges(foundation: Foundation, backends: Sequence[Backend], *, catalogued: bool) -> Gauges:
     return Gauges(
         foundation.journal,
-        foundation.backends,
+        backends,
         _disks(foundation.settings),
         foundation.clock,
         foundation.metrics,
@@ -285,12 +338,12 @@ async def _thumbnails(stack: AsyncExitStack, foundation: Foundation, reader: Rea
     return thumbnails
 
 
-def _ingest(foundation: Foundation, deliveries: list[Delivery], drawing: list[Thumbnailing]) -> Ingest:
+def _ingest(foundation: Foundation, bringing: list[Bringing], drawing: list[Thumbnailing]) -> Ingest:
     def registered(segment: Segment) -> None:
-        for delivery in deliveries:
-            delivery.offer(segment)
-        for each in drawing:
+        for each in bringing:
             each.offer(segment)
+        for artist in drawing:
+            artist.offer(segment)
 
     def overwritten(segment: Segment) -> None:
         for each in drawing:
@@ -359,6 +412,14 @@ def _delivery_context(
         roots=foundation.places.roots,
         star=Redactor(secrets_of(foundation.settings)),
     )
+
+
+def _requiring(foundation: Foundation, deliveries: Sequence[Bringing]) -> Requiring:
+    def due() -> None:
+        for delivery in deliveries:
+            delivery.reopen()
+
+    return Requiring(foundation.journal.requirement, foundation.required, due)
 
 
 def _exporting(
@@ -430,7 +491,7 @@ async def _signing(settings: Settings) -> HostKey:
 
 
 def _doubt(
-    foundation: Foundation, deliveries: list[Delivery]
+    foundation: Foundation, deliveries: list[Bringing]
 ) -> Callable[[Segment, str, str], Awaitable[None]]:
     async def doubt(segment: Segment, backend: str, error: str) -> None:
         try:

@@ -33,6 +33,7 @@ from cctv_storaged.retention.runs import Retention, RetentionParts
 from cctv_storaged.scrubbing.opening import ScrubNeeds, open_scrub
 from cctv_storaged.scrubbing.scrub import Scrub
 from cctv_storaged.upkeep import Upkeep
+from cctv_storaged.vms.parts import VmsParts
 from cctv_storaged.watching import RootWatch
 from cctv_storaged.wiring import delivery_settings
 
@@ -49,6 +50,7 @@ class UpkeepNeeds:
     cameras: CameraBook
     watches: Sequence[RootWatch]
     deliveries: Sequence[Delivery]
+    vms: VmsParts | None
     cataloguing: Cataloguing | None
     caches: Sequence[Cache]
 
@@ -76,6 +78,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         keepers=keepers,
         freshness=_freshness(foundation),
         scrub=_scrub(needs),
+        vms=needs.vms,
     )
     foundation.places.on_accepted = upkeep.accepted
     return upkeep
@@ -197,6 +200,7 @@ def _holding(needs: UpkeepNeeds, mirror: Mirror) -> Holding:
             clock_guard=foundation.clock_guard,
             alarms=foundation.alarms,
             metrics=foundation.metrics,
+            marking=None if needs.vms is None else needs.vms.marking,
         )
     )
 

@@ -85,6 +85,9 @@ class Daemon:
             yield watch.run()
         for delivery in parts.deliveries:
             yield delivery.run()
+        yield parts.requiring.run()
+        if parts.onvif is not None:
+            yield parts.onvif.run()
         yield parts.thumbnailing.run()
         yield parts.exporting.run()
         yield from parts.upkeep.duties()

@@ -30,6 +30,9 @@ from cctv_storaged.retention.runs import Retention
 from cctv_storaged.scrubbing.opening import EVERY_S as SCRUB_EVERY_S
 from cctv_storaged.scrubbing.opening import scrub_rules
 from cctv_storaged.scrubbing.scrub import Scrub
+from cctv_storaged.vms.conditionwatch import EVERY_S as CONDITION_EVERY_S
+from cctv_storaged.vms.parts import VmsParts
+from cctv_storaged.vms.review import EVERY_S as REVIEW_EVERY_S
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class Upkeep:
     keepers: tuple[HoldKeeper, ...]
     freshness: Freshness
     scrub: Scrub
+    vms: VmsParts | None
 
     def holds_unknown(self) -> str | None:
         """Why there may be holds in force that the journal does not know."""
@@ -96,6 +100,11 @@ class Upkeep:
 
         for keeper in self.keepers:
             yield Job(name="keeping holds in the store", run=keeper.run_once, every_s=10)
+        if self.vms is not None:
+            yield Job(name="looking at XProtect", run=self.vms.watch.run_once, every_s=CONDITION_EVERY_S)
+            yield Job(
+                name="looking again at XProtect's", run=self.vms.proof.review.run_once, every_s=REVIEW_EVERY_S
+            )
         yield Job(name="looking for unknown footage", run=self.freshness.run_once, every_s=3600)
         yield Job(name="reading back", run=self.scrub.run_once, every_s=SCRUB_EVERY_S)
 
@@ -108,6 +117,8 @@ class Upkeep:
         yield self.capacity.keeper.run()
         yield self.auditing.heads.run()
         yield self.reconciling.reconciler.run()
+        if self.vms is not None:
+            yield self.vms.marking.run()
 
     def apply(self, settings: Settings) -> None:
         """Takes over settings that a reload changed."""

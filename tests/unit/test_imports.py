@@ -16,7 +16,7 @@ HALL = frozenset(
 )
 ROOMS = frozenset({"recorder", "journal", "backends", "catalog", "media"})
 COMPOSITION = frozenset(
-    {"daemon", "assembly", "assembly_upkeep", "foundation", "wiring"}
+    {"daemon", "assembly", "assembly_upkeep", "assembly_vms", "foundation", "wiring"}
 )  # build and connect all that is below
 LAYERS = ("hall", "room", "service", "api", "daemon", "cli")
 
