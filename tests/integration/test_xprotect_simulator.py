@@ -5,6 +5,8 @@ It is the check on the client, so nothing here uses the client. The recorder's p
 
 import asyncio
 import base64
+import os
+import shutil
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -15,6 +17,7 @@ import aiohttp
 import pytest
 
 from cctv_storaged.model import TimeSpan
+from tests.daemon import wait_until
 from tests.fakes.xprotect import management
 from tests.fakes.xprotect.signals import BUILT_IN_EVENTS, RETRIEVAL_EVENT
 from tests.fakes.xprotect.site import EdgeFile
@@ -421,10 +424,16 @@ async def _handshake(port: int, trust: ssl.SSLContext) -> None:
     writer.close()
 
 
-def test_as_a_process_it_is_steered_by_its_control_port() -> None:
-    with simulator(tls=True) as vms:
+def test_as_a_process_it_is_steered_by_its_control_port(tmp_path: Path) -> None:
+    """And takes what a recorder's folder holds as what XProtect recorded."""
+    file = tmp_path / "yard" / "2026-11-22" / "09-00-00.ts"
+    file.parent.mkdir(parents=True)
+    shutil.copyfile(cached_ts(seconds=4), file)
+    os.utime(file, (NINE.timestamp(),) * 2)
+    with simulator(tls=True, options=("--record-from", str(tmp_path))) as vms:
         vms.record("gate", cached_ts(seconds=4), NINE)
         assert [end - start for start, end in vms.sequences("gate")] == [3960]
+        wait_until(lambda: vms.sequences("yard") == vms.sequences("gate"), "the folder was recorded")
         with pytest.raises(AssertionError, match="Faults has no teapot"):
             vms.faults(slow_s=1, teapot=True)
         assert vms.state()["faults"]["slow_s"] == 0, "all or none"

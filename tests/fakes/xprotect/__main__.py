@@ -30,12 +30,20 @@ _ABOUT = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    options = _options(argv)
+    options = parsed(argv)
     with tempfile.TemporaryDirectory(prefix="xprotect-") as folder:
-        asyncio.run(_run(options, Path(folder)))
+        asyncio.run(_run_until_signal(options, Path(folder)))
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+async def _run_until_signal(options: argparse.Namespace, folder: Path) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await run(options, folder, stopping)
+
+
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line's options."""
     parser = argparse.ArgumentParser(prog="python -m tests.fakes.xprotect", description=_ABOUT)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, and to be told to clients")
     parser.add_argument("--port", type=int, default=8443, help="of the management server; 0: any free one")
@@ -109,11 +117,9 @@ def _secret(path: Path | None) -> str:
     return path.read_text().strip() if path else ""
 
 
-async def _run(options: argparse.Namespace, folder: Path) -> None:
+async def run(options: argparse.Namespace, folder: Path, stopping: asyncio.Event) -> None:
+    """Everything that was asked for; `folder` is for certificates that are not kept."""
     site = _site(options)
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     certificates = options.certificates or folder
     certificates.mkdir(parents=True, exist_ok=True)
     async with running(site, tls_folder=certificates if options.tls else None) as simulator:

@@ -1,5 +1,6 @@
 """The simulator's switches: each is read somewhere, and what is set is what it may be."""
 
+import asyncio
 import os
 import re
 import time
@@ -8,8 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
+from cctv_storaged.config.milestone import Milestone
 from tests.fakes import xprotect
+from tests.fakes.xprotect.__main__ import parsed, run
 from tests.fakes.xprotect.assumptions import Assumptions
 from tests.fakes.xprotect.faults import Faults
 from tests.fakes.xprotect.recording import Folder, Layout
@@ -59,3 +63,19 @@ def test_only_files_that_nobody_writes_to_any_more_are_recorded(tmp_path: Path) 
         os.utime(file, (time.time() - 60,) * 2)
     os.utime(tmp_path / names[1])
     assert [file.relative_to(tmp_path).as_posix() for file, _, _ in folder.closed()] == [names[0]]
+
+
+async def test_the_settings_it_prints_are_settings_of_the_daemon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--port=0", "--recorder-port=0", "--control-port=0", "--rule-minutes=60", "--tls")
+    task = asyncio.create_task(run(parsed(arguments), tmp_path, stopping := asyncio.Event()))
+    printed = ""
+    while "retrieval_event_id" not in printed:
+        await asyncio.sleep(0.01)
+        printed += capsys.readouterr().out
+    stopping.set()
+    await task
+    settings = yaml.safe_load(printed)
+    block = Milestone.model_validate(settings["milestone"])
+    assert block.camera_map.keys() == {"gate", "yard"} and block.retrieval_event_id is not None
