@@ -113,4 +113,4 @@ def _rows(
     bounds = (vms, camera[0], start, no, to_us(span.end), to_us(span.start), limit)
     found = db.execute(_ROWS, bounds).fetchall()
     following = (found[-1][1], found[-1][8]) if len(found) == limit else None
-    return Slice(tuple(MaterialRow._make(row[:8]) for row in found if row[9]), following)
+    return Slice(tuple(MaterialRow(*row[:8]) for row in found if row[9]), following)

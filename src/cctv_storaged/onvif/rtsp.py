@@ -32,12 +32,12 @@ REASONS: Mapping[int, str] = {
     505: "RTSP Version Not Supported",
     551: "Option not supported",
 }
-_REQUEST = re.compile(r"([A-Z_]{1,32}) (\S{1,2048}) RTSP/(\d{1,2}\.\d{1,2})")
+_REQUEST = re.compile(r"([A-Z_]{1,32}) (\S{1,2048}) RTSP/(\d{1,2}\.\d{1,2})", re.ASCII)
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64})[ \t]*:(.*)")
 _CLOCK = r"(\d{8})T(\d{6})(?:\.(\d{1,9}))?Z"
-_CLOCKS = re.compile(rf"clock\s*=\s*{_CLOCK}\s*-\s*(?:{_CLOCK})?")
-_NPT = re.compile(r"npt\s*=\s*(now|\d{1,9}(?:\.\d{1,9})?)?\s*-\s*(\d{1,9}(?:\.\d{1,9})?)?")
-_INTERLEAVED = re.compile(r"interleaved\s*=\s*(\d{1,3})(?:\s*-\s*(\d{1,3}))?")
+_CLOCKS = re.compile(rf"clock\s*=\s*{_CLOCK}\s*-\s*(?:{_CLOCK})?", re.ASCII)
+_NPT = re.compile(r"npt\s*=\s*(now|\d{1,9}(?:\.\d{1,9})?)?\s*-\s*(\d{1,9}(?:\.\d{1,9})?)?", re.ASCII)
+_INTERLEAVED = re.compile(r"interleaved\s*=\s*(\d{1,3})(?:\s*-\s*(\d{1,3}))?", re.ASCII)
 
 
 class Refusal(Exception):
@@ -72,7 +72,7 @@ class Request:
     def cseq(self) -> int:
         """Its number; it must have one."""
         text = self.headers.get("cseq", "")
-        if not re.fullmatch(r"\d{1,10}", text):
+        if not re.fullmatch(r"[0-9]{1,10}", text):
             raise Refusal(400)
         return int(text)
 
@@ -109,7 +109,7 @@ async def _rest(reader: asyncio.StreamReader, first: bytes) -> Request:
         raise Refusal(505, last=True)
     headers = await _headers(reader)
     size = headers.get("content-length", "0")
-    if not re.fullmatch(r"\d{1,9}", size):
+    if not re.fullmatch(r"[0-9]{1,9}", size):
         raise Refusal(400, last=True)
     if int(size) > MOST_BODY_BYTES:
         raise Refusal(413, last=True)
@@ -119,11 +119,11 @@ async def _rest(reader: asyncio.StreamReader, first: bytes) -> Request:
 
 async def _headers(reader: asyncio.StreamReader) -> dict[str, str]:
     headers: dict[str, str] = {}
-    read_bytes = 0
+    lines = read_bytes = 0
     while line := await _line(reader):
-        read_bytes += len(line)
+        lines, read_bytes = lines + 1, read_bytes + len(line)
         found = _HEADER.fullmatch(line)
-        if found is None or len(headers) >= MOST_HEADERS or read_bytes > MOST_HEAD_BYTES:
+        if found is None or lines > MOST_HEADERS or read_bytes > MOST_HEAD_BYTES:
             raise Refusal(400, last=True)
         name = found[1].lower()
         if name in headers and name in ("cseq", "content-length", "session", "authorization", "range"):

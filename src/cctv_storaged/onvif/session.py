@@ -48,7 +48,7 @@ MOST_ATTEMPTS = 5
 MOST_DESCRIBED = 16
 FIRST_PICTURE_S = 20.0
 """A store that has not given one by then is away."""
-_FRAMES = re.compile(r"(all|predicted|intra)(?:/(\d{1,9}))?")
+_FRAMES = re.compile(r"(all|predicted|intra)(?:/([0-9]{1,9}))?")
 
 
 @dataclass(slots=True)
