@@ -165,7 +165,7 @@ class Clips:
             self._ffmpeg = await version()
         digest = hashlib.sha256(f"{_FORMAT} {self._ffmpeg} {span}".encode())
         for row in rows:
-            digest.update(row.id)
+            digest.update(row.id + b"remuxed" * row.apart)
         return digest.hexdigest()[:32]
 
     @asynccontextmanager
@@ -210,7 +210,7 @@ class Clips:
         try:
             made, whole = await self._written(clip, descriptor, rows, span)
             await self._require_whole(part, made)
-            if whole:
+            if whole and made.remuxed <= {str(row.segment_id) for row in rows if row.apart}:
                 await self._cache.keep(clip.tag, part, made.origin)
             else:  # what is missing may be back the next time, and the tag names the whole
                 self._forget(clip)
@@ -241,14 +241,14 @@ class Clips:
         def begun(splice: Splice) -> None:
             clip.begun = Begun(start=splice.origin, lead=span.start - splice.origin)
 
-        total = sum(row.size_bytes for row in rows)
+        pieces = [self._gathering.piece(row) for row in rows]
+        total = sum(piece.most_bytes for piece in pieces)
         limits = Limits(
             wall_s=3600.0,
             cpu_s=int(120 + total / 5_000_000),
             memory_bytes=GIB,
             output_bytes=2 * total + 2**24,
         )
-        pieces = [self._gathering.piece(row) for row in rows]
         stream = fragments(pieces, span, limits, begun, lambda splice, whole: made.append((splice, whole)))
         async with contextlib.aclosing(stream):
             async for block in stream:
@@ -307,8 +307,20 @@ def _require_turn(making: Sized) -> None:
 
 def _require_one_stream(rows: Sequence[MaterialRow]) -> None:
     """One track cannot hold two codecs, nor two sizes; raises Conflict where it is known that it had to."""
+    for before, row in pairwise(rows):
+        if before.apart != row.apart:
+            moment = rfc3339(row.span.start)
+            raise Conflict(
+                f"on one side of {moment} the footage is the recorder's, on the other only a VMS holds it,"
+                f" which one clip cannot hold: ask for a clip until {moment} and one from there on, or for an"
+                " export"
+            )
     # One that begins within a group of pictures does not tell its size at its beginning.
-    known = [row for row in rows if row.fingerprint is not None and SegmentFlag.NO_KEYFRAME not in row.flags]
+    known = [
+        row
+        for row in rows
+        if row.fingerprint is not None and SegmentFlag.NO_KEYFRAME not in row.flags and not row.apart
+    ]
     for before, row in pairwise(known):
         if before.fingerprint != row.fingerprint:
             moment = rfc3339(row.span.start)

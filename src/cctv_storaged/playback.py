@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -14,7 +14,7 @@ from cctv_storaged.clock import to_us
 from cctv_storaged.errors import BackendError
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.playback import PlaybackRow
-from cctv_storaged.media.playlist import chosen, written
+from cctv_storaged.media.playlist import chosen, remuxed, written
 from cctv_storaged.model import TimeSpan
 from cctv_storaged.nearest import told
 
@@ -50,9 +50,13 @@ class Playlist:
 class Playlists:
     """Makes playlists."""
 
-    def __init__(self, journal: Journal, store: Signing | None) -> None:
-        """`store`: where players fetch what has a verified copy there; None: everything from the API."""
+    def __init__(self, journal: Journal, store: Signing | None, apart: str | None = None) -> None:
+        """`store`: where players fetch what has a verified copy there; None: everything from the API.
+
+        `apart`: the backend whose footage comes in another stream than the recorder's (`Reader.apart`).
+        """
         self._journal = journal
+        self._apart = apart
         self._store = store
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -65,13 +69,20 @@ class Playlists:
             rows = await self._journal.playback.rows(camera_id, span)
             if not rows:
                 return None
+            apart = await self._apart_of(camera_id, span)
             signed = await self._signed(camera_id, span)
-            return await asyncio.to_thread(_made, rows, signed, to_us(span.start))
+            return await asyncio.to_thread(_made, rows, apart, signed, to_us(span.start))
 
     async def nearest(self, camera_id: UUID, span: TimeSpan) -> str:
         """Where footage is, said of a span that has none."""
         nearby = await self._journal.playback.nearby(camera_id, span)
         return f"camera {camera_id} has no footage in {told(span, nearby)}"
+
+    async def _apart_of(self, camera_id: UUID, span: TimeSpan) -> frozenset[bytes]:
+        """Segments that are read back."""
+        if self._apart is None:
+            return frozenset()
+        return await self._journal.playback.apart(camera_id, span, self._apart)
 
     async def _signed(self, camera_id: UUID, span: TimeSpan) -> dict[bytes, str]:
         """URLs of the segments that have a copy at the store, by id."""
@@ -96,7 +107,11 @@ def lifetime(span: TimeSpan) -> timedelta:
     return min(span.duration + LOOKING_ROUND, LONGEST_LIFE)
 
 
-def _made(rows: Sequence[PlaybackRow], signed: Mapping[bytes, str], from_us: int) -> Playlist:
+def _made(
+    rows: Sequence[PlaybackRow], apart: Set[bytes], signed: Mapping[bytes, str], from_us: int
+) -> Playlist:
+    if apart:
+        rows = [remuxed(row) if row[-1] in apart else row for row in rows]
     pieces = chosen(rows)
     text = written(pieces, signed, from_us).encode()
     return Playlist(text, hashlib.sha256(text).hexdigest(), any(piece[-1] in signed for piece in pieces))

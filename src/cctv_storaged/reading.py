@@ -149,9 +149,10 @@ class Reader:
                 raise
             yield self._remuxed(segment, found)
 
-    def can_read_back(self, segment: Segment) -> bool:
-        """Whether a VMS may have it."""
-        return self._path_back(segment) is not None
+    @property
+    def apart(self) -> str | None:
+        """The backend whose footage is read back: other bytes than the recorder's; None: there is none."""
+        return None if self._reading_back is None else self._reading_back.name
 
     @asynccontextmanager
     async def open(

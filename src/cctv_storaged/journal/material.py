@@ -6,11 +6,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.journal.segments import HAS_BYTES
+from cctv_storaged.journal.segments import HAS_BYTES, ONLY_COPY
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import TimeSpan
 
 _WHERE = f"s.camera_no = ? AND s.start_us > ? AND s.start_us < ? AND s.end_us > ? AND {HAS_BYTES}"
+
+_NOWHERE_ELSE = f"EXISTS (SELECT 1 FROM copy c WHERE c.segment_no = s.no AND c.backend = ? AND {ONLY_COPY})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class MaterialRow(NamedTuple):
     flags: str
     ticks: int | None
     fingerprint: bytes | None
+    apart: int = 0  # 1: it has bytes nowhere but at the backend that was asked about
 
     @property
     def segment_id(self) -> UUID:
@@ -52,9 +55,9 @@ class Material:
         """How much of it there is."""
         return await self._store.read(lambda db: _weight(db, camera_id, span))
 
-    async def rows(self, camera_id: UUID, span: TimeSpan) -> list[MaterialRow]:
-        """All of it, by its start."""
-        return await self._store.read(lambda db: _rows(db, camera_id, span))
+    async def rows(self, camera_id: UUID, span: TimeSpan, backend: str | None = None) -> list[MaterialRow]:
+        """All of it, by its start; `backend`: which of it is nowhere else is told."""
+        return await self._store.read(lambda db: _rows(db, camera_id, span, backend))
 
 
 def _weight(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan) -> Weight:
@@ -63,12 +66,12 @@ def _weight(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan) -> Weight:
     return Weight(0, 0) if bounds is None else Weight(*db.execute(query, bounds).fetchone())
 
 
-def _rows(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan) -> list[MaterialRow]:
+def _rows(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str | None) -> list[MaterialRow]:
     query = f"""SELECT s.id, s.start_us, s.end_us, s.size_bytes, s.sha256, s.flags, s.stream_ticks,
-                       s.stream_print
+                       s.stream_print, {_NOWHERE_ELSE if backend is not None else "?"}
                   FROM segment s WHERE {_WHERE} ORDER BY s.start_us, s.no"""
     bounds = _bounds(db, camera_id, span)
-    return [] if bounds is None else list(map(MaterialRow._make, db.execute(query, bounds)))
+    return [] if bounds is None else list(map(MaterialRow._make, db.execute(query, (backend or 0, *bounds))))
 
 
 def _bounds(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan) -> tuple[int, int, int, int] | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.journal.segments import HAS_BYTES
+from cctv_storaged.journal.segments import HAS_BYTES, ONLY_COPY
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import CopyState, TimeSpan
 
@@ -26,6 +26,8 @@ _ROWS = f"""SELECT s.start_us, s.end_us, s.flags, s.stream_ticks, s.stream_print
     WHERE {_IN_SPAN} AND {HAS_BYTES} ORDER BY s.start_us, s.no"""
 _PATHS = f"""SELECT s.id, c.path FROM segment s CROSS JOIN copy c ON c.segment_no = s.no AND c.backend = ?
     WHERE {_IN_SPAN} AND c.state = '{CopyState.VERIFIED}'"""  # CROSS: by the segments, not by the copies
+_APART = f"""SELECT s.id FROM segment s CROSS JOIN copy c ON c.segment_no = s.no AND c.backend = ?
+    WHERE {_IN_SPAN} AND {ONLY_COPY}"""
 _BEFORE = f"""SELECT s.end_us, {HAS_BYTES} FROM segment s WHERE s.camera_no = ? AND s.start_us < ?
     ORDER BY s.start_us DESC LIMIT ?"""
 _AFTER = f"""SELECT s.start_us, {HAS_BYTES} FROM segment s WHERE s.camera_no = ? AND s.start_us >= ?
@@ -54,6 +56,10 @@ class Playback:
         """Of those the ones with a verified copy at the backend: its path there, by the segment's id."""
         return await self._store.read(lambda db: _paths(db, camera_id, span, backend))
 
+    async def apart(self, camera_id: UUID, span: TimeSpan, backend: str) -> frozenset[bytes]:
+        """Ids of those that have bytes nowhere but at the backend."""
+        return await self._store.read(lambda db: _apart(db, camera_id, span, backend))
+
     async def nearby(self, camera_id: UUID, span: TimeSpan) -> Nearby:
         """Footage before and after a span that has none."""
         return await self._store.read(lambda db: _nearby(db, camera_id, span))
@@ -67,6 +73,12 @@ def _rows(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan) -> list[Playb
 def _paths(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str) -> dict[bytes, str]:
     within = _within(db, camera_id, span)
     return {} if within is None else dict(db.execute(_PATHS, (backend, *within)).fetchall())
+
+
+def _apart(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str) -> frozenset[bytes]:
+    within = _within(db, camera_id, span)
+    found = [] if within is None else db.execute(_APART, (backend, *within))
+    return frozenset(id_ for (id_,) in found)
 
 
 def _within(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan) -> tuple[int, int, int, int] | None:

@@ -45,6 +45,11 @@ from cctv_storaged.model import (
 HAS_BYTES = f"""(s.source_state = '{SourceState.PRESENT}' OR EXISTS (
     SELECT 1 FROM copy WHERE copy.segment_no = s.no
        AND state IN ('{CopyState.STORED}', '{CopyState.VERIFIED}')))"""
+ONLY_COPY = f"""c.state IN ('{CopyState.STORED}', '{CopyState.VERIFIED}')
+    AND s.source_state <> '{SourceState.PRESENT}' AND NOT EXISTS (
+    SELECT 1 FROM copy other WHERE other.segment_no = s.no AND other.backend <> c.backend
+       AND other.state IN ('{CopyState.STORED}', '{CopyState.VERIFIED}'))"""
+"""Of a segment `s` and its copy `c`: there are bytes of it, and nowhere else."""
 SAME_NAME = "s.folder_no = ? AND s.name = ?"
 AT_SOURCE = "source_state IN ('present', 'pruning')"
 """Word for word the condition of the partial index segment_at_source, or SQLite will not use it."""

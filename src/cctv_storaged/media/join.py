@@ -143,6 +143,7 @@ class _Job:
         self._reserve = reserve
         self._progress = progress
         self._total_bytes = max(1, sum(piece.size_bytes for piece in pieces))
+        self._most_bytes = max(self._total_bytes, sum(piece.most_bytes for piece in pieces))
         self._length_s = sum(piece.span.duration.total_seconds() for piece in pieces)
         self._read_bytes = 0
 
@@ -211,10 +212,10 @@ class _Job:
     def _limits(self) -> Limits:
         wall_s = self._plan.wall_s
         return Limits(
-            wall_s=600 + self._total_bytes / 500_000 if wall_s is None else wall_s,
-            cpu_s=int(600 + self._total_bytes / 5_000_000),
+            wall_s=600 + self._most_bytes / 500_000 if wall_s is None else wall_s,
+            cpu_s=int(600 + self._most_bytes / 5_000_000),
             memory_bytes=4 * GIB,
-            output_bytes=64 * 2**20 + 2 * self._total_bytes,
+            output_bytes=64 * 2**20 + 2 * self._most_bytes,
         )
 
 

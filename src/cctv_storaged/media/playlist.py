@@ -80,6 +80,19 @@ def chosen(pieces: Sequence[Piece]) -> Sequence[Piece]:
 of_tuple: Callable[[Piece], Parts] = itemgetter(0, 1, 3, 4)
 
 
+def remuxed(piece: Piece) -> Piece:
+    """The segment as it is where it is read back: another stream, which plays on from none of the recorder's.
+
+    It goes by the recorder's clock, or else by one that began in 1970 (`vms.readback`), and begins with a
+    key picture.
+    """
+    start_us, end_us, flags, ticks, fingerprint, id_ = piece
+    flags = " ".join(flag for flag in flags.split() if flag != SegmentFlag.NO_KEYFRAME)
+    if ticks is None:
+        ticks = start_us * 9 // 100 % WRAP
+    return start_us, end_us, flags, ticks, b"remuxed" + (fingerprint or b""), id_
+
+
 def written(pieces: Sequence[Piece], elsewhere: Mapping[bytes, str], from_us: int) -> str:
     """The playlist of these pieces, at least one, to be played from a moment on (or from its begin).
 

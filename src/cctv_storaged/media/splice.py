@@ -29,7 +29,7 @@ from cctv_storaged.errors import (
     ObjectRejected,
     SegmentError,
 )
-from cctv_storaged.media.pieces import Blocks, FailedPiece, Piece
+from cctv_storaged.media.pieces import Blocks, FailedPiece, Piece, ahead
 from cctv_storaged.model import TimeSpan
 from cctv_storaged.mpegts.probe import blank_fingerprint
 from cctv_storaged.mpegts.psi import Program
@@ -56,7 +56,6 @@ _GOES_ON_TICKS = TICKS_PER_S // 2
 _USUAL_FRAME_TICKS = TICKS_PER_S // 25  # of a picture alone
 _LATE_TICKS = 5 * TICKS_PER_S
 """How far a stream may reach beyond the end that its segment is known to have."""
-_AHEAD_BLOCKS = 16
 _UNUSABLE = (NotFound, NotASegment, ObjectMissing, ObjectRejected)
 """Says of a piece that there is nothing to be had of it; anything else may be otherwise the next time."""
 
@@ -69,6 +68,7 @@ class Splice:
     program: Program
     fingerprint: bytes
     pieces: list[str] = field(default_factory=list)
+    remuxed: set[str] = field(default_factory=set)  # of them those that were read back from a VMS
     spans: list[TimeSpan] = field(default_factory=list)  # that are shown, in order, joined where they touch
     units: int = 0  # pictures (or sounds, where there is no picture)
     joins: int = 0
@@ -131,6 +131,7 @@ class Splicer:
         self._recorded_until: datetime | None = None  # the end of the piece before, by its name
         self._frame = 0  # from one picture to the next, as it was last
         self._length = 0  # of what the last piece showed
+        self._was_remuxed = False  # the piece before
         self._heard: dict[int, int] = {}  # up to when each sound of the part was let through
         self.failed: list[FailedPiece] = []
 
@@ -199,7 +200,7 @@ class Splicer:
         try:
             if entry.offset:
                 yield entry.stream.tables
-            async with aclosing(self._bytes_of(entry)) as read, aclosing(_ahead(read)) as blocks:
+            async with aclosing(self._bytes_of(entry)) as read, aclosing(ahead(read)) as blocks:
                 async for block in blocks:
                     yield await asyncio.to_thread(retimed.feed, block)
                     if retimed.done:
@@ -228,7 +229,12 @@ class Splicer:
 
     def _cut(self, part: Splice, entry: _Entry) -> Cut:
         """Where the piece goes on the clock that comes out."""
-        if self._shift is None or not self._goes_on(part, entry.moment, entry.first_ticks):
+        since = BASE_TICKS
+        if self._overlaps(part, entry.piece):
+            # Both are parts of one stream, and tell true times: what was shown already is left out.
+            at = BASE_TICKS + as_ticks(entry.moment - part.origin)
+            self._shift, since = (at - entry.first_ticks) % WRAP, part.end_ticks - self._frame // 2
+        elif self._shift is None or not self._goes_on(part, entry.moment, entry.first_ticks):
             at = BASE_TICKS + as_ticks(entry.moment - part.origin)
             if part.units and abs(at - part.end_ticks) <= as_ticks(TOLERANCE):
                 at = part.end_ticks
@@ -236,10 +242,14 @@ class Splicer:
         begin = (entry.first_ticks + self._shift) % WRAP
         return Cut(
             shift=self._shift,
-            since=BASE_TICKS,
+            since=since,
             until=BASE_TICKS + as_ticks(self._span.end - part.origin),
             latest=begin + as_ticks(entry.piece.span.end - entry.moment) + _LATE_TICKS,
         )
+
+    def _overlaps(self, part: Splice, piece: Piece) -> bool:
+        """Whether it may show again what the piece before showed: each begins with a whole group."""
+        return bool(part.units) and piece.remuxed and self._was_remuxed
 
     def _note(self, part: Splice, entry: _Entry, retimed: Retimed) -> None:
         part.lost_bytes += retimed.lost_bytes
@@ -247,7 +257,9 @@ class Splicer:
             if not retimed.is_cut:
                 self._fail(entry.piece, "there is no picture or sound in it")
             return
-        self._recorded_until = entry.piece.span.end
+        self._recorded_until, self._was_remuxed = entry.piece.span.end, entry.piece.remuxed
+        if entry.piece.remuxed:
+            part.remuxed.add(entry.piece.name)
         part.joins += bool(part.units)
         part.units += retimed.units
         part.pieces.append(entry.piece.name)
@@ -283,6 +295,7 @@ class Splicer:
             if piece.span.start >= self._span.end:
                 break
             try:
+                piece = await piece.settled()
                 self._entry = await self._entered(piece, part)
             except _UNUSABLE as exc:
                 self._fail(piece, str(exc))
@@ -299,6 +312,9 @@ class Splicer:
         if not self._begun:
             return await self._first_entry(piece)
         shown_until = None if part is None or not part.units else part.origin + part.duration
+        if shown_until is not None and piece.remuxed:
+            assert part is not None
+            return await self._remuxed_entry(piece, part, shown_until)
         if shown_until is not None and piece.span.start < shown_until - TOLERANCE:
             assert part is not None
             return await self._entry_after(piece, part, shown_until)
@@ -324,8 +340,9 @@ class Splicer:
 
     async def _is_enough(self, following: Sequence[Piece]) -> bool:
         """Whether the next piece has a key frame early enough of its own: this one only leads in."""
-        for piece in following:
+        for coming in following:
             try:
+                piece = await coming.settled()
                 stream = _with_time(await read_map(piece.read, piece.size_bytes))
                 assert stream.start is not None
                 ticks = (stream.start.ticks + as_ticks(self._span.start - piece.span.start)) % WRAP
@@ -341,7 +358,8 @@ class Splicer:
         """
         stream = _with_time(await read_map(piece.read, piece.size_bytes))
         assert stream.start is not None
-        if self._goes_on(part, piece.span.start, stream.start.ticks) and _fits(part, stream):
+        goes_on = not piece.remuxed and self._goes_on(part, piece.span.start, stream.start.ticks)
+        if goes_on and _fits(part, stream):
             return await self._whole_entry(piece)
         if piece.span.end <= moment:
             return None
@@ -350,6 +368,15 @@ class Splicer:
         if frame is None and stream.program.video is not None:
             return None
         return await self._from(piece, stream, frame)
+
+    async def _remuxed_entry(self, piece: Piece, part: Splice, moment: datetime) -> _Entry | None:
+        """What was read back goes on in the middle of a group behind its like, else with a key picture."""
+        entry = await self._whole_entry(piece)
+        goes_on = self._was_remuxed and _fits(part, entry.stream)
+        if goes_on or entry.moment >= moment - _as_time(self._frame) or not _fits(part, entry.stream):
+            return entry
+        await entry.stack.aclose()
+        return await self._entry_after(piece, part, moment)
 
     async def _from(self, piece: Piece, stream: StreamMap, frame: KeyFrame | None) -> _Entry:
         """Read whole where that is all the same: only then its hash is proven on the way."""
@@ -426,26 +453,3 @@ def as_ticks(time: timedelta) -> int:
 
 def _as_time(ticks: int) -> timedelta:
     return timedelta(microseconds=ticks * 1_000_000 // TICKS_PER_S)
-
-
-async def _ahead(blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """Reads on while what was read is worked on: a store's answer takes its time."""
-    queue: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD_BLOCKS)
-
-    async def fill() -> None:
-        try:
-            async for block in blocks:
-                await queue.put(block)
-        finally:
-            await queue.put(None)
-
-    filling = asyncio.create_task(fill())
-    try:
-        while (block := await queue.get()) is not None:
-            yield block
-        await filling
-    finally:
-        filling.cancel()
-        while not queue.empty():
-            queue.get_nowait()
-        await asyncio.gather(filling, return_exceptions=True)
