@@ -38,16 +38,16 @@ def trouble(exc: BaseException) -> str:
     """What went wrong with a connection, and what mends it."""
     cause: BaseException | None = exc
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_message"):
             return (
                 f"its certificate is refused: {plain(cause.verify_message)} (give the CA by ca_file or "
                 "recorder_ca_file, and for recording servers the certificate's name by recorder_server_name)"
             )
-        if isinstance(cause, socket.gaierror):
+        if isinstance(cause, socket.gaierror | UnicodeError):
             return "its name does not resolve (for a recording server see recorder_host_override)"
         cause = cause.__cause__ or cause.__context__
     if isinstance(exc, TimeoutError):
         return "no answer in time"
     if isinstance(exc, ssl.SSLError):
-        return f"no TLS: {plain(exc.reason or str(exc))}"
+        return f"no TLS: {plain(getattr(exc, 'reason', None) or str(exc))}"  # aiohttp's own has no reason
     return plain(str(exc)) or type(exc).__name__

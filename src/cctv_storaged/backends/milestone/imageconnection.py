@@ -72,7 +72,7 @@ class ImageConnection:
         try:
             async with asyncio.timeout(patience.connect_s):
                 reader, writer = await _stream(door)
-        except (OSError, TimeoutError) as exc:  # ssl.SSLError is an OSError
+        except (OSError, ValueError, OverflowError) as exc:  # a host that is no name, a port that is none
             raise unreachable(f"connect to the recording server {door.host}:{door.port}", exc) from exc
         return cls(door, reader, writer, patience=patience, limits=limits)
 
@@ -82,7 +82,7 @@ class ImageConnection:
             async with asyncio.timeout(self._patience.read_s):
                 self._writer.write(data)
                 await self._writer.drain()
-        except (OSError, TimeoutError) as exc:
+        except OSError as exc:
             raise self._ended(trouble(exc), at_rest=self._wire.at_rest) from exc
 
     async def receive(self) -> Message:

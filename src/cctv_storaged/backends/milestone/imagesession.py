@@ -113,7 +113,9 @@ class ImageSession:
                 if asked.move is Move.UPDATE:
                     raise Unreadable(f"the recorder answers {asked.move} with a picture")
                 return asked.move, message
-            if asked.move is not Move.UPDATE or not message.connected:
+            if asked.move is not Move.UPDATE and message.connected:
+                raise Unreadable(f"the recorder answers {asked.move} with a connection")
+            if not message.connected:
                 reason = message.reason or "without a reason"
                 raise TokenRefused(f"the recorder refuses {asked.move}: {reason}")
 

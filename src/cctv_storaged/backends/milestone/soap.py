@@ -93,7 +93,7 @@ class SoapClient:
             answer = await self._posted(url, headers, envelope(call), where)
         except aiohttp.ClientResponseError as exc:  # it carries the request's headers: not chained
             raise Unreadable(f"{where}: this is no HTTP: {plain(exc.message, *call.secrets)}") from None
-        except (aiohttp.ClientError, OSError, RuntimeError) as exc:  # Runtime: the session is closed
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as exc:  # Runtime: it is closed
             raise unreachable(where, exc) from exc
         return response_of(answer, call)
 
