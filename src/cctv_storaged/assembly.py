@@ -193,6 +193,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
             cameras=inflow.cameras,
             watches=inflow.watches,
             deliveries=inflow.deliveries,
+            bringing=inflow.bringing,
             vms=vms,
             cataloguing=inflow.cataloguing,
             caches=(clips, thumbnails) if vms is None else (clips, vms.readback, thumbnails),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cctv_storaged.auditing.opening import Auditing, AuditingNeeds, open_auditing
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.capacity.opening import (
     Capacity,
     CapacityNeeds,
@@ -49,7 +50,8 @@ class UpkeepNeeds:
     signing: HostKey
     cameras: CameraBook
     watches: Sequence[RootWatch]
-    deliveries: Sequence[Delivery]
+    deliveries: Sequence[Delivery]  # to the stores
+    bringing: Sequence[Bringing]  # these, and who has coverage by XProtect proven
     vms: VmsParts | None
     cataloguing: Cataloguing | None
     caches: Sequence[Cache]
@@ -136,7 +138,7 @@ def _capacity(
             journal=foundation.journal,
             pruner=needs.pruner,
             remover=needs.remover,
-            deliveries=needs.deliveries,
+            deliveries=needs.bringing,
             caches=needs.caches,
             guard=trouble_at,
             roots=places.roots,

@@ -8,7 +8,7 @@ from cctv_storaged.backends.base import Backend
 from cctv_storaged.clock import Clock
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import CopyState
+from cctv_storaged.model import BackendKind, CopyState
 
 INTERVAL_S = 10.0
 
@@ -70,6 +70,8 @@ class Gauges:
             if tally.backend in kept and tally.state in (CopyState.STORED, CopyState.VERIFIED):
                 kept[tally.backend] += tally.bytes
         for backend in self._backends:
+            if backend.name == BackendKind.MILESTONE:
+                continue  # what XProtect keeps are its own recordings, of a size that nobody tells
             self._metrics.bytes_used.labels(backend.name, backend.location).set(kept[backend.name])
 
     async def _set_quarantined(self) -> None:

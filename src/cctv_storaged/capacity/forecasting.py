@@ -108,7 +108,8 @@ class Forecasting:
     def _source_lifetime(self) -> timedelta | None:
         """How long a source stays; None: for as long as nobody takes it, or for longer than anybody knows."""
         rules = self._parts.pruner.rules
-        if not rules.enabled or any(each.trouble is not None for each in self._parts.deliveries):
+        required = (each for each in self._parts.deliveries if each.name in rules.required)
+        if not rules.enabled or any(each.trouble is not None for each in required):
             return None
         return max(rules.grace, rules.keep)
 

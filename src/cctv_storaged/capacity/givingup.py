@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from cctv_storaged.alarms import AlarmName, Alarms
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.capacity.stages import NOTHING_LEFT, Taken
 from cctv_storaged.clock import Clock
-from cctv_storaged.delivery import Delivery
 from cctv_storaged.events import EventHub
 from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.journal.capacity import DISK_FULL, Candidate, CapacityRows
@@ -40,7 +40,7 @@ class GivingUp:
     def __init__(
         self,
         rows: CapacityRows,
-        deliveries: Sequence[Delivery],
+        deliveries: Sequence[Bringing],
         pins: Pins,
         clock: Clock,
         metrics: Metrics,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cctv_storaged.alarms import Alarms
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.capacity.forecasting import Forecasting
 from cctv_storaged.capacity.givingup import GivingUp
 from cctv_storaged.capacity.levels import Limit, Limits
@@ -13,7 +14,6 @@ from cctv_storaged.capacity.room import Cache, Plan, RoomKeeper, RoomParts
 from cctv_storaged.capacity.volumes import Looks, places_of
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings
-from cctv_storaged.delivery import Delivery
 from cctv_storaged.events import EventHub
 from cctv_storaged.guarding.roots import Roots
 from cctv_storaged.journal.journal import Journal
@@ -33,7 +33,7 @@ class CapacityNeeds:
     journal: Journal
     pruner: Pruner
     remover: Remover
-    deliveries: Sequence[Delivery]
+    deliveries: Sequence[Bringing]
     caches: Sequence[Cache]
     guard: Callable[[frozenset[str]], str | None]
     roots: Roots

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from cctv_storaged.alarms import AlarmName, Alarms
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.capacity.ageing import Ageing, AgeingParts
 from cctv_storaged.capacity.early import EarlyPruning
 from cctv_storaged.capacity.givingup import GivingUp
@@ -37,11 +38,11 @@ from cctv_storaged.capacity.tally import Take, Tally
 from cctv_storaged.capacity.telling import Circumstances, Waiting, full_text, low_text
 from cctv_storaged.capacity.volumes import Looks, Place, Use, Volume
 from cctv_storaged.clock import Clock
-from cctv_storaged.delivery import Delivery
 from cctv_storaged.errors import BackendError, JournalFull
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
+from cctv_storaged.model import CopyState
 from cctv_storaged.prune import Pruner
 from cctv_storaged.removal import Remover
 from cctv_storaged.retention.rules import Policy
@@ -91,7 +92,7 @@ class RoomParts:
     pruner: Pruner
     remover: Remover
     giving_up: GivingUp
-    deliveries: Sequence[Delivery]
+    deliveries: Sequence[Bringing]
     caches: Sequence[Cache]  # on data_dir's disk
     store_backend: str | None  # the backend whose store is a folder
     rates: Rates
@@ -423,6 +424,11 @@ class RoomKeeper:
 
     async def _circumstances(self, volume: Volume) -> Circumstances:
         waiting = []
+        gaps = {
+            each.backend: each.segments
+            for each in await self._parts.journal.copies.tallies()
+            if each.state is CopyState.GAP
+        }
         for delivery in self._parts.deliveries:
             backlog = await self._parts.journal.copies.backlog(delivery.name)
             waiting.append(
@@ -431,6 +437,7 @@ class RoomKeeper:
                     segments=backlog.segments,
                     bytes=backlog.bytes,
                     failed=backlog.failed,
+                    gaps=gaps.get(delivery.name, 0),
                     trouble=delivery.trouble,
                 )
             )

@@ -19,6 +19,7 @@ class Waiting:
     segments: int
     bytes: int
     failed: int  # segments that it is not tried again with before somebody says so
+    gaps: int = 0  # segments that XProtect does not hold although it should
     trouble: str | None
 
 
@@ -69,11 +70,13 @@ def _helps(facts: Circumstances) -> Iterator[str]:
         if each.failed:
             where = f"{each.failed} segments that failed at {each.backend} and keep their sources"
             yield f"mending what the log says of the {where}, then POST /queue/retry"
+        if each.gaps:
+            yield f"having {each.backend} retrieve the {each.gaps} segments that it does not hold (vms_gap)"
     if not facts.prunes:
         yield "source.prune: after_verified, so that delivered sources may go"
     if facts.store_here and facts.unsaid:
         yield f"rules with at_least or desired for {_named(facts.unsaid)}, whose oldest footage may go then"
-    if not facts.gives_up and any(each.segments or each.failed for each in facts.waiting):
+    if not facts.gives_up and any(each.segments or each.failed or each.gaps for each in facts.waiting):
         yield "capacity.on_full: delete_oldest_undelivered, which loses the oldest footage"
 
 

@@ -234,12 +234,14 @@ def _delivered(
 def _undelivered(
     db: sqlite3.Connection, backend: str, roots: frozenset[str], after: tuple[int, int] | None
 ) -> CandidatePage:
-    """`after`: the start of the last pending one looked at, and the row number of the last failed one."""
+    """`after`: the start of the last one looked at (due, or a gap), and the row of the last failed one."""
     start_us, no = after or _FIRST
     pending = db.execute(
         """SELECT start_us, segment_no FROM copy WHERE backend = ? AND state IN ('pending', 'stored')
+              AND start_us > ?
+           UNION ALL SELECT start_us, segment_no FROM copy WHERE backend = ? AND state = 'gap'
               AND start_us > ? ORDER BY start_us, segment_no LIMIT ?""",
-        (backend, start_us, SLICE),
+        (backend, start_us, backend, start_us, SLICE),
     ).fetchall()
     failed = db.execute(
         """SELECT segment_no FROM copy WHERE backend = ? AND state = 'failed' AND segment_no > ?
