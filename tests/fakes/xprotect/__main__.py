@@ -145,7 +145,9 @@ def _beside(site: Site, options: argparse.Namespace) -> Iterator[Coroutine[None,
     if options.record_from:
         yield Folder(site, options.record_from, layout).follow()
     if options.edge_from:
-        yield Folder(site, options.edge_from, layout, to_edge=True).follow()
+        edge = Folder(site, options.edge_from, layout, to_edge=True)
+        site.edge_look = edge.look
+        yield edge.follow()
     if options.retention_minutes:
         yield _retain(site, timedelta(minutes=options.retention_minutes))
 

@@ -11,6 +11,8 @@ from tests.fakes.xprotect.tasks import RetrievalFailed
 
 async def retrieve(site: Site, camera: Camera, start: datetime, end: datetime) -> None:
     """Takes the groups of pictures that overlap the span into the media database."""
+    if site.edge_look is not None:
+        await asyncio.to_thread(site.edge_look)
     files = list(site.edge.get(camera.id, ()))
     found = await asyncio.to_thread(_overlapping, files, ms(start), ms(end))
     if not found:

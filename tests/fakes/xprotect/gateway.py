@@ -9,7 +9,7 @@ from aiohttp import web
 
 from tests.fakes.xprotect import envelope, identity, management
 from tests.fakes.xprotect.envelope import ApiError
-from tests.fakes.xprotect.rest import Rest
+from tests.fakes.xprotect.rest import Rest, spelt
 from tests.fakes.xprotect.site import Site
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,7 +83,7 @@ class Gateway:
 
     async def _rest(self, request: web.Request, steps: list[str]) -> web.StreamResponse:
         faults = self.site.faults
-        self.site.calls.count(f"rest:{request.method}:{steps[0] if steps else ''}")
+        self.site.calls.count(f"rest:{request.method}:{spelt(steps[0]) if steps else ''}")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         good = scheme.lower() == "bearer" and self.site.tokens.oauth_is_good(token.strip())
         if faults.take("unauthorized_next") or not good:

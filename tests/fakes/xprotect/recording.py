@@ -4,6 +4,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -52,13 +53,19 @@ class Folder:
     to_edge: bool = False
     """The camera itself keeps it, and XProtect records nothing."""
     _taken: set[Path] = field(default_factory=set)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
 
     async def follow(self) -> None:
         """Without end."""
         while True:
-            for file, camera, start in await asyncio.to_thread(self.closed):
-                await asyncio.to_thread(self._take, file, camera, start)
+            await asyncio.to_thread(self.look)
             await asyncio.sleep(1)
+
+    def look(self) -> None:
+        """Takes what was closed since the last look."""
+        with self._looking:
+            for file, camera, start in self.closed():
+                self._take(file, camera, start)
 
     def closed(self) -> list[tuple[Path, UUID, datetime]]:
         """Files of known cameras that were not taken yet, by their times."""

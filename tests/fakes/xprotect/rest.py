@@ -32,7 +32,7 @@ class Rest:
     async def serve(self, request: web.Request, steps: Sequence[str]) -> web.Response:
         kind, *rest = steps or [""]
         if not self.site.assumptions.paths_case_sensitive:
-            kind = next((each for each in KINDS if each.lower() == kind.lower()), kind)
+            kind = spelt(kind)
         body = await _body(request)
         if kind in MARKS:
             return self.marks.serve(request, kind, rest, body)
@@ -60,6 +60,11 @@ class Rest:
                 self.site.media.remove(camera.id, 0, 2**62)
                 return envelope.answer(self.site.assumptions, {"state": "Success"}, "result")
         raise ApiError(400, f"Unknown task: {task}", "task")
+
+
+def spelt(kind: str) -> str:
+    """A resource as it is published, from its name in any case."""
+    return next((each for each in KINDS if each.lower() == kind.lower()), kind)
 
 
 async def _body(request: web.Request) -> Object:

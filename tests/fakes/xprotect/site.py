@@ -10,7 +10,7 @@ How the parts meet (the recorder's side is in media, imageserver, recorderport, 
     site.now()                     the site's clock, skew and all
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,6 +91,8 @@ class Site:
     """From `edge`, or from the camera's device over ONVIF."""
     edge: dict[UUID, list[EdgeFile]] = field(default_factory=dict)
     """What the cameras hold themselves ("edge storage")."""
+    edge_look: Callable[[], None] | None = None
+    """Brings `edge` up to date; runs in a thread."""
     rule_retrieves: timedelta | None = None
     """How far back a rule retrieves when the event for it is triggered. None: there is no such rule."""
     calls: Calls = field(default_factory=Calls)
