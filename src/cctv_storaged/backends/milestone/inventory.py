@@ -4,7 +4,6 @@ A camera's parent is a piece of hardware, whose parent is a recording server (`r
 Config API). Disabled ones are left out unless `disabled` is asked for.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cctv_storaged.errors import ObjectMissing
 FRESH_S = 60.0
 _NEW_S = 5.0
 STORAGES_MAX = 1000
+ARCHIVES_MAX = 50
 UNSEEN = UUID(int=0)
 """The recorder of a camera whose hardware the user may not see."""
 
@@ -83,11 +83,9 @@ class Inventory:
 
     async def _loaded(self) -> Snapshot:
         asked_at = self._clock.monotonic()
-        recorders, hardware, cameras = await asyncio.gather(
-            self._rest.collection("recordingServers", "disabled"),
-            self._rest.collection("hardware", "disabled"),
-            self._rest.collection("cameras", "disabled"),
-        )
+        recorders = await self._rest.collection("recordingServers", "disabled")
+        hardware = await self._rest.collection("hardware", "disabled")
+        cameras = await self._rest.collection("cameras", "disabled")
         parents = {_id(each): each for each in hardware}
         snapshot = Snapshot(
             cameras={_id(each): _camera(each, parents) for each in cameras},
@@ -116,14 +114,11 @@ class Inventory:
         )
 
     async def _storage(self, storage_id: UUID) -> VmsStorage:
-        told, archives = await asyncio.gather(
-            self._rest.one(path_of("storages", storage_id)),
-            self._children(path_of("storages", storage_id, "archiveStorages")),
-        )
-        information = await asyncio.gather(
-            self._information("storageInformation", storage_id),
-            *(self._information("archiveStorageInformation", _id(archive)) for archive in archives),
-        )
+        told = await self._rest.one(path_of("storages", storage_id))
+        archives = await self._children(path_of("storages", storage_id, "archiveStorages"))
+        information = [await self._information("storageInformation", storage_id)]
+        for archive in archives[:ARCHIVES_MAX]:
+            information.append(await self._information("archiveStorageInformation", _id(archive)))
         whole = [told, *archives]
         return VmsStorage(
             id=storage_id,

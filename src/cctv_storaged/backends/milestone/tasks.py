@@ -12,7 +12,7 @@ from cctv_storaged.backends.milestone.refusals import NotThere
 from cctv_storaged.backends.milestone.rest import Body, Rest, path_of
 from cctv_storaged.errors import ObjectMissing, ObjectRejected
 
-_ID = re.compile(r"[A-Za-z0-9{}_.-]{1,128}")
+_ID = re.compile(r"[A-Za-z0-9{][A-Za-z0-9{}_.-]{0,127}")
 _DONE = "done."  # what was done at once needs no task: an id of ours, which no server ever saw
 
 
