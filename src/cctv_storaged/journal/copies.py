@@ -7,10 +7,10 @@ undelivered copy is free.
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from uuid import UUID
 
 from cctv_storaged.clock import SystemClock, from_us, to_us
@@ -40,6 +40,9 @@ LONGEST_WAIT = timedelta(minutes=10)
 OVERWRITTEN = "overwritten_by_recorder"
 COPY_FAILED = "copy_failed_without_source"
 """Causes of a loss that shows with a copy's failure."""
+
+RETRIED_AT_ONCE = 200
+"""Copies that are tried again, in one commit."""
 
 SLICE = 20_000
 """Rows changed in one commit by what may concern all of them: others wait that long for the journal."""
@@ -181,11 +184,20 @@ class Copies:
         return await self._store.write(lambda db: _source_gone(db, segment_id, state, cause, now))
 
     async def retry_failed(self, backend: str | None) -> Retried:
-        """Failed copies are put again where the source is there, else proven where they were stored."""
-        return await self._store.write(lambda db: _retry_failed(db, backend))
+        """Failed copies are put again where the source is there, else proven where they were stored.
+
+        Gaps as well. In slices, for there may be many.
+        """
+        retried = asked_again = 0
+        for state in (CopyState.FAILED, CopyState.GAP):
+            more = True
+            while more:
+                some, more = await self._store.write(partial(_retry_some, state=state, backend=backend))
+                retried, asked_again = retried + some.retried, asked_again + some.asked_again
+        return Retried(retried=retried, asked_again=asked_again)
 
     async def urge(self, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:
-        """Undelivered copies of a camera's footage go before all others; failed ones get another try."""
+        """Undelivered copies of a camera's footage go before all others; failed ones and gaps as well."""
         return await self._store.write(lambda db: _urge(db, camera_id, span, backend))
 
     async def failures(self, limit: int) -> list[Segment]:
@@ -199,13 +211,6 @@ class Copies:
     async def tallies(self) -> list[Tally]:
         """All copies counted by backend and state."""
         return await self._store.read(_tallies)
-
-    async def require(self, backends: Sequence[str]) -> int:
-        """Settings name other backends than before: what those that left still owed is due at the new ones.
-
-        Copies that were delivered stay as they are. Returns how many copies became due.
-        """
-        return await self._store.write(lambda db: _require(db, backends))
 
 
 def failure_cause(source: SourceState) -> str:
@@ -451,15 +456,23 @@ def give_up_pending(db: sqlite3.Connection, no: int, error: str) -> None:
     )
 
 
-def _retry_failed(db: sqlite3.Connection, backend: str | None) -> Retried:
-    again = "state = '{}', due_us = 0, attempts = 0"
-    chosen = "state = 'failed' AND (?1 IS NULL OR backend = ?1) AND segment_no"
-    with_source = "IN (SELECT no FROM segment WHERE no = copy.segment_no AND source_state = 'present')"
-    put = db.execute(f"UPDATE copy SET {again.format('pending')} WHERE {chosen} {with_source}", (backend,))
-    without = f"WHERE path IS NOT NULL AND {chosen} NOT {with_source}"
-    held = db.execute(f"SELECT count(*) FROM copy {without} AND stored_us IS NOT NULL", (backend,)).fetchone()
-    asked = db.execute(f"UPDATE copy SET {again.format('stored')} {without}", (backend,))
-    return Retried(retried=put.rowcount + int(held[0]), asked_again=asked.rowcount - int(held[0]))
+def _retry_some(
+    db: sqlite3.Connection, *, state: CopyState, backend: str | None
+) -> tuple[Retried, bool]:
+    """A slice, and whether there may be more. Without source and path nothing can be done."""
+    rows = db.execute(
+        f"""SELECT s.source_state = 'present', copy.stored_us IS NOT NULL, copy.segment_no, copy.backend
+              FROM copy CROSS JOIN segment s ON s.no = copy.segment_no
+             WHERE copy.state = '{state}' AND (?1 IS NULL OR copy.backend = ?1)
+               AND (s.source_state = 'present' OR copy.path IS NOT NULL) LIMIT ?2""",
+        (backend, RETRIED_AT_ONCE),
+    ).fetchall()
+    db.executemany(
+        "UPDATE copy SET state = ?, due_us = 0, attempts = 0 WHERE segment_no = ? AND backend = ?",
+        [("pending" if source else "stored", no, name) for source, _, no, name in rows],
+    )
+    retried = sum(source or stored for source, stored, _, _ in rows)
+    return Retried(retried=retried, asked_again=len(rows) - retried), len(rows) == RETRIED_AT_ONCE
 
 
 def _urge(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str | None) -> int:
@@ -467,9 +480,9 @@ def _urge(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, backend: str 
     if camera is None:
         return 0
     return db.execute(
-        """UPDATE copy SET urgent = 1, due_us = 0, attempts = iif(state = 'failed', 0, attempts),
+        """UPDATE copy SET urgent = 1, due_us = 0, attempts = iif(state IN ('failed', 'gap'), 0, attempts),
                            state = iif(state = 'stored', 'stored', 'pending')
-            WHERE state IN ('pending', 'stored', 'failed') AND (?1 IS NULL OR backend = ?1)
+            WHERE state IN ('pending', 'stored', 'failed', 'gap') AND (?1 IS NULL OR backend = ?1)
               AND segment_no IN (SELECT no FROM segment WHERE camera_no = ?2 AND source_state = 'present'
                                     AND start_us > ?3 AND start_us < ?4 AND end_us > ?5)""",
         (backend, camera[0], to_us(span.start) - camera[1], to_us(span.end), to_us(span.start)),
@@ -509,37 +522,3 @@ def _tallies(db: sqlite3.Connection) -> list[Tally]:
         Tally(backend=backend, state=CopyState(state), segments=segments, bytes=size)
         for backend, state, segments, size in db.execute("SELECT backend, state, segments, bytes FROM tally")
     ]
-
-
-def _require(db: sqlite3.Connection, backends: Sequence[str]) -> int:
-    if not backends:
-        return 0
-    marks = ", ".join("?" * len(backends))
-    owed = f"""SELECT segment_no FROM copy WHERE {UNDELIVERED} AND backend NOT IN ({marks})
-               UNION SELECT segment_no FROM copy WHERE state = 'failed' AND backend NOT IN ({marks})"""
-    db.execute("CREATE TEMP TABLE owed (segment_no INTEGER PRIMARY KEY)")
-    db.execute(
-        f"""INSERT INTO owed SELECT segment_no FROM ({owed}) JOIN segment ON no = segment_no
-             WHERE source_state = 'present'""",
-        (*backends, *backends),
-    )
-    due = sum(_owe(db, backend) for backend in backends)
-    db.execute(
-        f"""UPDATE copy SET state = 'gone', error = 'the settings no longer name this backend'
-             WHERE state IN ('pending', 'stored', 'failed') AND backend NOT IN ({marks})
-               AND segment_no IN (SELECT segment_no FROM owed)""",
-        tuple(backends),
-    )
-    db.execute("DROP TABLE owed")
-    return due
-
-
-def _owe(db: sqlite3.Connection, backend: str) -> int:
-    """A pending copy at `backend` of each segment in `owed`, also where settings had given it up before."""
-    return db.execute(
-        """INSERT INTO copy (segment_no, backend, start_us, size_bytes)
-           SELECT no, ?, start_us, size_bytes FROM owed JOIN segment ON no = segment_no WHERE true
-           ON CONFLICT (segment_no, backend) DO UPDATE
-              SET state = 'pending', due_us = 0, attempts = 0, error = NULL WHERE state = 'gone'""",
-        (backend,),
-    ).rowcount

@@ -41,6 +41,7 @@ from cctv_storaged.journal.readbacks import ReadBacks
 from cctv_storaged.journal.reconcile import Reconciliation
 from cctv_storaged.journal.replayable import Replayable
 from cctv_storaged.journal.reports import Reports
+from cctv_storaged.journal.requiring import Requirement
 from cctv_storaged.journal.retention import Retentions
 from cctv_storaged.journal.retrievals import Retrievals
 from cctv_storaged.journal.scrubbed import Scrubbed
@@ -95,6 +96,7 @@ class Journal:
         self.adoption = Adoption(store)
         self.held_back = HeldBack(store)
         self.scrubbed = Scrubbed(store)
+        self.requirement = Requirement(store)
         self.vouched = Vouched(store)
         self.vouch_days = VouchDays(store)
         self.retrievals = Retrievals(store)

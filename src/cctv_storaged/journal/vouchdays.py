@@ -38,6 +38,7 @@ class HeldPage:
 
     camera_id: UUID | None
     segments: tuple[HeldSegment, ...]
+    unhashed: tuple[UUID, ...]  # of these, whose source is there (again) and was never hashed
     place: Place | None
 
 
@@ -92,28 +93,30 @@ def _held(db: sqlite3.Connection, backend: str, place: Place) -> HeldPage:
     camera = db.execute("SELECT no, id FROM camera WHERE no >= ? ORDER BY no LIMIT 1", (place.camera_no,))
     found = camera.fetchone()
     if found is None:
-        return HeldPage(camera_id=None, segments=(), place=None)
+        return HeldPage(camera_id=None, segments=(), unhashed=(), place=None)
     number, camera_id = int(found[0]), UUID(bytes=found[1])
     if number != place.camera_no:
         place = Place(number)
     rows = db.execute(
         """SELECT s.start_us, s.no, s.id, s.end_us, EXISTS (
-                  SELECT 1 FROM copy WHERE segment_no = s.no AND backend = ? AND state = 'verified')
+                  SELECT 1 FROM copy WHERE segment_no = s.no AND backend = ? AND state = 'verified'),
+                  s.source_state = 'present' AND s.sha256 IS NULL
              FROM segment s WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?)
              ORDER BY s.start_us, s.no LIMIT ?""",
         (backend, number, place.start_us, place.segment_no, LOOKED),
     ).fetchall()
     if not rows:
-        return HeldPage(camera_id=camera_id, segments=(), place=Place(number + 1))
+        return HeldPage(camera_id=camera_id, segments=(), unhashed=(), place=Place(number + 1))
     day = rows[0][0] // _DAY_US
     of_day = [row for row in rows if row[0] // _DAY_US == day]
     segments = tuple(
         HeldSegment(id=UUID(bytes=id_), span=TimeSpan(from_us(start), from_us(end)))
-        for start, _, id_, end, held in of_day
+        for start, _, id_, end, held, _ in of_day
         if held
     )
+    unhashed = tuple(UUID(bytes=row[2]) for row in of_day if row[4] and row[5])
     place = Place(number, of_day[-1][0], of_day[-1][1])
-    return HeldPage(camera_id=camera_id, segments=segments, place=place)
+    return HeldPage(camera_id=camera_id, segments=segments, unhashed=unhashed, place=place)
 
 
 def _gaps(db: sqlite3.Connection, backend: str) -> tuple[list[CameraGaps], bool]:

@@ -113,7 +113,8 @@ class Vouched:
     async def verified(self, backend: str, held: Sequence[Held], now: datetime) -> list[UUID]:
         """All of them are held: one commit. Returns those that were not verified before. Give AT_MOST.
 
-        What was given up or called a gap counts as well; a segment that had been told lost is found.
+        What was given up or called a gap counts as well; a segment that had been told lost is found. Where
+        there is a source to hash, its SHA-256 has to be known first: else nothing is changed.
         """
         return await self._store.write(lambda db: _verified(db, backend, held, now))
 
@@ -259,6 +260,7 @@ def _verified(db: sqlite3.Connection, backend: str, held: Sequence[Held], now: d
                  CROSS JOIN copy ON copy.segment_no = s.no AND copy.backend = ?
                  CROSS JOIN camera c ON c.no = s.camera_no
                 WHERE s.id = ? AND s.deletion_due_us IS NULL
+                  AND (s.sha256 IS NOT NULL OR s.source_state NOT IN ('present', 'pruning'))
                   AND copy.state IN ('pending', 'stored', 'failed', 'gap')""",
             (backend, each.id.bytes),
         ).fetchone()

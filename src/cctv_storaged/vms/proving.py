@@ -307,6 +307,11 @@ class Proving:
 
     # Hashing
 
+    def hash(self, segment_ids: Sequence[UUID]) -> None:
+        """Their sources were not read yet."""
+        for each in segment_ids:
+            self._remember_to_hash(each)
+
     def _find_unhashed(self, waiting: Sequence[Waiting]) -> None:
         now = self._clock.now()
         for each in waiting:

@@ -145,6 +145,7 @@ class Review:
             if asked >= DAY_QUESTIONS or len(self._suspicions) >= MOST_SUSPICIONS:
                 break
             page = await self._days.held(NAME, self._place)
+            self._proving.hash(page.unhashed)
             if page.segments:
                 asked += 1
                 if not await self._look_at_day(page):

@@ -298,25 +298,30 @@ async def test_retry_counts_copies_without_source_and_bytes_by_themselves(journa
 # Other backends than before
 
 
-async def test_what_a_backend_that_left_still_owed_is_due_at_the_new_one(journal: Journal) -> None:
+async def test_what_has_a_source_is_due_at_the_backend_that_came(journal: Journal) -> None:
+    """Also what another one was delivered: else its source would stay for ever."""
     pending, stored, failed, delivered = [await record(journal, new(number)) for number in range(4)]
     await journal.copies.stored(stored.id, "S3", proof(stored), NOW)
     await journal.copies.failed(failed.id, "S3", "too large")
     await deliver(journal, delivered)
 
-    assert await journal.copies.require(["MINIO"]) == 3
+    assert await journal.requirement.require(["MINIO"]) == 4
     for segment in (pending, stored, failed):
         assert states(await fresh(journal, segment)) == {"S3": CopyState.GONE, "MINIO": CopyState.PENDING}
         await deliver(journal, segment, "MINIO")
-    assert states(await fresh(journal, delivered)) == {"S3": CopyState.VERIFIED}
-    assert await journal.copies.require(["MINIO"]) == 0
+    assert states(await fresh(journal, delivered)) == {
+        "S3": CopyState.VERIFIED,
+        "MINIO": CopyState.PENDING,
+    }
+    await deliver(journal, delivered, "MINIO")
+    assert await journal.requirement.require(["MINIO"]) == 0
     assert len(await journal.sources.settled_before(NOW, 10, None)) == 4
 
 
 async def test_settings_changed_back_and_forth_leave_nothing_undelivered(journal: Journal) -> None:
     segment = await record(journal, new(1), "S3")
     for backends in (["MINIO"], ["S3"], ["MINIO"], ["S3", "FILESYSTEM"]):
-        assert await journal.copies.require(backends) == len(backends)
+        assert await journal.requirement.require(backends) == len(backends)
         found = states(await fresh(journal, segment))
         assert {name for name, state in found.items() if state is CopyState.PENDING} == set(backends)
 
@@ -325,11 +330,11 @@ async def test_the_only_bytes_at_a_backend_that_left_stay_on_the_books(journal: 
     segment = await record(journal, new(1))
     await journal.copies.stored(segment.id, "S3", proof(segment), NOW)
     await journal.copies.source_gone(segment.id, SourceState.MISSING, "source_vanished", NOW)
-    assert await journal.copies.require(["MINIO"]) == 0
+    assert await journal.requirement.require(["MINIO"]) == 0
     assert states(await fresh(journal, segment)) == {"S3": CopyState.STORED}
 
 
 async def test_requiring_no_backend_at_all_gives_nothing_up(journal: Journal) -> None:
     segment = await record(journal, new(1))
-    assert await journal.copies.require([]) == 0
+    assert await journal.requirement.require([]) == 0
     assert states(await fresh(journal, segment)) == {"S3": CopyState.PENDING}

@@ -26,9 +26,9 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.reports import DayRow
 from cctv_storaged.journal.retention import FIRST, Limits
 from cctv_storaged.journal.retrievals import Retrieval
+from cctv_storaged.journal.vmsmarks import MarkKind
 from cctv_storaged.journal.vouchdays import Place
 from cctv_storaged.journal.vouched import Held, Which
-from cctv_storaged.journal.vmsmarks import MarkKind
 from cctv_storaged.model import SourceState
 from tests.unit.journal.samples import (
     GATE,

@@ -186,7 +186,7 @@ async def test_a_segment_on_its_way_out_is_left_alone_by_everybody_else(journal:
     await journal.copies.source_gone(segment.id, SourceState.MISSING, "source_vanished", NOW)
     await journal.sources.keep(segment.id)
     await journal.copies.retry_failed(None)
-    await journal.copies.require(["MINIO"])
+    await journal.requirement.require(["MINIO"])
     await journal.copies.urge(GATE.id, ALWAYS, None)
     assert await fresh(journal, segment) == marked
     assert await journal.ledger.losses() == {}
