@@ -74,15 +74,22 @@ def _about(manifest: Manifest) -> list[str]:
     request = manifest.request
     names = ", ".join(camera.name for camera in manifest.cameras)
     originals = _counted(len(manifest.of_role(FileRole.ORIGINAL)), "original")
-    differing = len(manifest.of_role(FileRole.DIFFERING))
+    remuxed, differing = (len(manifest.of_role(each)) for each in (FileRole.REMUXED, FileRole.DIFFERING))
+    others = f"{remuxed} read back from a VMS, " if remuxed else ""
+    others += f"{differing} not as recorded, " if differing else ""
     gaps = sum(len(camera.gaps) for camera in manifest.cameras)
     who, why = request.created_by or "nobody named", request.reason or "not told"
     lines = [
         f"case: {request.case_id or 'none'}; asked for by: {who}; reason: {why}",
         f"cameras {names}; from {rfc3339(request.span.start)} to {rfc3339(request.span.end)};"
-        f" {originals}, {f'{differing} not as recorded, ' if differing else ''}{_counted(gaps, 'gap')}",
+        f" {originals}, {others}{_counted(gaps, 'gap')}",
         f"made at {rfc3339(manifest.created_at)} by {manifest.host.software} on host {manifest.host.id}",
     ]
+    if remuxed:
+        lines.append(
+            "NOTE: what was read back from a VMS has the coded pictures that it holds, and not the recorder's"
+            " bytes: its SHA-256 is that of the file made of them, and it has no sound"
+        )
     return [_shown(line) for line in lines]
 
 

@@ -67,7 +67,7 @@ class ExportGapAnswer(Outgoing):
     camera_id: Uuid
     start: Moment
     end: Moment
-    cause: GapCause | Literal["unreadable", "damaged", "differing", "missing"]
+    cause: GapCause | Literal["unreadable", "damaged", "differing", "remuxed", "missing"]
     """As of coverage, or what befell the footage in the export (docs/reference/exports.md)."""
     detail: str | None
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from cctv_storaged.config.window import zone_named
 from cctv_storaged.evidence.manifest import (
+    FileRole,
     Manifest,
     ManifestCamera,
     ManifestFile,
@@ -61,6 +62,15 @@ class OpenOriginal:
 
     read_from: str
     blocks: AsyncIterator[bytes]
+    remuxed: "ReadBackInstead | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBackInstead:
+    """It is not the original: a VMS gave the coded pictures of it, in a stream of another size."""
+
+    size_bytes: int
+    span: TimeSpan  # of what it shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +112,7 @@ def manifest_of(
     """The manifest of these files. `missing`: by camera id; `key`: fingerprint of the key that will sign."""
     zone = export.zone
     return Manifest(
+        version=2 if any(file.role is FileRole.REMUXED for file in files) else 1,
         kind=kind,
         export_id=export.id,
         created_at=export.created_at,

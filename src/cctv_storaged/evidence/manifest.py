@@ -28,7 +28,8 @@ from cctv_storaged.evidence.names import is_safe
 from cctv_storaged.model import TimeSpan
 
 FORMAT = "cctv-storaged-manifest"
-VERSION = 1
+VERSIONS = (1, 2)
+"""2: the same, with files of the role `remuxed`; without any 1 is written, for checkers that know no more."""
 MANIFEST, SIGNATURE = "manifest.json", "manifest.json.sig"
 PUBLIC_KEY = "public-key.pem"
 MOST_MANIFEST_BYTES = 128 * 1024 * 1024
@@ -42,6 +43,7 @@ class FileRole(StrEnum):
 
     ORIGINAL = "original"  # the recorder's bytes, as they were recorded
     DIFFERING = "differing"  # meant to be an original, but its bytes are not the ones that were recorded
+    REMUXED = "remuxed"  # read back from a VMS: the coded pictures of what is not held as recorded any more
     WORKING_COPY = "working_copy"  # made from the originals so that any player shows it
     SHEET = "sheet"
     PUBLIC_KEY = "public_key"
@@ -166,7 +168,7 @@ class ManifestFile(Part):
     flags: tuple[str, ...] = ()
     """What a careful reader should know: docs/reference/segments.md."""
     source: ManifestSource | None = None
-    """Originals only."""
+    """Of originals, and of what was read back in their place."""
     made_by: Literal["stream_copy", "edges_reencoded"] | None = None
     """Working copies only: whether every picture is the recorder's, or those at both ends are made anew."""
 
@@ -211,7 +213,7 @@ class Manifest(Part):
     """Everything that is known of an export."""
 
     format: Literal["cctv-storaged-manifest"] = "cctv-storaged-manifest"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     kind: Literal["evidence", "export"]
     export_id: UUID
     created_at: Moment
@@ -231,6 +233,8 @@ class Manifest(Part):
             raise ValueError("a file is named twice")
         if not {MANIFEST, SIGNATURE}.isdisjoint(paths):
             raise ValueError("the manifest cannot list itself or its signature")
+        if self.version == 1 and self.of_role(FileRole.REMUXED):
+            raise ValueError("version 1 has no files of the role remuxed")
         return self
 
     def of_role(self, *roles: FileRole) -> list[ManifestFile]:
@@ -289,10 +293,10 @@ def _require_known(document: object) -> None:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PackageError(f"{MANIFEST} is not of the format {FORMAT}")
     version = document.get("version")
-    if type(version) is not int or version != VERSION:  # True and 1.0 equal 1
+    if type(version) is not int or version not in VERSIONS:  # True and 1.0 equal 1
         raise PackageError(
-            f"{MANIFEST} has version {version!r}, and this program knows version {VERSION}:"
-            " check the package with a newer cctv-storaged"
+            f"{MANIFEST} has version {version!r}, and this program knows version"
+            f" {' and '.join(map(str, VERSIONS))}: check the package with a newer cctv-storaged"
         )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from cctv_storaged.model import Camera
 
-ORIGINALS, CLIPS = "originals", "clips"
+ORIGINALS, REMUXED, CLIPS = "originals", "remuxed", "clips"
 LONGEST_PATH = 240
 UNKNOWN_DIGEST = "0" * 12
 _SAFE_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -39,13 +39,15 @@ def folders_of(cameras: Iterable[Camera]) -> dict[UUID, str]:
     return {camera.id: f"{_slug(camera.name)}-{camera.id}" for camera in listed}
 
 
-def original_path(folder: str, start: datetime, occurrence: int, digest: str) -> str:
-    """Path of an original: its camera, when it starts (UTC), how its SHA-256 begins.
+def original_path(
+    folder: str, start: datetime, occurrence: int, digest: str, *, remuxed: bool = False
+) -> str:
+    """Path of an original, or of what was read back of it: camera, its start (UTC), how its SHA-256 begins.
 
     `occurrence`: 1, and more for others of this camera with the very same start.
     """
     more = "" if occurrence == 1 else f"-{occurrence}"
-    return f"{ORIGINALS}/{folder}/{start:%Y%m%dT%H%M%S.%fZ}{more}_{digest[:12]}.ts"
+    return f"{REMUXED if remuxed else ORIGINALS}/{folder}/{start:%Y%m%dT%H%M%S.%fZ}{more}_{digest[:12]}.ts"
 
 
 def clip_path(folder: str, part: int | None, suffix: str) -> str:

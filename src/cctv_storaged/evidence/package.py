@@ -21,7 +21,14 @@ from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from cctv_storaged.errors import PackageError
-from cctv_storaged.evidence.facts import ExportFacts, Missing, Original, WorkingCopy, manifest_of
+from cctv_storaged.evidence.facts import (
+    ExportFacts,
+    Missing,
+    OpenOriginal,
+    Original,
+    WorkingCopy,
+    manifest_of,
+)
 from cctv_storaged.evidence.keys import SigningKey
 from cctv_storaged.evidence.manifest import (
     MANIFEST,
@@ -98,24 +105,28 @@ class PackageWriter:
         self._files: list[ManifestFile] = []
 
     async def add_original(self, original: Original) -> ManifestFile:
-        """The segment's bytes, untouched; where they are not those of the journal its role says so.
+        """The segment's bytes, untouched; where they are not those of the journal its role says so, and where
+        a VMS gave its pictures instead as well.
 
         Raises PackageError where there are more or fewer bytes than the journal knows, and whatever reading
         them raises; the package is then as it was before.
         """
         self._require_room()
         async with original.open() as opened:
-            name = self._original_name(original, UNKNOWN_DIGEST)
+            size_bytes, span = original.size_bytes, original.span
+            if opened.remuxed is not None:
+                size_bytes, span = opened.remuxed.size_bytes, opened.remuxed.span
+            name = self._original_name(original, opened, UNKNOWN_DIGEST)
             with self._one_more(original):
-                await self._begin(name, original.span.start, original.size_bytes)
+                await self._begin(name, span.start, size_bytes)
                 async with self._abandoned_on_error():
                     async for block in _gathered(opened.blocks):
                         await _in_thread(self._zip.write, block)
                         self._wrote(len(block))
                     digest = self._zip.digest
-                    name = self._original_name(original, digest.hex())
+                    name = self._original_name(original, opened, digest.hex())
                     await _in_thread(self._zip.end, name)
-            return self._listed(_original_file(self._export, original, opened.read_from, name, digest))
+            return self._listed(_original_file(self._export, original, opened, name, digest))
 
     async def add_working_copy(self, copy: WorkingCopy) -> ManifestFile:
         """A playable file. Raises PackageError where it changes meanwhile, OSError."""
@@ -166,9 +177,10 @@ class PackageWriter:
                 f"a package holds at most {MOST_FILES} files: ask for a shorter span or fewer cameras"
             )
 
-    def _original_name(self, original: Original, digest: str) -> str:
+    def _original_name(self, original: Original, opened: OpenOriginal, digest: str) -> str:
         occurrence = self._starts[original.camera_id, original.span.start] + 1
-        return original_path(self._folders[original.camera_id], original.span.start, occurrence, digest)
+        folder, remuxed = self._folders[original.camera_id], opened.remuxed is not None
+        return original_path(folder, original.span.start, occurrence, digest, remuxed=remuxed)
 
     @contextlib.contextmanager
     def _one_more(self, original: Original) -> Iterator[None]:
@@ -204,24 +216,25 @@ class PackageWriter:
 
 
 def _original_file(
-    export: ExportFacts, original: Original, read_from: str, name: str, digest: bytes
+    export: ExportFacts, original: Original, opened: OpenOriginal, name: str, digest: bytes
 ) -> ManifestFile:
     """What the manifest says of an original, now that its bytes are known."""
-    same = original.sha256 in (None, digest)
+    remuxed = opened.remuxed
+    role = FileRole.ORIGINAL if original.sha256 in (None, digest) else FileRole.DIFFERING
     return ManifestFile(
         path=name,
-        role=FileRole.ORIGINAL if same else FileRole.DIFFERING,
-        size_bytes=original.size_bytes,
+        role=role if remuxed is None else FileRole.REMUXED,
+        size_bytes=original.size_bytes if remuxed is None else remuxed.size_bytes,
         sha256=digest.hex(),
         camera_id=original.camera_id,
-        span=ManifestSpan.of(original.span, export.zone),
+        span=ManifestSpan.of(original.span if remuxed is None else remuxed.span, export.zone),
         codec=original.codec,
         flags=tuple(sorted(original.flags)),
         source=ManifestSource(
             segment_id=original.segment_id,
             host_id=export.host.id,
             path=plain_text(original.path),
-            read_from=read_from,
+            read_from=opened.read_from,
             recorded_sha256=None if original.sha256 is None else original.sha256.hex(),
             registered_at=original.registered_at,
         ),

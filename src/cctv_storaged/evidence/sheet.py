@@ -36,6 +36,7 @@ This is an evidence package of cctv-storaged.
 
 sheet.html         what it holds, for reading and printing
 originals/         the recorder's files, bit for bit: the masters
+remuxed/           in their place, where only a VMS held the footage: its coded pictures, read back
 clips/             working copies, made from the originals so that any player shows them
 manifest.json      every file with its SHA-256; times, gaps, who asked and why, which host and clock
 manifest.json.sig  Ed25519 signature over the bytes of manifest.json
@@ -86,6 +87,14 @@ def _warnings(manifest: Manifest) -> Iterator[str]:
         yield (
             f'<p class="warn"><strong>Not what was recorded: {len(differing)} of the files.</strong> Their'
             " bytes differ from those the host registered. They are marked below, and are no masters.</p>"
+        )
+    remuxed = manifest.of_role(FileRole.REMUXED)
+    if remuxed:
+        yield (
+            f'<p class="warn"><strong>Read back from a VMS: {len(remuxed)} of the files.</strong> Only the'
+            " VMS held that footage any more. They have the coded pictures as it gave them, in files with"
+            " checksums of their own and without sound. They are marked below, and are not the"
+            " recorder&#x27;s bytes.</p>"
         )
     if manifest.host.clock.synchronized is False:
         yield (
@@ -151,7 +160,8 @@ def _camera(manifest: Manifest, camera: ManifestCamera) -> Iterator[str]:
     else:
         yield "<p>Nothing.</p>"
     mine = [file for file in manifest.files if file.camera_id == camera.id]
-    originals = [file for file in mine if file.role in (FileRole.ORIGINAL, FileRole.DIFFERING)]
+    masters = (FileRole.ORIGINAL, FileRole.DIFFERING, FileRole.REMUXED)
+    originals = [file for file in mine if file.role in masters]
     copies = [file for file in mine if file.role is FileRole.WORKING_COPY]
     yield "<h3>Originals: the recorder&#x27;s bytes, untouched</h3>"
     columns = ("File and SHA-256", "From – to", "Bytes", "Codec", "Notes")
@@ -165,10 +175,12 @@ def _original(file: ManifestFile) -> Sequence[str]:
     notes = [_text(flag) for flag in file.flags]
     if file.source is not None:
         notes.append(f"read from {_text(file.source.read_from)}: <code>{_text(file.source.path)}</code>")
-        if file.source.recorded_sha256 is None:
+        if file.source.recorded_sha256 is None and file.role is not FileRole.REMUXED:
             notes.append("its SHA-256 was first taken for this package")
+    recorded = file.source.recorded_sha256 if file.source is not None else None
+    if file.role is FileRole.REMUXED:
+        notes.insert(0, f"<strong>read back from a VMS</strong>; recorded was <code>{_text(recorded)}</code>")
     if file.role is FileRole.DIFFERING:
-        recorded = file.source.recorded_sha256 if file.source is not None else None
         notes.insert(0, f"<strong>NOT as recorded</strong>, which was <code>{_text(recorded)}</code>")
     return (*_file(file), "<br/>".join(notes) or _NOTHING)
 

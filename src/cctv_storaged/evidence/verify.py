@@ -245,5 +245,7 @@ def _entry(file: ManifestFile, created_at: datetime, crc32: int, before: list[En
 
 
 def _is_not_as_recorded(file: ManifestFile) -> bool:
+    if file.role is FileRole.REMUXED:
+        return False  # it does not claim to be
     recorded = None if file.source is None else file.source.recorded_sha256
     return file.role is FileRole.DIFFERING or recorded not in (None, file.sha256)

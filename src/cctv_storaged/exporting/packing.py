@@ -3,13 +3,20 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
 from cctv_storaged.errors import BackendError, BackendUnavailable, NotFound, PackageError, SegmentError
-from cctv_storaged.evidence.facts import ExportFacts, OpenOriginal, Original, WorkingCopy, manifest_of
+from cctv_storaged.evidence.facts import (
+    ExportFacts,
+    OpenOriginal,
+    Original,
+    ReadBackInstead,
+    WorkingCopy,
+    manifest_of,
+)
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.evidence.manifest import MANIFEST, FileRole, Manifest, written
 from cctv_storaged.evidence.package import PackageWriter, package_at
@@ -27,6 +34,12 @@ log = logging.getLogger(__name__)
 ZIP = "package.zip"
 DIFFERING = "differing"
 """Cause told of an original that is there, and not as recorded."""
+REMUXED = "remuxed"
+"""Cause told of one that only a VMS has, and gave back in other bytes."""
+_TOLD: Mapping[FileRole, tuple[str, str]] = {
+    FileRole.DIFFERING: (DIFFERING, "its bytes are not the recorded ones: verify says so"),
+    FileRole.REMUXED: (REMUXED, "only the VMS held it: its pictures as the VMS gave them, without sound"),
+}
 
 
 class Packing:
@@ -72,7 +85,7 @@ class Packing:
             for part, path, file in _with_paths(folder, takes):
                 await package.add_working_copy(_working_copy(part, path, file))
             made = await package.finish(missing(gaps))
-        gaps += _told_differing(made.manifest, export)
+        gaps += _told(made.manifest, export)
         return Packed(
             path=folder / ZIP,
             name=package_name(export),
@@ -93,8 +106,9 @@ class Packing:
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[OpenOriginal]:
-            async with self._reader.opened(segment) as found:
-                yield OpenOriginal(found.read_from, found.blocks)
+            async with self._reader.content(segment) as content, content.opened(0, None, True) as found:
+                instead = ReadBackInstead(content.size_bytes, content.span) if content.remuxed else None
+                yield OpenOriginal(found.read_from, found.blocks, instead)
 
         return Original(
             camera_id=segment.camera_id,
@@ -129,19 +143,20 @@ def _working_copy(part: int | None, path: Path, file: ExportFile) -> WorkingCopy
     )
 
 
-def _told_differing(manifest: Manifest, export: Export) -> Iterator[ExportGap]:
+def _told(manifest: Manifest, export: Export) -> Iterator[ExportGap]:
     """Originals that are in the package and marked there, as their bytes are not those that were recorded.
 
     The manifest tells of them by itself; whoever asked for the export must hear of it before the court does.
     """
-    for file in manifest.of_role(FileRole.DIFFERING):
+    for file in manifest.of_role(*_TOLD):
         log.warning("an original is not as recorded: %s of export %s", file.path, export.id)
         if file.camera_id is None or file.span is None:
             continue
+        cause, why = _TOLD[file.role]
         span = TimeSpan(file.span.start, file.span.end).clipped_to(export.request.span)
-        detail = f"{file.path} is in the package, and its bytes are not the recorded ones: verify says so"
         if span is not None:
-            yield ExportGap(camera_id=file.camera_id, span=span, cause=DIFFERING, detail=detail)
+            detail = f"{file.path} is in the package, and {why}"
+            yield ExportGap(camera_id=file.camera_id, span=span, cause=cause, detail=detail)
 
 
 def _lost(source: Source, export: Export, why: str) -> Iterator[ExportGap]:

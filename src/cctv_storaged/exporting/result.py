@@ -132,6 +132,7 @@ def _source_document(source: Source) -> dict[str, object]:
         "size_bytes": source.size_bytes,
         "sha256": source.sha256,
         "used": source.used,
+        "remuxed": source.remuxed,
     }
 
 

@@ -66,6 +66,7 @@ class Source:
     size_bytes: int
     sha256: str | None  # hex; None where nothing of it was delivered yet
     used: bool
+    remuxed: bool = False  # what was used of it are not these bytes: a VMS gave its pictures back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +125,12 @@ class Takes:
         gaps += _untold(camera.id, parts, gaps, span)
         gaps += [_damaged(camera.id, part) for part in parts if part.lost_pictures]
         used = frozenset(name for part in parts for name in part.pieces)
+        remuxed = frozenset(name for part in parts for name in part.remuxed)
         return Take(
             camera=camera,
             files=tuple([await asyncio.to_thread(_file, camera.id, part) for part in parts]),
             gaps=tuple(sorted(gaps, key=lambda gap: gap.span)),
-            sources=tuple(_source(camera.id, row, used) for row in rows),
+            sources=tuple(_source(camera.id, row, used, remuxed) for row in rows),
         )
 
     async def _joined(
@@ -246,7 +248,7 @@ def _failed(piece: Piece, reason: str) -> FailedPiece:
     return FailedPiece(name=piece.name, span=piece.span, reason=reason)
 
 
-def _source(camera_id: UUID, row: MaterialRow, used: frozenset[str]) -> Source:
+def _source(camera_id: UUID, row: MaterialRow, used: frozenset[str], remuxed: frozenset[str]) -> Source:
     return Source(
         segment_id=row.segment_id,
         camera_id=camera_id,
@@ -254,6 +256,7 @@ def _source(camera_id: UUID, row: MaterialRow, used: frozenset[str]) -> Source:
         size_bytes=row.size_bytes,
         sha256=None if row.sha256 is None else row.sha256.hex(),
         used=str(row.segment_id) in used,
+        remuxed=str(row.segment_id) in remuxed,
     )
 
 
@@ -267,7 +270,7 @@ def _document(take: Take) -> dict[str, object]:
         "sources": [
             (
                 *(str(each.segment_id), to_us(each.span.start), to_us(each.span.end)),
-                *(each.size_bytes, each.sha256, each.used),
+                *(each.size_bytes, each.sha256, each.used, each.remuxed),
             )
             for each in take.sources
         ],
@@ -288,7 +291,8 @@ def _take(camera: Camera, document: Mapping[str, Any]) -> Take:
                 size_bytes=size_bytes,
                 sha256=sha256,
                 used=used,
+                remuxed=remuxed,
             )
-            for segment_id, start_us, end_us, size_bytes, sha256, used in document["sources"]
+            for segment_id, start_us, end_us, size_bytes, sha256, used, remuxed in document["sources"]
         ),
     )

@@ -69,6 +69,7 @@ class Part:
     pieces: tuple[str, ...]
     joins: int
     lost_bytes: int  # between packets: garbage inside a segment
+    remuxed: tuple[str, ...] = ()  # of the pieces those that a VMS gave back
     lost_pictures: int = 0  # that were damaged, and did not come out
 
 
@@ -186,6 +187,7 @@ class _Job:
             codec=splice.program.video.codec if splice.program.video else None,
             encoded=edged is not None and edged.encoded,
             pieces=tuple(splice.pieces),
+            remuxed=tuple(splice.remuxed),
             joins=splice.joins,
             lost_bytes=splice.lost_bytes,
             lost_pictures=lost,

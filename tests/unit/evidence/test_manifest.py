@@ -85,7 +85,7 @@ def _put(*path: str | int, value: object) -> Change:
     ("change", "told"),
     [
         (_put("format", value="something"), "not of the format"),
-        (_put("version", value=2), "version 2, and this program knows version 1"),
+        (_put("version", value=3), "version 3, and this program knows version 1 and 2"),
         (_put("version", value="1"), "version '1'"),
         (_put("version", value=True), "version True"),
         (_put("version", value=1.0), "version 1.0"),

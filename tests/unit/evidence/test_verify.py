@@ -242,7 +242,7 @@ def test_with_the_key_given_a_spoiled_one_inside_does_not_matter_to_the_signatur
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"version": 2}, "has version 2"),
+        ({"version": 3}, "has version 3"),
         ({"kind": "export"}, "that of a plain export"),
         ({"key": OTHER_KEY.public.fingerprint}, "was signed by another"),
         ({"unheard_of": 1}, "unheard_of"),
