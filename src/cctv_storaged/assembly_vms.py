@@ -39,6 +39,8 @@ async def open_vms_parts(stack: AsyncExitStack, needs: VmsNeeds) -> VmsParts | N
     foundation = needs.foundation
     block, vms = foundation.settings.milestone, open_vms(foundation.settings, foundation.clock)
     if block is None or vms is None:
+        for metric in foundation.metrics.of_vms:
+            foundation.metrics.registry.unregister(metric)  # a site that nobody has is not one that is well
         return None
     stack.push_async_callback(vms.close)
     required = BackendKind.MILESTONE in foundation.required

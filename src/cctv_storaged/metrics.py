@@ -198,6 +198,10 @@ class Metrics:
         self.vms_cameras_unmapped = Gauge(
             "storage_vms_cameras_unmapped", "Cameras without a counterpart in XProtect", registry=registry
         )
+        self.of_vms = (
+            *(self.vms_gaps, self.vms_grade, self.vms_clock_skew),
+            *(self.vms_coverage_lag, self.vms_cameras_unmapped),
+        )
         self.journal_full = Gauge(
             "storage_journal_full", "1 while the journal's disk has no room", registry=registry
         )
