@@ -163,6 +163,7 @@ async def test_three_calls_are_in_flight_before_the_first_of_them_is_answered() 
         (0, 10_000, range(10)),
         (2000, 5000, [2, 3, 4]),
         (2000, 5001, [2, 3, 4, 5]),
+        (2000, 5000.5, [2, 3, 4, 5]),
         (2799, 4000, [2, 3]),
         (2800, 4000, [2, 3]),
         (2800.999, 4000, [2, 3]),  # XProtect counts whole ms: what we call .0009 it calls .000

@@ -178,6 +178,11 @@ def test_as_much_xml_as_is_allowed_is_read() -> None:
     assert len(parse_xml(many.encode(), "it").children) == MOST_NODES - 1
 
 
+def test_text_between_elements_is_their_parents() -> None:
+    root = parse_xml(b"<x>a<y>b</y>c<z/>d&#65;<![CDATA[<e>]]></x>", "it")
+    assert (root.text, [child.text for child in root.children]) == ("acdA<e>", ["b", ""])
+
+
 WRONG = {
     "SOAP 1.2": answer(GOOD, space="http://www.w3.org/2003/05/soap-envelope"),
     "no envelope": Answer(status=200, data=GOOD.encode()),

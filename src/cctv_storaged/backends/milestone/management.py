@@ -109,7 +109,7 @@ class Management:
                 log.debug("XProtect does not renew its token: logging in anew", extra={"error": str(exc)})
         try:
             self._held = await self._logged_in("")
-        except SoapFault as exc:
+        except (SoapFault, TokenRefused) as exc:  # not the recorder's token, which another one mends
             raise BackendUnavailable(str(exc), reason="auth") from exc
         return self._held.token
 

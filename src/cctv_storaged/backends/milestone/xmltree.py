@@ -9,7 +9,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 from cctv_storaged.backends.milestone.answers import Unreadable, plain
 
 MOST_BYTES = 1024 * 1024
-MOST_NODES = 16_384
+MOST_NODES = 8192
 DEEPEST = 32
 
 
@@ -48,7 +48,7 @@ class _Grower:
 
     def __init__(self) -> None:
         self.root: Node | None = None
-        self._open: list[Node] = []
+        self._open: list[tuple[Node, list[str]]] = []  # with the pieces of its text
         self._count = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -60,17 +60,18 @@ class _Grower:
         namespace, name = _split(tag)
         node = Node(name, namespace, {_split(key)[1].lower(): value for key, value in attributes.items()})
         if self._open:
-            self._open[-1].children.append(node)
+            self._open[-1][0].children.append(node)
         else:
             self.root = node
-        self._open.append(node)
+        self._open.append((node, []))
 
     def data(self, data: str) -> None:
         if self._open:
-            self._open[-1].text += data
+            self._open[-1][1].append(data)
 
     def end(self, tag: str) -> None:
-        self._open.pop()
+        node, pieces = self._open.pop()
+        node.text = "".join(pieces)
 
     def close(self) -> Node | None:
         return self.root
