@@ -90,5 +90,3 @@ async def recorded(
 
 def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
-
-

@@ -62,7 +62,6 @@ class Sending:
         self._skipped_us = 0  # gaps that are not waited through
         self._started: tuple[float, int] | None = None  # by our clock, and by the recording's
         self._previous: Placed | None = None
-        self._shown_us: int | None = None
         self.heard_s = clock.monotonic()
         """When the client last took something."""
 
@@ -70,11 +69,8 @@ class Sending:
         """To the end of what is asked for. Raises what reading raises, and OSError or TimeoutError for a
         client that has left or takes nothing.
         """
-        known = self._track.packetiser.payload_types
-        async with aclosing(_with_next(first, pictures)) as pairs:
+        async with aclosing(self._wanted(first, pictures)) as wanted, aclosing(_with_next(wanted)) as pairs:
             async for picture, following in pairs:
-                if not self._is_wanted(picture) or picture.unit.codec not in known:
-                    continue
                 ended = following is None and not replay.cut
                 marks = Marks(
                     clean_point=picture.unit.key,
@@ -87,12 +83,20 @@ class Sending:
             self._writer.write(interleaved(self._track.channels[1], goodbye(self._track.packetiser.ssrc)))
             await self._taken()
 
-    def _is_wanted(self, picture: Placed) -> bool:
-        if not self._manner.intra:
-            return True
-        if not picture.unit.key:
-            return False
-        return self._shown_us is None or picture.time_us - self._shown_us >= self._manner.interval_us
+    async def _wanted(self, first: Placed, pictures: AsyncIterator[Placed]) -> AsyncGenerator[Placed]:
+        """What is sent at all: of a kind that was described, and of those the ones that are asked for."""
+        known, manner = self._track.packetiser.payload_types, self._manner
+        if first.unit.codec in known:
+            yield first  # a key picture
+        shown_us = first.time_us
+        async for picture in pictures:
+            if picture.unit.codec not in known:
+                continue
+            if manner.intra:
+                if not picture.unit.key or picture.time_us - shown_us < manner.interval_us:
+                    continue
+                shown_us = picture.time_us
+            yield picture
 
     def _is_discontinuous(self, picture: Placed) -> bool:
         return picture.after_gap if self._previous is not None else self._track.begun
@@ -111,7 +115,7 @@ class Sending:
             await asyncio.to_thread(self._budget.draw, len(data))
         self._writer.write(data)
         await self._taken()
-        self._previous, self._shown_us = picture, picture.time_us
+        self._previous = picture
         track.begun, track.last_us = True, picture.time_us
 
     async def _taken(self) -> None:
@@ -135,12 +139,12 @@ class Sending:
         return picture.time_us - self._skipped_us
 
 
-async def _with_next(
-    first: Placed, pictures: AsyncIterator[Placed]
-) -> AsyncGenerator[tuple[Placed, Placed | None]]:
+async def _with_next(pictures: AsyncIterator[Placed]) -> AsyncGenerator[tuple[Placed, Placed | None]]:
     """Each with the one that follows it."""
-    picture = first
+    picture: Placed | None = None
     async for following in pictures:
-        yield picture, following
+        if picture is not None:
+            yield picture, following
         picture = following
-    yield picture, None
+    if picture is not None:
+        yield picture, None

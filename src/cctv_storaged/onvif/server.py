@@ -53,7 +53,7 @@ class OnvifServer:
         self._settings = settings
         self._soap = soap
         self._searches = searches
-        self._replaying = replaying
+        self.replaying = replaying
         self._runner: web.AppRunner | None = None
         self._http: asyncio.Server | None = None
         self._rtsp: asyncio.Server | None = None
@@ -125,21 +125,23 @@ class OnvifServer:
         finally:
             await self.stop()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine: before Python 3.12 asyncio takes the end of its task at a stop for a fault."""
         if len(self._serving) >= MOST_CONNECTIONS:
             writer.transport.abort()
             return
-        self._serving.add(task)
         writer.transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await Connection(reader, writer, self._replaying).serve()
+            await Connection(reader, writer, self.replaying).serve()
         except Exception:  # one client's connection, whatever it meets
             log.exception("an RTSP connection failed")
-            writer.transport.abort()
         finally:
-            self._serving.discard(task)
+            writer.transport.abort()
 
 
 class _HttpConnection(web.RequestHandler):
