@@ -119,7 +119,10 @@ class SimulatedSite:
 def simulator(
     cameras: Sequence[str] = ("gate", "yard"), *, tls: bool = False, options: Sequence[str] = ()
 ) -> Iterator[SimulatedSite]:
-    """A process of its own on free ports, stopped at the end. `options`: see `python -m … --help`."""
+    """A process of its own on free ports, stopped at the end. `options`: see `python -m … --help`.
+
+    Cameras may be given as there: `gate@{our camera's id}` is found at our ONVIF device.
+    """
     with tempfile.TemporaryDirectory(prefix="xprotect-test-") as made:
         folder = Path(made)
         password_file = folder / "password"

@@ -58,8 +58,9 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--camera",
         action="append",
-        metavar="NAME[=GUID]",
-        help="may be repeated; left out: gate and yard, as of scripts/run --demo",
+        metavar="NAME[=GUID][@CHANNEL]",
+        help="may be repeated; left out: gate and yard, as of scripts/run --demo. The channel is what the "
+        "ONVIF device of --onvif calls it (video source or profile): this daemon's camera id",
     )
     _footage_options(parser.add_argument_group("footage"))
     parser.add_argument("--announce", type=Path, metavar="FILE", help="written as JSON once it answers")
@@ -103,11 +104,13 @@ def _site(options: argparse.Namespace) -> Site:
 
 
 def _camera(spec: str, options: argparse.Namespace) -> Camera:
+    spec, _, channel = spec.partition("@")
     name, _, given = spec.partition("=")
     return Camera(
         id=UUID(given) if given else guid(f"camera {name}"),
         name=name,
         address=options.onvif,
+        device_channel=channel,
         device_user=options.onvif_user,
         device_password=_secret(options.onvif_password_file),
     )
