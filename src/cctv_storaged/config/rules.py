@@ -144,6 +144,20 @@ def milestone_password_travels_by_tls(settings: Settings) -> Iterator[Finding]:
         yield _finding(message, "milestone.url", "milestone.allow_plain_http", hint="use https://")
 
 
+def onvif_device_asks_for_a_password(settings: Settings) -> Iterator[Finding]:
+    """Whoever reaches it could fetch all footage."""
+    onvif = None if settings.milestone is None else settings.milestone.onvif
+    if onvif is None or not onvif.enabled:
+        return
+    if not is_loopback(onvif.bind):
+        for name, value in (("username", onvif.username), ("password", onvif.password.get_secret_value())):
+            if not value:
+                bind = "milestone.onvif.bind"
+                yield _needed(f"milestone.onvif.{name}", bind, f"others reach {onvif.bind}")
+    elif onvif.password.get_secret_value() and not onvif.username:
+        yield _needed("milestone.onvif.username", "milestone.onvif.password", "a password is given")
+
+
 def recorders_do_not_overlap(settings: Settings) -> Iterator[Finding]:
     yield from _folder_findings(settings, lambda path: path)
 
@@ -195,6 +209,7 @@ RULES: Sequence[Rule] = (
     s3_needs_a_bucket,
     s3_keys_come_together,
     milestone_password_travels_by_tls,
+    onvif_device_asks_for_a_password,
     recorders_do_not_overlap,
     something_can_come_in,
     cameras_are_distinct,

@@ -26,6 +26,34 @@ def test_a_retrieval_by_event_needs_the_event(tmp_path: Path) -> None:
     assert fault.where.endswith("milestone.retrieval_event_id")
 
 
+@pytest.mark.parametrize(
+    ("onvif", "missing"),
+    [
+        ("enabled: true, username: a", "password"),
+        ("enabled: true, password: canary", "username"),
+        ("enabled: true, bind: nvr-01, username: a", "password"),
+        ("enabled: true, bind: 127.0.0.1, password: canary", "username"),
+    ],
+)
+def test_an_onvif_device_that_asks_for_no_log_in_is_refused(tmp_path: Path, onvif: str, missing: str) -> None:
+    fault = only_fault(tmp_path, f"milestone: {{url: 'https://m', onvif: {{{onvif}}}}}")
+    assert fault.where.endswith(f"milestone.onvif.{missing}")
+
+
+@pytest.mark.parametrize(
+    "onvif",
+    [
+        "enabled: false",
+        "enabled: true, bind: 127.0.0.1",
+        "enabled: true, username: a, password: canary",
+    ],
+)
+def test_an_onvif_device_with_a_log_in_or_for_this_machine_alone_is_accepted(
+    tmp_path: Path, onvif: str
+) -> None:
+    assert load(tmp_path, f"milestone: {{url: 'https://m', onvif: {{{onvif}}}}}").milestone is not None
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "nvr-01", "localhost.example"])
 def test_an_open_api_is_refused_where_others_reach_it(tmp_path: Path, host: str) -> None:
     fault = only_fault(tmp_path, f"api: {{auth: none, host: '{host}'}}")

@@ -199,6 +199,12 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "playback, rows": (lambda j: j.playback.rows(GATE.id, span(5)), {"segment_by_time"}),
     "playback, paths": (lambda j: j.playback.paths(GATE.id, span(5), "S3"), {"segment_by_time"}),
     "playback, nearby": (lambda j: j.playback.nearby(GATE.id, span(5)), {"segment_by_time"}),
+    "replayable, cameras": (lambda j: j.replayable("MILESTONE").cameras(256), set()),
+    "replayable, ends": (lambda j: j.replayable("MILESTONE").ends(GATE.id), {"segment_by_time"}),
+    "replayable, rows": (
+        lambda j: j.replayable("MILESTONE").rows(GATE.id, span(5), 100, (to_us(START), 5)),
+        {"segment_by_time"},
+    ),
     "newest_footage": (lambda j: j.clocks.newest_footage(), {"segment_by_time"}),
     "clock, last": (lambda j: j.clocks.last(), set()),
     "clock, steps": (lambda j: j.clocks.steps(20), set()),
