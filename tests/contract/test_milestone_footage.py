@@ -27,6 +27,7 @@ from cctv_storaged.backends.milestone.tokens import Token, TokenSource
 from cctv_storaged.clock import Clock, SystemClock
 from cctv_storaged.errors import BackendError, BackendUnavailable, ObjectMissing, ObjectRejected, Unsupported
 from cctv_storaged.model import TimeSpan
+from tests.fakes.xprotect.certificates import OTHER_NAME
 from tests.fakes.xprotect.pictures import Codec, Coded, Group, pictures_of_ts
 from tests.fakes.xprotect.simulator import Simulator
 from tests.footage import cached_ts
@@ -264,6 +265,8 @@ async def test_tls_is_verified_by_the_ca_that_is_given(tmp_path: Path) -> None:
             await site.simulator.set_faults(recorder_certificate=certificate)
             with pytest.raises(BackendUnavailable, match="certificate is refused"):
                 await site.images.reach(site.door, GATE)
+        named = replace(site.door, server_hostname=OTHER_NAME)  # recorder_server_name, of the last one
+        await site.images.reach(named, GATE)
 
 
 async def test_two_cameras_are_read_at_once_with_one_log_in() -> None:

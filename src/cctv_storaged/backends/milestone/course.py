@@ -29,7 +29,7 @@ class Course:
         self._start_ms = to_us(span.start) // 1000
         self._end_ms = -(-to_us(span.end) // 1000)
         self._given_ms: int | None = None  # of the last group that was looked at as new
-        self._stood_ms: int | None = None  # where the recorder stands on this connection
+        self._stood_ms: int | None = None  # where the recorder stands
         self._passed_over = 0
         self._stumbled = False
         self.wants_begin = False
@@ -70,7 +70,6 @@ class Course:
         if self._stumbled or (isinstance(exc, ConnectionEnded) and not exc.at_rest):
             raise exc
         self._stumbled = True
-        self._stood_ms = None
 
     def _is_end(self, move: Move, current_ms: int) -> bool:
         """At the end of the database `next` repeats the last group."""
