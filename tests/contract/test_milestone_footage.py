@@ -4,6 +4,7 @@ Whatever published material leaves open is a switch of the simulator: the reader
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,8 +22,6 @@ from cctv_storaged.backends.milestone.imageserver import Door, ImageServer, Pati
 from cctv_storaged.backends.milestone.management import Management
 from cctv_storaged.backends.milestone.recordercommands import RecorderCommands
 from cctv_storaged.backends.milestone.soap import SoapClient, SoapFault
-from cctv_storaged.backends.milestone.target import MilestoneTarget
-from cctv_storaged.backends.milestone.tls import recorder_trust
 from cctv_storaged.backends.milestone.tokens import Token, TokenSource
 from cctv_storaged.clock import Clock, SystemClock
 from cctv_storaged.errors import BackendError, BackendUnavailable, ObjectMissing, ObjectRejected, Unsupported
@@ -31,7 +30,7 @@ from tests.fakes.xprotect.certificates import OTHER_NAME
 from tests.fakes.xprotect.pictures import Codec, Coded, Group, pictures_of_ts
 from tests.fakes.xprotect.simulator import Simulator
 from tests.footage import cached_ts
-from tests.services.xprotect import PASSWORD, USER, camera, running_site
+from tests.services.xprotect import USER, camera, running_site
 
 GATE = camera("gate").id
 START = datetime(2026, 11, 20, 9, tzinfo=UTC)
@@ -113,9 +112,7 @@ async def rig(tls_folder: Path | None = None, read_s: float = 20) -> AsyncIterat
         simulator = await stack.enter_async_context(running_site(tls_folder=tls_folder))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         site = simulator.site
-        ca_file = str(tls_folder / "ca.pem") if tls_folder else None
-        target = MilestoneTarget(url=site.url, username=USER, password=PASSWORD, ca_file=ca_file)
-        tls = recorder_trust(target).context if tls_folder else None
+        tls = ssl.create_default_context(cafile=tls_folder / "ca.pem") if tls_folder else None
         soap = SoapClient(session, tls=tls)
         clock = SetClock()
         management = Management(soap, site.url, oauth_of(simulator, clock), clock=clock)
