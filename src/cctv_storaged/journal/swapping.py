@@ -19,7 +19,10 @@ from cctv_storaged.journal.salvage import recover
 from cctv_storaged.journal.schema import SCHEMA_VERSION, damage_in, remove, sync_folder
 from cctv_storaged.journal.wal import read_log
 
-CARRIED = ("token", "export", "idempotency", "place", "watched", "clock_step", "retention_day", "hold")
+CARRIED = (
+    *("token", "export", "idempotency", "place", "watched", "clock_step", "retention_day", "hold"),
+    "vms_mark",
+)
 """Tables that nothing outside a journal tells of; `hold` comes with its cameras."""
 _SUFFIXES = ("", "-wal", "-shm")
 

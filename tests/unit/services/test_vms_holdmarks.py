@@ -1,5 +1,6 @@
 """Holds as marks in XProtect: each known to the journal, whatever dies when, and all gone with the hold."""
 
+import asyncio
 import functools
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +18,7 @@ from cctv_storaged.errors import BackendUnavailable, ObjectRejected, Unsupported
 from cctv_storaged.events import EventHub
 from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.swapping import carry_over
 from cctv_storaged.journal.vmsmarks import MarkCounts, VmsMarks
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import TimeSpan
@@ -288,6 +290,21 @@ async def test_where_marks_cannot_be_looked_for_a_second_one_is_told(bench: Benc
     await marking.run_once()
     [left] = vms.locks.values()
     assert any(left.reference in each and "may be left" in each for each in await bench.noted())
+
+
+async def test_a_journal_that_is_rebuilt_takes_over_the_marks(bench: Bench, tmp_path: Path) -> None:
+    """Else locks of holds in force would be placed again, and the first ones be nobody's."""
+    vms = ScriptedVms()
+    hold = await bench.hold()
+    await bench.marking(vms).run_once()
+    earlier = tmp_path / "earlier.db"
+    await bench.journal._store.read(lambda db: db.execute("VACUUM INTO ?", (str(earlier),)))
+    async with await open_journal(tmp_path / "new"):
+        pass
+    carried = await asyncio.to_thread(carry_over, earlier, tmp_path / "new" / "journal.db")
+    assert carried["vms_mark"] == 2
+    async with await open_journal(tmp_path / "new") as rebuilt:
+        assert await rebuilt.vms_marks.counts(hold.id) == MarkCounts(bookmarks=1, locks=1)
 
 
 class Killed(BaseException):
