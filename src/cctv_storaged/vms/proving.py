@@ -48,7 +48,7 @@ ROUND_S = 20.0
 HASHING = 2
 FRESH = 256
 """Segments to be hashed that are remembered; the others are found in the journal."""
-HASH_PATIENCE = timedelta(seconds=60)
+HASH_PATIENCE = timedelta(seconds=20)
 """So long is waited for another backend, which reads the file anyway, to tell the hash."""
 UNMAPPED_S = 60.0
 """How often it is looked whether a camera has a counterpart by now."""
