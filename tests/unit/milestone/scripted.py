@@ -9,6 +9,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,6 +24,8 @@ from cctv_storaged.backends.milestone.tls import management_trust
 from cctv_storaged.backends.milestone.xprotect import XProtect
 from cctv_storaged.clock import Clock, SystemClock
 
+CERTIFICATES = Path(__file__).parents[2] / "services" / "certificates"
+CA = str(CERTIFICATES / "ca.pem")
 USER = "storaged"
 PASSWORD = "canary & 100% pässword+"
 GATEWAY_TOKEN = "/API/IDP/connect/token"
@@ -142,7 +145,8 @@ async def scripted(tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]
 
 
 def target_of(server: Scripted, **changes: Any) -> MilestoneTarget:
-    facts: dict[str, Any] = {"username": USER, "password": PASSWORD, "allow_plain_http": True}
+    """With an authority of the tests' own, which is loaded sooner than all those of the system."""
+    facts: dict[str, Any] = {"username": USER, "password": PASSWORD, "allow_plain_http": True, "ca_file": CA}
     return MilestoneTarget(url=server.url, **(facts | changes))
 
 

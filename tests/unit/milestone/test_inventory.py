@@ -11,7 +11,7 @@ from cctv_storaged.errors import BackendUnavailable, ObjectMissing
 from cctv_storaged.model import TimeSpan
 from tests.unit.milestone.scripted import Reply, Scripted, scripted, xprotect
 from tests.unit.milestone.test_identity import SetClock
-from tests.unit.milestone.test_tls import CA, of_server
+from tests.unit.milestone.test_tls import of_server
 
 SPAN = TimeSpan(datetime(2026, 11, 22, 9, tzinfo=UTC), datetime(2026, 11, 22, 10, tzinfo=UTC))
 
@@ -113,7 +113,7 @@ async def test_a_recorder_without_tls_is_read_only_where_that_is_allowed() -> No
     """The management server may have TLS and its recorders none: tokens could be read on the way."""
     async with (
         scripted(of_server()) as server,
-        xprotect(server, ca_file=CA, allow_plain_http=False) as vms,
+        xprotect(server, allow_plain_http=False) as vms,
     ):
         tell(server, recorder={"webServerUri": "http://rec-1:7563/"})
         with pytest.raises(BackendUnavailable, match="REC-1 has no TLS"):

@@ -7,11 +7,11 @@ import pytest
 
 from cctv_storaged.backends.milestone.target import MilestoneTarget
 from cctv_storaged.backends.milestone.tls import management_trust, recorder_trust
+from cctv_storaged.backends.milestone.xprotect import XProtect
+from cctv_storaged.clock import SystemClock
 from cctv_storaged.errors import BackendUnavailable, ConfigError
-from tests.unit.milestone.scripted import Reply, scripted, xprotect
+from tests.unit.milestone.scripted import CA, CERTIFICATES, Reply, scripted, xprotect
 
-CERTIFICATES = Path(__file__).parents[2] / "services" / "certificates"
-CA = str(CERTIFICATES / "ca.pem")
 SITES = "GET /api/rest/v1/sites"
 SITE = Reply({"array": [{"id": "5219cb7c-cd3d-5577-9861-95a14f061fe2", "name": "Here"}]})
 
@@ -44,7 +44,7 @@ def _der_of(path: Path) -> bytes:
 
 
 async def test_a_server_of_an_unknown_authority_is_not_asked_anything() -> None:
-    async with scripted(of_server()) as server, xprotect(server) as vms:
+    async with scripted(of_server()) as server, xprotect(server, ca_file=None) as vms:
         with pytest.raises(BackendUnavailable, match=r"certificate.*ca_file") as caught:
             await vms.site()
         assert not server.asked
@@ -78,17 +78,20 @@ def target(**changes: str) -> MilestoneTarget:
 
 
 def test_both_kinds_of_servers_are_verified_by_default() -> None:
-    for trust in (management_trust(target()), recorder_trust(target())):
+    management = management_trust(target())
+    for trust in (management, recorder_trust(target(), management)):
         assert trust.context.verify_mode is ssl.CERT_REQUIRED
         assert trust.context.check_hostname
         assert trust.context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
 def test_recorders_have_an_authority_and_a_name_of_their_own() -> None:
-    trust = recorder_trust(target(recorder_ca_file=CA, recorder_server_name="recorder.example"))
+    settings = target(recorder_ca_file=CA, recorder_server_name="recorder.example")
+    trust = recorder_trust(settings, management_trust(settings))
     assert trust.server_name == "recorder.example"
     assert len(trust.context.get_ca_certs()) == 1
-    assert len(recorder_trust(target(ca_file=CA)).context.get_ca_certs()) == 1
+    shared = target(ca_file=CA)
+    assert len(recorder_trust(shared, management_trust(shared)).context.get_ca_certs()) == 1
 
 
 @pytest.mark.parametrize("setting", ["ca_file", "recorder_ca_file"])
@@ -98,7 +101,7 @@ def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, setting: str, co
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigError) as caught:
-        recorder_trust(target(**{setting: str(path)}))
+        XProtect(target(**{setting: str(path)}), SystemClock())
     (fault,) = caught.value.faults
     assert fault.where == f"milestone.{setting}"
     assert str(path) in fault.message

@@ -116,9 +116,13 @@ class Inventory:
     async def _storage(self, storage_id: UUID) -> VmsStorage:
         told = await self._rest.one(path_of("storages", storage_id))
         archives = await self._children(path_of("storages", storage_id, "archiveStorages"))
-        information = [await self._information("storageInformation", storage_id)]
-        for archive in archives[:ARCHIVES_MAX]:
-            information.append(await self._information("archiveStorageInformation", _id(archive)))
+        information = [
+            await self._information("storageInformation", storage_id),
+            *[
+                await self._information("archiveStorageInformation", _id(archive))
+                for archive in archives[:ARCHIVES_MAX]
+            ],
+        ]
         whole = [told, *archives]
         return VmsStorage(
             id=storage_id,

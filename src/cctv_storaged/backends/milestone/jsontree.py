@@ -6,15 +6,15 @@ Names are found in any case. Accepted as published in two forms: booleans and nu
 
 import json
 import math
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 from uuid import UUID
 
 from cctv_storaged.backends.milestone.answers import Unreadable, plain
+from cctv_storaged.backends.milestone.vmstime import parse_time
+from cctv_storaged.model import TimeSpan
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _WORD_MAX = 16 * 1024
 _ENVELOPES = ("data", "result")
 
@@ -34,6 +34,13 @@ def _no_number(word: str) -> NoReturn:
 def rfc3339_ms(moment: datetime) -> str:
     """A time as the samples write it: milliseconds and Z."""
     return f"{moment.astimezone(UTC).isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
+
+
+def whole_ms(span: TimeSpan) -> tuple[str, str]:
+    """A span as XProtect is told it: widened to whole milliseconds, for it counts no finer."""
+    begin = span.start - timedelta(microseconds=span.start.microsecond % 1000)
+    end = span.end + timedelta(microseconds=-span.end.microsecond % 1000)
+    return rfc3339_ms(begin), rfc3339_ms(end)
 
 
 class Fields:
@@ -99,16 +106,10 @@ class Fields:
         text = self.text(name)
         if not text:
             return None
-        if not _TIME.fullmatch(text):
+        found = parse_time(text)
+        if found is None and not text.startswith("0001"):
             raise self._wrong(name, "no time")
-        try:
-            moment = datetime.fromisoformat(text)
-            utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        except ValueError:
-            raise self._wrong(name, "no time") from None
-        except OverflowError:  # an offset at either end of the calendar
-            return None if text.startswith("0001") else datetime.max.replace(tzinfo=UTC)
-        return None if utc.year == 1 else utc
+        return found
 
     def inner(self, name: str) -> "Fields | None":
         """An object below this one; None where there is none of that name."""

@@ -5,20 +5,19 @@ sample EvidenceLock). Neither can be listed. How an edition refuses a lock is no
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from cctv_storaged.backends.milestone.answers import Unreadable
 from cctv_storaged.backends.milestone.base import Mark
 from cctv_storaged.backends.milestone.discovery import Discovered
-from cctv_storaged.backends.milestone.jsontree import Fields, rfc3339_ms
+from cctv_storaged.backends.milestone.jsontree import Fields, whole_ms
 from cctv_storaged.backends.milestone.refusals import Forbidden, NotThere, Refused, blames_nothing
 from cctv_storaged.backends.milestone.rest import Body, Rest, path_of
 from cctv_storaged.errors import ObjectMissing, ObjectRejected, Unsupported
 
 MARKS_SINCE = (24, 2)
 _FOR_EVER = "9999-12-31T22:59:59.9999999Z"
-_MILLISECOND = timedelta(milliseconds=1)
 _ROUNDING = timedelta(seconds=1)
 
 
@@ -32,13 +31,13 @@ class Marks:
     async def bookmark(self, mark: Mark) -> UUID:
         """Unsupported before 2024 R2."""
         await self._require_release("bookmarks")
-        begin, end = _whole_ms(mark)
+        begin, end = whole_ms(mark.span)
         body: Body = {
             "header": mark.header,
             "description": mark.description,
-            "timeBegin": rfc3339_ms(begin),
-            "timeTriggered": rfc3339_ms(begin),
-            "timeEnd": rfc3339_ms(end),
+            "timeBegin": begin,
+            "timeTriggered": begin,
+            "timeEnd": end,
             "reference": mark.reference,
             "devicePath": {"type": "cameras", "id": str(mark.camera_id)},
         }
@@ -56,14 +55,14 @@ class Marks:
     async def lock(self, mark: Mark) -> UUID:
         """Shown to cover the camera; one that does not is taken away again (ObjectRejected)."""
         await self._require_release("evidence locks")
-        begin, end = _whole_ms(mark)
+        begin, end = whole_ms(mark.span)
         body: Body = {
             "header": mark.header,
             "description": mark.description,
             "reference": mark.reference,
-            "startTime": rfc3339_ms(begin),
-            "tagTime": rfc3339_ms(begin),
-            "endTime": rfc3339_ms(end),
+            "startTime": begin,
+            "tagTime": begin,
+            "endTime": end,
             "retentionExpire": _FOR_EVER,
             "retentionOption": {"retentionUnits": -1, "retentionType": "Indefinite"},
             "devicePaths": [{"type": "cameras", "id": str(mark.camera_id)}],
@@ -126,13 +125,6 @@ class Marks:
             return
         except Forbidden as exc:
             raise ObjectRejected(str(exc)) from exc
-
-
-def _whole_ms(mark: Mark) -> tuple[datetime, datetime]:
-    """The span, widened to whole milliseconds: XProtect counts no finer."""
-    begin, end = mark.span.start, mark.span.end
-    begin -= timedelta(microseconds=begin.microsecond % 1000)
-    return begin, end + timedelta(microseconds=-end.microsecond % 1000)
 
 
 def _made(told: Fields, what: str) -> UUID:

@@ -7,7 +7,7 @@ remote recording enabled. How a refusal looks is not published, nor what a known
 from uuid import UUID
 
 from cctv_storaged.backends.milestone.base import VmsCamera
-from cctv_storaged.backends.milestone.jsontree import Fields, rfc3339_ms
+from cctv_storaged.backends.milestone.jsontree import Fields, whole_ms
 from cctv_storaged.backends.milestone.refusals import Forbidden, NotThere, Refused, blames_nothing
 from cctv_storaged.backends.milestone.rest import Rest, path_of
 from cctv_storaged.backends.milestone.tasks import Tasks
@@ -36,9 +36,10 @@ class Retrievals:
             raise await self._reason(camera, exc) from exc
 
     async def _start(self, camera: UUID, span: TimeSpan, identifier: str) -> str:
+        begin, end = whole_ms(span)
         body = {
-            "startTime": rfc3339_ms(span.start),
-            "endTime": rfc3339_ms(span.end),
+            "startTime": begin,
+            "endTime": end,
             "identifier": identifier,
             "relatedTasks": "",
         }

@@ -29,14 +29,12 @@ def management_trust(target: MilestoneTarget) -> Trust:
     return Trust(_verifying(target.ca_file, "milestone.ca_file"))
 
 
-def recorder_trust(target: MilestoneTarget) -> Trust:
-    """For the recording servers: ImageServer and SOAP on port 7563."""
-    if not target.verify_tls:
-        return Trust(_believing_anyone(), target.recorder_server_name)
-    if target.recorder_ca_file is not None:
+def recorder_trust(target: MilestoneTarget, management: Trust | None = None) -> Trust:
+    """For the recording servers: ImageServer and SOAP. As for `management`, unless set apart."""
+    if target.verify_tls and target.recorder_ca_file is not None:
         context = _verifying(target.recorder_ca_file, "milestone.recorder_ca_file")
     else:
-        context = _verifying(target.ca_file, "milestone.ca_file")
+        context = (management or management_trust(target)).context
     return Trust(context, target.recorder_server_name)
 
 
@@ -53,7 +51,7 @@ def _verifying(ca_file: str | None, setting: str) -> ssl.SSLContext:
 
 
 def _believing_anyone() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

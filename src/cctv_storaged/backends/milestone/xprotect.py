@@ -64,7 +64,7 @@ class XProtect:
         self._target = target
         self._clock = clock
         self._management_trust = management_trust(target)
-        self._recorder_trust = recorder_trust(target)
+        self._recorder_trust = recorder_trust(target, self._management_trust)
         self._opened: _Parts | None = None
         self._closed = False
         self._discovered: Discovered | None = None
