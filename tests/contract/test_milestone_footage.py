@@ -217,6 +217,25 @@ async def test_a_token_is_renewed_before_it_ends() -> None:
         assert site.simulator.site.tokens.corporate_in_force == 2
 
 
+@pytest.mark.parametrize(("start_s", "end_s"), [(1.5, 2.5), (0, 100)])
+async def test_what_retention_eats_in_the_middle_is_missing_and_nothing_else(
+    start_s: float, end_s: float
+) -> None:
+    """What was on its way already is still given; none comes twice."""
+    async with rig() as site:
+        await site.record(**SMALL, gop=1)
+        before = [group.start_ms for group in site.held()]
+        given: list[int] = []
+        async with site.images.footage(site.door, GATE, span(0, SECONDS)) as read:
+            async for gop in read:
+                given.append(gop.current_ms)
+                if len(given) == 3:
+                    start_ms, end_ms = (round(at(seconds).timestamp() * 1000) for seconds in (start_s, end_s))
+                    site.simulator.site.media.remove(GATE, start_ms, end_ms)
+        assert given == sorted(set(given) & set(before))
+        assert set(given) >= {group.start_ms for group in site.held()} | set(before[:3])
+
+
 FAULTS: dict[str, tuple[dict[str, Any], type[BackendError], str]] = {
     "wrong length": ({"wrong_content_length": 1}, BackendUnavailable, "Content-length is not true"),
     "length too small": ({"wrong_content_length": -1}, BackendUnavailable, "Content-length is not true"),
