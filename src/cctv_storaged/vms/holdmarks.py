@@ -82,6 +82,7 @@ class HoldMarking:
         self._parts = parts
         self._wake = asyncio.Event()
         self._plan_at = 0.0  # monotonic
+        self._to_settle = True  # holds may have been released since the marks were last compared with them
         self._offered: dict[MarkKind, str | None] = dict.fromkeys(MarkKind)  # why not, where it is not
         self._reopen: tuple[MarkKind, ...] = parts.rules.kinds  # an earlier process found them unsupported
         self._tries: dict[UUID, int] = {}
@@ -92,7 +93,7 @@ class HoldMarking:
 
     def wake(self) -> None:
         """A hold was made, changed or released."""
-        self._plan_at = 0.0
+        self._plan_at, self._to_settle = 0.0, True
         self._wake.set()
 
     def reason(self, hold: Hold) -> str | None:
@@ -144,10 +145,17 @@ class HoldMarking:
         marks, copies = self._parts.marks, self._parts.copies
         while tasks := await copies.to_unlock(BackendKind.MILESTONE, 0, BATCH):
             await copies.unlocked(BackendKind.MILESTONE, [task.segment_no for task in tasks])
-        after: UUID | None = None
-        now = self._parts.clock.now()
-        while (after := await marks.settle(after, self._reopen, now)) is not None:
-            pass
+        if not self._to_settle:
+            return
+        self._to_settle = False  # a hold released from here on sets it back
+        try:
+            after: UUID | None = None
+            now = self._parts.clock.now()
+            while (after := await marks.settle(after, self._reopen, now)) is not None:
+                pass
+        except BaseException:
+            self._to_settle = True
+            raise
         self._reopen = ()
 
     async def _plan(self) -> None:

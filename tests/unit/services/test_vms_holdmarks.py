@@ -83,8 +83,11 @@ class Bench:
         )
         return await self.journal.holds.add(wish, None, self.clock.now())
 
-    async def release(self, hold: Hold) -> None:
+    async def release(self, hold: Hold, *awake: HoldMarking) -> None:
+        """And tells those who mark, as holding does."""
         await self.journal.holds.release(hold.id, "closed", None, self.clock.now())
+        for each in awake:
+            each.wake()
 
     async def counts(self, hold: Hold) -> MarkCounts:
         return await self.journal.vms_marks.counts(hold.id)
@@ -126,7 +129,7 @@ async def test_a_hold_is_one_bookmark_and_one_lock_a_mapped_camera_until_its_rel
     await marking.run_once()
     assert len(vms.locks) == len(vms.bookmarks) == 1  # it is over: nothing is added
 
-    await bench.release(hold)
+    await bench.release(hold, marking)
     await marking.run_once()
     assert not vms.locks and not vms.bookmarks and not (await bench.counts(hold)).any
     noted = await bench.noted()
@@ -200,7 +203,7 @@ async def test_a_release_while_the_site_is_away_is_carried_out_when_it_is_back(b
     hold = await bench.hold()
     await marking.run_once()
     vms.errors["site"] = BackendUnavailable("no route")
-    await bench.release(hold)
+    await bench.release(hold, marking)
     with pytest.raises(BackendUnavailable):
         await marking.run_once()
     assert marking.trouble == "no route" and (await bench.counts(hold)).waiting == 2
@@ -219,7 +222,7 @@ async def test_days_without_the_site_leave_no_doubt_about_marks(bench: Bench) ->
         with pytest.raises(BackendUnavailable):
             await marking.run_once()
     assert all(mark.asked == 0 for mark in await bench.journal.vms_marks.due(NOW, 10))
-    await bench.release(hold)
+    await bench.release(hold, marking)
     await bench.marking(vms).run_once()  # there is nothing to ask the site for
     assert not (await bench.counts(hold)).any
 
@@ -246,7 +249,7 @@ async def test_the_alarm_of_a_refused_mark_ends_with_its_hold(bench: Bench) -> N
     marking = bench.marking(vms)
     hold = await bench.hold()
     await marking.run_once()
-    await bench.release(hold)
+    await bench.release(hold, marking)
     await marking.run_once()
     assert bench.alarming == {} and not vms.bookmarks
 
@@ -272,7 +275,7 @@ async def test_a_lock_whose_answer_was_lost_goes_with_a_hold_that_was_released_m
     hold = await bench.hold()
     with pytest.raises(BackendUnavailable):
         await marking.run_once()
-    await bench.release(hold)
+    await bench.release(hold, marking)
     await marking.run_once()
     assert not vms.locks and not (await bench.counts(hold)).any
 
@@ -286,7 +289,7 @@ async def test_where_marks_cannot_be_looked_for_a_second_one_is_told(bench: Benc
         await marking.run_once()
     vms.after.clear()
     await marking.run_once()
-    await bench.release(hold)
+    await bench.release(hold, marking)
     await marking.run_once()
     [left] = vms.locks.values()
     assert any(left.reference in each and "may be left" in each for each in await bench.noted())
