@@ -15,7 +15,7 @@ from uuid import UUID
 
 from cctv_storaged.backends.milestone.base import Gop, Picture
 from cctv_storaged.clock import to_us
-from cctv_storaged.errors import ObjectMissing
+from cctv_storaged.errors import BackendUnavailable, ObjectMissing
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import Segment, TimeSpan
 from cctv_storaged.vms.paths import milestone_path
@@ -64,8 +64,14 @@ class ScriptedVms:
                 raise self.fails
             yield _gop(group, bunched=self.bunched)
 
+    async def close(self) -> None:
+        pass
+
     def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"nobody asks the stand-in for {name}")
+        async def away(*arguments: object) -> None:
+            raise BackendUnavailable(f"the stand-in has no {name}")
+
+        return away
 
 
 def _overlapping(groups: Sequence[Group], span: TimeSpan) -> list[Group]:
