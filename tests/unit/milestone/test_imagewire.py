@@ -175,6 +175,7 @@ NOT_TAKEN = {
     "a time beyond all years": single(b"body", Current=10**15 - 1),
     "a negative time": single(b"body", Prev=-1),
     "a line that is no header": single(b"body").replace(b"Current", b"nonsense\r\nCurrent"),
+    "a header without a name": single(b"body").replace(b"Current", b": 1\r\nCurrent"),
     "no headers": b"ImageResponse\r\n\r\nbody" + END,
     "no boundary": multipart([b"x"]).replace(b"boundary=", b"bound="),
     "a boundary that is too long": multipart([b"x"], boundary="b" * 71),
