@@ -399,6 +399,28 @@ async def test_a_journal_that_may_have_forgotten_holds_gives_nothing_up(tmp_path
 
 
 @jumping
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_a_gap_in_xprotect_is_undelivered_it_stays_or_is_given_up_as_the_settings_say(
+    tmp_path: Path, gives_up: bool
+) -> None:
+    backend = ScriptedBackend("MILESTONE")
+    async with opened(tmp_path, backend) as rig:
+        segments = await recorded(rig, 4)
+        rig.delivery(backend)
+        ids = [each.id for each in segments]
+        assert len(await rig.journal.vouched.gap("MILESTONE", ids, "not held", rig.clock.now())) == 4
+        room = room_of(rig, disk_of(rig, 4), gives_up=gives_up, limits=ONE_FILE)
+        with unlinks_below(rig.recordings) as unlinks:
+            await room.made()
+        if gives_up:
+            assert unlinks.names == [rig.path_of(0)], "the oldest, and no more than needed"
+            assert await rig.journal.ledger.losses() == {"disk_full": 1}
+        else:
+            assert unlinks.names == [], "nobody but this disk has it"
+            assert "the 4 segments that it does not hold" in (room.sounding(AlarmName.DISK_FULL) or "")
+
+
+@jumping
 async def test_giving_up_loses_the_oldest_undelivered_and_tells_each(tmp_path: Path) -> None:
     backend = ScriptedBackend()
     async with opened(tmp_path, backend) as rig:

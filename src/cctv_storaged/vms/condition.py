@@ -139,7 +139,11 @@ async def look_behind(vms: Vms, first: Condition, subjects: Subjects, rules: Con
     parts = [*first.parts, *_camera_parts(subjects.cameras)]
     parts += await look.recorders(devices)
     parts += await look.storages({each.storage_id for each in devices})
-    parts += await look.coverage(mapped, subjects.newest)
+    if subjects.cameras and not mapped:
+        told, remedy = "no camera of this host has a counterpart", "name them in milestone.camera_map"
+        parts.append(ConditionPart(name="coverage", grade=Grade.DOWN, trouble=told, remedy=remedy))
+    else:
+        parts += await look.coverage(mapped, subjects.newest)
     return replace(first, parts=tuple(parts), lags=look.lags)
 
 
@@ -214,12 +218,26 @@ class _Look:
                 told = f"XProtect's recordings of it are {_duration(lag)} or more behind ours"
                 remedy = "look at the camera in XProtect: does it record, or retrieve?"
                 parts.append(_degraded(f"coverage {each.camera.name}", told, remedy))
+        if not failed and not self.lags:
+            failed += await self._refusal(mapped)
         if failed and not self.lags:
             told = f"no camera's coverage can be asked: {failed[0]}"
             return [
                 ConditionPart(name="coverage", grade=Grade.DOWN, trouble=told, remedy=remedy_of(failed[0]))
             ]
         return parts or [ConditionPart(name="coverage", note=f"{len(self.lags)} cameras keep up")]
+
+    async def _refusal(self, mapped: Sequence[Counterpart]) -> list[BackendError]:
+        """Of a host without footage yet: whether one camera's coverage could be asked."""
+        device = next(
+            (each.device for each in mapped if each.device is not None and each.device.enabled), None
+        )
+        if device is not None:
+            try:
+                await self._lag(device, self.now - self.rules.settle)
+            except BackendError as exc:
+                return [exc]
+        return []
 
     async def _lag(self, device: VmsCamera, end: datetime) -> timedelta:
         """As far back as it matters: more is told as just more."""

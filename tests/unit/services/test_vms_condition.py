@@ -16,7 +16,7 @@ from cctv_storaged.events import EventHub
 from cctv_storaged.health import Health
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import TimeSpan
+from cctv_storaged.model import Camera, TimeSpan
 from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.vms.condition import Condition, Grade, condition_rules
 from cctv_storaged.vms.conditionwatch import ConditionWatch
@@ -39,12 +39,12 @@ class Bench:
         self.metrics = Metrics()
         self.alarms = Alarms(self.metrics, EventHub(), self.clock)
 
-    def watch(self, **more: Any) -> ConditionWatch:
+    def watch(self, cameras: tuple[Camera, ...] = (), **more: Any) -> ConditionWatch:
         entries = {"gate": str(channel(1).id), "yard": str(channel(2).id)}
         settings = Milestone(url="https://mgmt.example", camera_map=entries, **more)
         mapping_rules = map_rules(settings, required=True)
         mapping = CameraMapping(
-            self.vms, self.journal.cameras, CameraBook(HOST, ()), mapping_rules, self.alarms
+            self.vms, self.journal.cameras, CameraBook(HOST, cameras), mapping_rules, self.alarms
         )
         rules = condition_rules(settings)
         return ConditionWatch(
@@ -183,6 +183,26 @@ async def test_xprotect_away_is_told_by_ready_and_makes_no_daemon_unready(bench:
     bench.vms.errors.clear()
     await watch.run_once()
     assert {part.name: part.trouble for part in health.readiness().parts}["milestone site"] is None
+
+
+async def test_before_any_footage_one_camera_tells_whether_coverage_can_be_asked(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        bench = Bench(journal)
+        await journal.cameras.ensure(GATE)
+        watch = bench.watch(cameras=(GATE,))
+        await watch.run_once()
+        assert "recorded" in bench.vms.calls
+        bench.vms.errors["recorded"] = BackendUnavailable("502", reason="server")
+        bench.clock.passed = timedelta(minutes=6)
+        await watch.run_once()
+        assert watch.condition is not None and watch.condition.grade is Grade.DOWN
+
+
+async def test_without_any_counterpart_coverage_cannot_be_proven(bench: Bench) -> None:
+    bench.vms.channels = []
+    found = await bench.seen()
+    assert found.grade is Grade.DOWN
+    assert {part.name for part in found.troubles} == {"camera gate", "camera yard", "coverage"}
 
 
 async def test_an_older_release_is_told_what_it_lacks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
