@@ -45,6 +45,7 @@ class Machine:
             text=True,
             timeout=timeout_s,
             check=False,
+            start_new_session=True,  # whatever is signalled by mistake, it is not this test
         )
         assert not check or done.returncode == 0, f"{words}: exit code {done.returncode}\n{done.stdout}"
         return done.stdout
@@ -59,6 +60,13 @@ class Machine:
             time.sleep(0.25)
 
     # The service
+
+    @property
+    def pid(self) -> str:
+        """The daemon's, inside."""
+        pid = self.show("MainPID")
+        assert pid != "0", self.log()
+        return pid
 
     def show(self, what: str) -> str:
         """A property of the unit."""

@@ -143,7 +143,7 @@ def test_everything_it_does_works_inside_the_hardening(machine: Machine) -> None
 
 def test_a_process_that_stands_still_is_restarted_by_the_watchdog(machine: Machine) -> None:
     with machine.changed("WatchdogSec=4"):
-        before, restarts = machine.show("MainPID"), int(machine.show("NRestarts"))
+        before, restarts = machine.pid, int(machine.show("NRestarts"))
         machine.run("kill", "-STOP", before)
         machine.wait(lambda: int(machine.show("NRestarts")) > restarts, "systemd restarts it")
         machine.wait(lambda: machine.get("/health"), "it answers again")
@@ -153,7 +153,7 @@ def test_a_process_that_stands_still_is_restarted_by_the_watchdog(machine: Machi
 
 def test_after_a_kill_it_comes_back_and_nothing_is_lost(machine: Machine) -> None:
     recorded(machine, "killed", 1)
-    before = machine.show("MainPID")
+    before = machine.pid
     machine.run("kill", "-KILL", before)
     recorded(machine, "killed", 2)  # while nobody is there
     machine.wait(
@@ -163,7 +163,7 @@ def test_after_a_kill_it_comes_back_and_nothing_is_lost(machine: Machine) -> Non
 
 
 def test_a_reload_takes_over_settings_without_a_restart(machine: Machine) -> None:
-    before = machine.show("MainPID")
+    before = machine.pid
     machine.shell("sed -i 's/^log_level: .*/log_level: debug/' /etc/cctv-storaged/config.yaml")
     machine.run("systemctl", "reload", "cctv-storaged")
     machine.wait(lambda: "settings reloaded: log_level" in machine.log(), "the change is told")
@@ -194,7 +194,7 @@ def test_a_secret_comes_by_credential_and_is_nowhere_to_be_read(machine: Machine
         f"Environment=POSTGRES_HOST=127.0.0.1 POSTGRES_DB=cctv POSTGRES_USER=cctv\nExecStartPre={check}"
     ):
         machine.wait(lambda: "password: '**********'" in machine.log("-b"), "the credential is in force")
-        pid = machine.show("MainPID")
+        pid = machine.pid
         everything = machine.shell(f"cat /proc/{pid}/environ /proc/{pid}/cmdline") + machine.log("-b")
         everything += machine.get("/metrics") + machine.get("/ready")
         assert SECRET not in everything
@@ -205,7 +205,7 @@ def test_an_upgrade_under_load_loses_nothing(machine: Machine) -> None:
     machine.put("/usr/local/lib/load", script)
     machine.shell("nohup runuser -u cctv-storaged -- sh /usr/local/lib/load >/dev/null 2>&1 &")
     machine.wait(lambda: segments(machine, "loaded"), "recording has begun")
-    before = machine.show("MainPID")
+    before = machine.pid
     machine.shell("apt-get -qq install -y --no-install-recommends /root/newer.deb")
     assert NEWER in machine.run("dpkg-query", "-W", "-f", "${Version}", "cctv-storaged")
     assert machine.show("MainPID") != before, "the new version runs"
