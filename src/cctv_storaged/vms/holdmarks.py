@@ -104,6 +104,11 @@ class HoldMarking:
             return "XProtect was not asked for its cameras yet"
         without = [each for each in hold.camera_ids if self._parts.mapping.why_not(each) is not None]
         told = [f"{len(without)} of its cameras have no counterpart in XProtect"] if without else []
+        told += (
+            ["XProtect refuses some of its marks (alarm vms_mark)"]
+            if hold.id in self._refused.values()
+            else []
+        )
         told += [why for kind in self._parts.rules.kinds if (why := self._offered[kind]) is not None]
         return "; ".join(told) or None
 
