@@ -66,12 +66,15 @@ class RtspClient:
         body = await self.reader.readexactly(int(headers.get("content-length", "0")))
         return Answer(int(head[0].split()[1]), headers, body)
 
+    async def set_up(self) -> None:
+        told = await self.ask("SETUP", f"{self.uri}/video", **OVER_TCP)
+        assert told.status == 200, told
+        self.session = told.headers["session"].partition(";")[0]
+
     async def play(self, **headers: str) -> Answer:
         """Sets up what is not, and plays."""
         if not self.session:
-            told = await self.ask("SETUP", f"{self.uri}/video", **OVER_TCP)
-            assert told.status == 200, told
-            self.session = told.headers["session"].partition(";")[0]
+            await self.set_up()
         return await self.ask("PLAY", **headers)
 
     async def pictures(self) -> list[Packet]:
