@@ -171,6 +171,17 @@ async def test_a_token_is_good_for_the_shorter_life_less_half_a_minute(
         assert (await site.management()).good_until - site.clock.at_s == life_s
 
 
+async def test_its_life_is_counted_from_before_it_was_asked_for() -> None:
+    async with rig() as site:
+
+        def slow(_: Asked) -> Reply:
+            site.clock.at_s += 20
+            return granted(life_us=600_000_000)
+
+        site.server.say(OAUTH, slow)
+        assert (await site.management()).good_until == site.clock.at_s - 20 + 570
+
+
 async def test_it_is_renewed_with_the_old_one_and_the_same_instance() -> None:
     async with rig() as site:
         await site.management()

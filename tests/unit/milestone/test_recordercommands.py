@@ -56,8 +56,13 @@ def question(asked: Asked) -> Node:
     return found
 
 
-def holding(spans: Sequence[TimeSpan], most: int = 10**6) -> Callable[[Asked], Reply]:
-    """As recorders are said to answer: what overlaps, whole, by its begin, so many at most."""
+def holding(
+    spans: Sequence[TimeSpan], most: int = 10**6, *, touching: bool = False
+) -> Callable[[Asked], Reply]:
+    """As recorders are said to answer: what overlaps, whole, by its begin, so many at most.
+
+    `touching`: what ends where the question begins is told too.
+    """
 
     def answer(asked: Asked) -> Reply:
         values = question(asked)
@@ -65,7 +70,10 @@ def holding(spans: Sequence[TimeSpan], most: int = 10**6) -> Callable[[Asked], R
         assert start is not None
         assert end is not None
         count = min(most, int(values.value("maxCount")))
-        return sequences(*[one for one in spans if one.start < end and one.end > start][:count])
+        found = [
+            one for one in spans if one.start < end and (one.end > start or (touching and one.end == start))
+        ]
+        return sequences(*found[:count])
 
     return answer
 
@@ -113,10 +121,11 @@ async def test_the_question_is_asked_as_it_was_seen_to_be_asked() -> None:
         ]
 
 
+@pytest.mark.parametrize("touching", [False, True])
 @pytest.mark.parametrize("most", [1, 2, 3, 10**6])
-async def test_pages_of_any_size_tell_the_same(most: int) -> None:
+async def test_pages_of_any_size_tell_the_same(most: int, touching: bool) -> None:
     spans = [span(-10, 5), span(10, 20), span(20, 30), span(40, 40.5), span(90, 200)]
-    async with rig(holding(spans, most)) as site:
+    async with rig(holding(spans, most, touching=touching)) as site:
         assert await site.recorded() == [span(0, 5), span(10, 30), span(40, 40.5), span(90, 100)]
 
 
