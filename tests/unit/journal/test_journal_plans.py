@@ -23,6 +23,7 @@ from cctv_storaged.journal.copies import Order, Proof
 from cctv_storaged.journal.deletions import KEPT, Cause
 from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.readbacks import ReadBack
 from cctv_storaged.journal.reports import DayRow
 from cctv_storaged.journal.retention import FIRST, Limits
 from cctv_storaged.journal.retrievals import Retrieval
@@ -51,6 +52,12 @@ SOMEBODY = UUID(int=77)
 async def verify(journal: Journal) -> bool:
     segment = await record(journal, new(4))
     return await journal.copies.verified(segment.id, "S3", proof(segment), NOW)
+
+
+async def read_back(journal: Journal) -> None:
+    segment = await record(journal, new(4))
+    made = ReadBack(segment_id=segment.id, backend="S3", span=span(4), size_bytes=1, sha256=bytes(32))
+    await journal.read_backs.note(made, NOW)
 
 
 async def archive_and_drop(journal: Journal) -> None:
@@ -198,6 +205,9 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     ),
     "playback, rows": (lambda j: j.playback.rows(GATE.id, span(5)), {"segment_by_time"}),
     "playback, paths": (lambda j: j.playback.paths(GATE.id, span(5), "S3"), {"segment_by_time"}),
+    "playback, apart": (lambda j: j.playback.apart(GATE.id, span(5), "S3"), {"segment_by_time"}),
+    "material, apart": (lambda j: j.material.rows(GATE.id, span(5), "S3"), {"segment_by_time"}),
+    "read back": (read_back, set()),
     "playback, nearby": (lambda j: j.playback.nearby(GATE.id, span(5)), {"segment_by_time"}),
     "replayable, cameras": (lambda j: j.replayable("MILESTONE").cameras(256), set()),
     "replayable, ends": (lambda j: j.replayable("MILESTONE").ends(GATE.id), {"segment_by_time"}),

@@ -1,11 +1,13 @@
 """The rows that playlists are made of: the very segments a page lists, and what lies around them."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from cctv_storaged.clock import to_us
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.readbacks import ReadBack
 from cctv_storaged.model import SegmentFlag, SourceState, StreamStart
 from tests.unit.journal.samples import GATE, LENGTH, NOW, YARD, deliver, fresh, new, proof, record, span
 
@@ -76,3 +78,38 @@ async def test_a_playlist_is_read_from_the_index_alone(journal: Journal) -> None
     plan = await journal._store.read(lambda db: db.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
     assert any("USING COVERING INDEX segment_by_time" in row[3] for row in plan)
     assert not any("TEMP B-TREE" in row[3] for row in plan)
+
+
+async def test_apart_is_what_has_bytes_at_that_backend_alone(journal: Journal) -> None:
+    """Neither what has its source, nor what another backend has as well."""
+    alone, sourced, both, elsewhere = [
+        await record(journal, new(number), "S3", "FILESYSTEM") for number in range(4)
+    ]
+    for segment in (alone, sourced, both):
+        await deliver(journal, segment)
+    for segment in (both, elsewhere):
+        await deliver(journal, segment, "FILESYSTEM")
+    for segment in (alone, both, elsewhere):
+        await journal.copies.source_gone(segment.id, SourceState.MISSING, "test", NOW)
+    assert await journal.playback.apart(GATE.id, HOUR, "S3") == {alone.id.bytes}
+    assert await journal.playback.apart(GATE.id, span(1), "S3") == frozenset()
+    assert await journal.playback.apart(uuid4(), HOUR, "S3") == frozenset()
+    rows = await journal.material.rows(GATE.id, HOUR, "S3")
+    assert [(row.segment_id, row.apart) for row in rows] == [
+        (segment.id, int(segment is alone)) for segment in (alone, sourced, both, elsewhere)
+    ]
+    assert {row.apart for row in await journal.material.rows(GATE.id, HOUR)} == {0}
+
+
+async def test_what_was_read_back_is_told_once_for_each_checksum(journal: Journal) -> None:
+    segment = await record(journal, new(0))
+    made = ReadBack(segment_id=segment.id, backend="S3", span=span(0), size_bytes=7, sha256=bytes(32))
+    notes = [
+        await journal.read_backs.note(each, NOW) for each in (made, made, replace(made, sha256=b"1" * 32))
+    ]
+    assert notes == [True, False, True]
+    lines = [bound.line for bound in (await journal.ledger_lines.page(0)).lines if bound.line.kind == "noted"]
+    told = [line for line in lines if line.cause == "remuxed"]
+    assert [json.loads(line.detail)["sha256"] for line in told] == ["00" * 32, "31" * 32]
+    assert {line.segment_id for line in told} == {segment.id.bytes}
+    assert not await journal.read_backs.note(replace(made, segment_id=uuid4()), NOW)
