@@ -17,6 +17,8 @@ MAX_HEAD_BYTES = 4 * 1024 * 1024
 MAX_UNIT_BYTES = 16 * 1024 * 1024
 """A picture that claims more is no picture: it is left out."""
 CODECS = ("h264", "hevc")
+NO_VIDEO, OTHER_CODEC = "no_video", "codec"
+"""Reasons of NotASegment, which no file is set aside for: footage it is all the same."""
 _RESYNC_BYTES = 8 * 204  # what may be the beginning of packets among garbage
 _LONGEST_HEADER = 9 + 255
 
@@ -64,7 +66,7 @@ class Units:
     def feed(self, block: bytes) -> list[AccessUnit]:
         """The pictures that are whole by now.
 
-        Raises NotASegment: `not_mpegts`, `no_program`, `no_video`, or `codec` where it is of another kind.
+        Raises NotASegment: `not_mpegts`, `no_program`, `NO_VIDEO`, or `OTHER_CODEC` where it is of another kind.
         """
         return list(self._fed(block, last=False))
 
@@ -105,9 +107,9 @@ class Units:
             return False
         video = program.video
         if video is None:
-            raise NotASegment("no_video", "the stream has no video")
+            raise NotASegment(NO_VIDEO, "the stream has no video")
         if video.codec not in CODECS:
-            raise NotASegment("codec", f"its video is {video.codec}; only H.264 and H.265 are read")
+            raise NotASegment(OTHER_CODEC, f"its video is {video.codec}; only H.264 and H.265 are read")
         self._framing, self._pid, self.codec = opening.framing, video.pid, video.codec
         return True
 
