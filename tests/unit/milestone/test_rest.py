@@ -232,6 +232,15 @@ async def test_an_endless_answer_is_cut_off() -> None:
         assert (await ours.rest.one("things/1")).text("id") == "1"
 
 
+async def test_an_answer_one_byte_over_the_limit_is_none() -> None:
+    most = 4 * 1024 * 1024
+    async with scripted() as server, client(server) as ours:
+        server.say(THING, Reply(b"{}".ljust(most)), Reply(b"{}".ljust(most + 1)))
+        await ours.rest.one("things/1")
+        with pytest.raises(BackendUnavailable, match="more than"):
+            await ours.rest.one("things/1")
+
+
 async def test_a_packed_answer_is_not_unpacked() -> None:
     bomb = gzip.compress(b" " * 50_000_000, 9)
     async with scripted() as server, client(server) as ours:

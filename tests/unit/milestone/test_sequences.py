@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import pytest
@@ -21,7 +21,7 @@ from tests.unit.milestone.scripted import Asked, Reply, Scripted, client, script
 CAMERA = UUID("6f1c0f5e-0000-4f0e-9a53-1d3c7f6f2b10")
 LINE = f"POST /api/rest/v1/cameras/{CAMERA}"
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-Order = Literal["earliest", "latest", "nearest"]
+Order = Literal["earliest", "latest", "nearest", "farthest"]
 
 
 def span(start_s: float, end_s: float) -> TimeSpan:
@@ -59,6 +59,8 @@ class Site:
                 return found[::-1]
             case "nearest":
                 return sorted(found, key=lambda each: abs(each.start - centre))
+            case "farthest":
+                return sorted(found, key=lambda each: -abs(each.start - centre))
 
 
 def _span_of(text: str) -> timedelta:
@@ -109,7 +111,7 @@ def recordings(draw: st.DrawFn) -> list[TimeSpan]:
     start=st.integers(-300, 300),
     length=st.integers(1, 1500),
     limit=st.integers(1, 8),
-    order=st.sampled_from(["earliest", "latest", "nearest"]),
+    order=st.sampled_from(get_args(Order)),
     clips=st.booleans(),
 )
 async def test_whatever_a_site_cuts_its_answers_to_all_that_it_holds_is_found(
@@ -251,6 +253,7 @@ async def test_a_success_without_sequences_is_none(body: object) -> None:
         {"result": {"state": "InProgress", "path": {"type": "tasks", "id": "7"}}},
         {"sequences": "none"},
         {"sequences": [17]},
+        {"sequences": [{}] * 6000},
         {"sequences": [{"timeBegin": "9 o'clock", "timeEnd": "2026-11-22T09:00:00Z"}]},
         {"sequences": [{"timeBegin": "2026-13-22T09:00:00Z", "timeEnd": "2026-11-22T09:00:00Z"}]},
         {"sequences": [{"timeBegin": 5, "timeEnd": 6}]},

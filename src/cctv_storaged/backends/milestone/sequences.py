@@ -17,6 +17,7 @@ from cctv_storaged.model import TimeSpan
 
 COUNT = 100
 """Sequences asked for on either side."""
+ANSWER_MAX = 5000
 QUESTIONS_MAX = 400
 SEQUENCES_MAX = 20_000
 _SHORTEST = timedelta(seconds=2)  # an empty stretch below it is not asked for again
@@ -44,10 +45,8 @@ class RestSequences:
                 raise Unreadable(f"recordings of camera {camera}: more than {SEQUENCES_MAX} sequences")
             if inside := clipped(found, stretch):
                 to_ask += doubtful(stretch, inside)
-            elif (
-                found and asked == 1
-            ):  # only its neighbours were told: the answer may have had no room for more
-                to_ask.append(stretch)
+            elif found and asked == 1:
+                to_ask.append(stretch)  # its neighbours may have left no room in the answer for what is in it
         return tuple(held)
 
     async def _around(self, camera: UUID, stretch: TimeSpan, *, inside: bool) -> Sequence[TimeSpan]:
@@ -127,6 +126,8 @@ def _sequences(told: Fields) -> Sequence[TimeSpan]:
         if told.text("state").lower() == "success":
             return ()
         raise Unreadable("GetSequences: the answer has no sequences")
+    if len(listed) > ANSWER_MAX:
+        raise Unreadable(f"GetSequences: {len(listed)} sequences in one answer")
     spans = []
     for each in listed:
         begin, end = each.moment("timeBegin"), each.moment("timeEnd")
