@@ -14,14 +14,15 @@ from dataclasses import asdict
 
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.cli_client import DONE, FOUND_WRONG
+from cctv_storaged.clock import SystemClock
 from cctv_storaged.config import Settings, secrets_of
-from cctv_storaged.doctoring import stores
+from cctv_storaged.doctoring import milestone, stores
 from cctv_storaged.doctoring.doctor import examined, looks
 from cctv_storaged.doctoring.finding import Finding, Look, Verdict
 from cctv_storaged.logs.lines import one_line
 from cctv_storaged.logs.redaction import Redactor
 from cctv_storaged.model import BackendKind
-from cctv_storaged.wiring import catalog_target, open_backend
+from cctv_storaged.wiring import catalog_target, configured_cameras, open_backend, open_vms
 
 COLOURS = {Verdict.OK: "32", Verdict.WARN: "33", Verdict.FAIL: "31"}
 
@@ -63,8 +64,17 @@ def _elsewhere(stack: AsyncExitStack, settings: Settings) -> Iterable[tuple[str,
         catalog = None if target is None else PostgresCatalog(target, settings.host_id)
         return [await stores.catalog(settings, catalog)]
 
+    async def vms() -> list[Finding]:
+        clock, block = SystemClock(), settings.milestone
+        site = open_vms(settings, clock)
+        if block is None or site is None:
+            return []
+        stack.push_async_callback(site.close)
+        return await milestone.site(site, settings, block, configured_cameras(settings), clock.now())
+
     yield "the store", store
     yield "PostgreSQL", catalog
+    yield "Milestone", vms
 
 
 def _print(finding: Finding, star: Redactor) -> None:

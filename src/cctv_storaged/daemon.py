@@ -147,6 +147,8 @@ class Daemon:
                 await passing(
                     "naming cameras", partial(self._parts.foundation.journal.cameras.ensure, camera)
                 )
+            if self._parts.upkeep.vms is not None:
+                await passing("matching cameras", self._parts.upkeep.vms.mapping.rematch)
 
     async def _watchdog(self) -> None:
         """A sign of life only when it is earned; silence makes the service manager restart us."""

@@ -15,6 +15,7 @@ import yaml
 from tests.daemon import PROJECT
 from tests.services.postgres import PostgresDatabase, free_port
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
+from tests.services.xprotect import PASSWORD, simulator
 
 WRONG = "a-secret-nobody-may-see"
 
@@ -108,6 +109,23 @@ def test_a_store_and_a_database_that_work_are_found_well(
     assert code == 0, printed
     assert "answers; it can: " in printed
     assert "its schema is this version's" in printed
+
+
+def test_milestone_is_looked_at_camera_by_camera(tmp_path: Path) -> None:
+    with simulator(["gate", "yard"]) as site:
+        more: dict[str, Any] = {"mode": "BOTH", "milestone": site.settings({"gate": "gate"})}
+        code, printed, _ = doctor(tmp_path, more)
+        assert code == 0, printed
+        assert f"Milestone camera gate: is gate ({site.cameras['gate']})" in printed
+        more["milestone"]["camera_map"]["door"] = "name:Nowhere"
+        code, printed, _ = doctor(tmp_path, more)
+        assert code == 1
+        assert any("Milestone camera door" in line for line in failures(printed)), printed
+        site.faults(management="refused")
+        code, printed, _ = doctor(tmp_path, more)
+        assert code == 1
+        assert any("Milestone at" in line for line in failures(printed)), printed
+        assert PASSWORD not in printed
 
 
 def test_beside_a_running_daemon_the_journal_is_left_to_it(tmp_path: Path) -> None:
