@@ -38,11 +38,12 @@ class ByteBudget:
 
     def draw(self, size_bytes: int) -> None:
         """Account for bytes about to be sent; sleeps so long that the average keeps to the rate."""
-        wait_s = self._debit(size_bytes)
+        wait_s = self.debit(size_bytes)
         if wait_s > 0:
             self._sleep(wait_s)
 
-    def _debit(self, size_bytes: int) -> float:
+    def debit(self, size_bytes: int) -> float:
+        """The same for whoever waits by other means: how many seconds to wait."""
         with self._lock:
             if self._rate is None:
                 return 0.0

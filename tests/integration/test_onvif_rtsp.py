@@ -146,7 +146,7 @@ async def test_hostile_bytes_end_their_connection_and_no_other(tmp_path: Path) -
 async def test_there_are_not_more_connections_than_may_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(serving, "MOST_RTSP", 2)
     async with (
         gate(tmp_path) as (_, at),
         rtsp_client(at.rtsp()) as first,

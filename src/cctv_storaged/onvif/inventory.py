@@ -72,6 +72,13 @@ class Inventory:
         """Those that have footage."""
         return [Recorded(each, each.ends) for each in await self.channels() if each.ends is not None]
 
+    async def by_camera(self, camera_id: UUID) -> Channel | None:
+        """None where there is none of that id."""
+        for camera in await self._replayable.cameras(MOST_CAMERAS):
+            if camera.id == camera_id:
+                return Channel(camera, await self._replayable.ends(camera.id))
+        return None
+
     async def by_profile(self, token: str) -> Channel:
         """Raises SoapFault."""
         return await self._channel(token, _PROFILE, "ter:NoProfile", "media profile")
@@ -89,10 +96,9 @@ class Inventory:
 
     async def _channel(self, token: str, prefix: str, subcode: str, what: str) -> Channel:
         camera_id = camera_of(token, prefix)
-        if camera_id is not None:
-            for camera in await self._replayable.cameras(MOST_CAMERAS):
-                if camera.id == camera_id:
-                    return Channel(camera, await self._replayable.ends(camera.id))
+        channel = None if camera_id is None else await self.by_camera(camera_id)
+        if channel is not None:
+            return channel
         raise invalid(f"there is no {what} {token[:64]!r}", subcode)
 
 

@@ -1,12 +1,13 @@
 """One PLAY under way: pictures become packets at the client's pace, or at that of the recording.
 
-The client takes what it wants: nothing more is read while it does not. Each picture gives the loop to others.
+The client takes what it wants: nothing more is read while it does not. After each picture others get their
+turn, also where the budgets let everything pass: drain alone gives them none while there is room.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -52,12 +53,18 @@ class Sending:
     """Sends one replay over one connection."""
 
     def __init__(
-        self, track: Track, manner: Manner, writer: asyncio.StreamWriter, budget: ByteBudget, clock: Clock
+        self,
+        track: Track,
+        manner: Manner,
+        writer: asyncio.StreamWriter,
+        budgets: Sequence[ByteBudget],
+        clock: Clock,
     ) -> None:
+        """`budgets`: at least one, of bytes sent."""
         self._track = track
         self._manner = manner
         self._writer = writer
-        self._budget = budget
+        self._budgets = budgets
         self._clock = clock
         self._skipped_us = 0  # gaps that are not waited through
         self._started: tuple[float, int] | None = None  # by our clock, and by the recording's
@@ -111,8 +118,7 @@ class Sending:
             extension(picture.time_us, marks, self._manner.cseq),
         )
         data = b"".join(interleaved(track.channels[0], packet) for packet in packets)
-        if self._budget.limited:
-            await asyncio.to_thread(self._budget.draw, len(data))
+        await asyncio.sleep(max(budget.debit(len(data)) for budget in self._budgets))
         self._writer.write(data)
         await self._taken()
         self._previous = picture
@@ -123,7 +129,6 @@ class Sending:
         async with asyncio.timeout(STALLED_S):
             await self._writer.drain()
         self.heard_s = self._clock.monotonic()
-        await asyncio.sleep(0)  # drain gives nobody else a turn while there is room
 
     async def _due(self, picture: Placed) -> int:
         """Waits until the picture is due; its time on a clock that has no gaps."""

@@ -35,10 +35,12 @@ from cctv_storaged.reading import Reader
 
 log = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 64
-"""Of either side."""
+MOST_HTTP, MOST_RTSP = 64, 320
+"""Connections: a recording server may keep a live stream open for each camera, silent as it is."""
 LEAST_REPLAYS = 4
 """At the same time; more where more retrievals may run: XProtect retrieves on its own account as well."""
+MOST_BYTES_PER_S = 16 * 2**20
+"""Of all replays together: faster, packing them would keep the daemon from the recorder's files."""
 RETRY_S = 30.0
 KEEPALIVE_S = 30.0
 STOP_S = 2.0
@@ -127,7 +129,7 @@ class OnvifServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine: before Python 3.12 asyncio takes the end of its task at a stop for a fault."""
-        if len(self._serving) >= MOST_CONNECTIONS:
+        if len(self._serving) >= MOST_RTSP:
             writer.transport.abort()
             return
         writer.transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
@@ -145,7 +147,7 @@ class OnvifServer:
 
 
 class _HttpConnection(web.RequestHandler):
-    """One client's connection; there are not more of them than MOST_CONNECTIONS."""
+    """One client's connection; there are not more of them than MOST_HTTP."""
 
     def __init__(
         self, manager: web.Server, loop: asyncio.AbstractEventLoop, others: "set[_HttpConnection]"
@@ -158,7 +160,7 @@ class _HttpConnection(web.RequestHandler):
         super().connection_made(transport)
         self._raw = transport
         self._others.add(self)
-        if len(self._others) > MOST_CONNECTIONS:
+        if len(self._others) > MOST_HTTP:
             self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -210,7 +212,7 @@ def open_onvif(
         inventory=inventory,
         footage=Footage(replayable, Gathering(journal, reader)),
         slots=Slots(max(LEAST_REPLAYS, 2 * settings.max_retrievals)),
-        budget=budget,
+        budgets=(budget, ByteBudget(MOST_BYTES_PER_S)),
         clock=clock,
     )
     return OnvifServer(onvif, soap, searches, replaying)

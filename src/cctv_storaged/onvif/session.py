@@ -76,7 +76,7 @@ class Replaying:
     inventory: Inventory
     footage: Footage
     slots: Slots
-    budget: ByteBudget
+    budgets: tuple[ByteBudget, ...]  # of bytes sent by all replays together
     clock: Clock
 
 
@@ -268,7 +268,7 @@ class Connection:
         )
         info = f"{stream};seq={track.packetiser.sequence};rtptime={track.timestamp(first.time_us)}"
         self._ok(cseq, {"Range": shown, "RTP-Info": info, "Scale": "1.0"} | self._session_header())
-        session.sending = Sending(track, manner, self.writer, self.replaying.budget, self.replaying.clock)
+        session.sending = Sending(track, manner, self.writer, self.replaying.budgets, self.replaying.clock)
         session.pictures = pictures
         session.task = asyncio.create_task(self._sent(session.sending, first, pictures, replay))
         # Not at the end of the task itself: one that is cancelled before its first step never gets there.
@@ -340,10 +340,10 @@ class Connection:
         raise Refusal(404)
 
     async def _channel(self, camera_id: UUID) -> Channel:
-        for each in await self.replaying.inventory.channels():
-            if each.camera.id == camera_id:
-                return each
-        raise Refusal(404)
+        channel = await self.replaying.inventory.by_camera(camera_id)
+        if channel is None:
+            raise Refusal(404)
+        return channel
 
     async def _description(self, target: Target) -> Description:
         """Read once for a connection: what SETUP promises is what DESCRIBE said."""
