@@ -61,7 +61,7 @@ TABLES = {
     "vms_mark": "id",
 }
 """Each with its key, in an order in which a row finds what it refers to."""
-ADDED = {"segment": (1, 3), "camera": (1,), "copy": (1,), "set_aside": (2,), "ledger": (1,)}
+ADDED = {"segment": (1, 3), "camera": (1,), "copy": (1,), "set_aside": (2,), "ledger": (1,), "token": (4,)}
 """How many columns at the end of a table rows of earlier versions lack."""
 LASTING = ("host_id", KNOWN_SINCE, *LASTING_OF_LEDGER)
 """Keys of `meta` that are carried over; the others are about the file that was, or better found out anew."""

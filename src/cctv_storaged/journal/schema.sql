@@ -178,7 +178,11 @@ CREATE TABLE token (
     name       TEXT    NOT NULL,
     hash       BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32), -- SHA-256 of the token: it is random, no salt needed
     scopes     TEXT    NOT NULL,               -- space-separated, sorted
-    created_us INTEGER NOT NULL
+    created_us INTEGER NOT NULL,
+    cameras    TEXT,                           -- ids in hex, space-separated, sorted: it sees no others; NULL: it sees all
+    expires_us INTEGER,                        -- opens nothing from then on
+    used_us    INTEGER,                        -- last use, to some minutes
+    used_from  TEXT                            -- and the address it came from
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE idempotency (                     -- Idempotency-Key → what its first request made
@@ -347,3 +351,6 @@ CREATE INDEX vms_mark_by_state ON vms_mark (hold_id, kind, state);
 CREATE INDEX vms_mark_due ON vms_mark (due_us, kind DESC) WHERE state IN ('wanted', 'removing'); -- locks first
 
 CREATE INDEX copy_gap ON copy (backend, start_us, segment_no) WHERE state = 'gap';
+
+CREATE INDEX ledger_audit ON ledger (no) -- who saw, fetched, held and changed what
+    WHERE kind IN ('held', 'released', 'exported', 'downloaded') OR cause IN ('api_read', 'api_change', 'api_refused');

@@ -29,3 +29,12 @@ CREATE INDEX vms_mark_by_state ON vms_mark (hold_id, kind, state);
 CREATE INDEX vms_mark_due ON vms_mark (due_us, kind DESC) WHERE state IN ('wanted', 'removing'); -- locks first
 
 CREATE INDEX copy_gap ON copy (backend, start_us, segment_no) WHERE state = 'gap';
+
+-- Tokens that see some cameras only, that expire, and their last use; the audit.
+ALTER TABLE token ADD COLUMN cameras TEXT;
+ALTER TABLE token ADD COLUMN expires_us INTEGER;
+ALTER TABLE token ADD COLUMN used_us INTEGER;
+ALTER TABLE token ADD COLUMN used_from TEXT;
+
+CREATE INDEX ledger_audit ON ledger (no) -- who saw, fetched, held and changed what
+    WHERE kind IN ('held', 'released', 'exported', 'downloaded') OR cause IN ('api_read', 'api_change', 'api_refused');
