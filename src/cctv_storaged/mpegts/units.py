@@ -66,7 +66,7 @@ class Units:
     def feed(self, block: bytes) -> list[AccessUnit]:
         """The pictures that are whole by now.
 
-        Raises NotASegment: `not_mpegts`, `no_program`, `NO_VIDEO`, or `OTHER_CODEC` where it is of another kind.
+        Raises NotASegment: `not_mpegts`, `no_program`, `NO_VIDEO`, `OTHER_CODEC`.
         """
         return list(self._fed(block, last=False))
 
