@@ -16,8 +16,8 @@ from cctv_storaged.journal.replayable import Position, Replayable
 from cctv_storaged.model import TimeSpan
 from cctv_storaged.onvif.inventory import Recorded
 
-STEP = 500
-"""Segments looked at in one go."""
+STEP = 200
+"""Segments looked at in one go; of each recording that is searched so many are in memory."""
 MOST_BACKWARDS = 5_000
 """Changes kept of a search that goes back in time: those nearest to where it starts."""
 
