@@ -156,6 +156,12 @@ async def test_a_neighbour_outside_does_not_hide_what_lies_inside() -> None:
     assert list(await recorded(site, span(0, 60))) == [span(10, 20)]
 
 
+@pytest.mark.parametrize("order", get_args(Order))
+async def test_what_an_answer_leaves_out_is_found_wherever_it_is_cut(order: Order) -> None:
+    held = [span(at, at + 10) for at in (10, 40, 70, 100)]
+    assert list(await recorded(Site(held, 2, order), span(0, 120))) == held
+
+
 async def test_sequences_that_touch_or_overlap_are_one() -> None:
     site = Site([span(0, 10), span(10, 20), span(15, 40), span(16, 18)])
     assert list(await recorded(site, span(0, 60))) == [span(0, 40)]

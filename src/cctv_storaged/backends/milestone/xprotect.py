@@ -104,7 +104,7 @@ class XProtect:
         await self._parts.images.reach(await self._door(camera), camera)
 
     async def recorded(self, camera: UUID, span: TimeSpan) -> Sequence[TimeSpan]:
-        return await self._parts.sequences.recorded(camera, span, partial(self._door, camera))
+        return tuple(await self._parts.sequences.recorded(camera, span, partial(self._door, camera)))
 
     async def retrieve(self, camera: UUID, span: TimeSpan, identifier: UUID) -> str:
         return await self._parts.retrievals.start(
