@@ -212,13 +212,16 @@ BEGINS = (
     ("clock=20261120T080030Z-", 60_000),
     ("clock=20261120T000000Z-", 0),
     ("npt=0-", 0),
+    ("clock=20261120T080201.350Z-", 121_000),
 )
+M2TS: Recipe = {"seconds": 2, "muxer_options": ("-mpegts_m2ts_mode", "1")}
 
 
 async def test_it_begins_with_the_key_picture_before_or_behind_a_gap(tmp_path: Path) -> None:
     async with running(tmp_path) as host:
         await recorded(host, "gate/a.ts", after(0), recipe=B_PICTURES)
         await recorded(host, "gate/b.ts", after(60), recipe=PLAIN)
+        await recorded(host, "gate/c.ts", after(120), recipe=M2TS)
         async with device(host) as at, rtsp_client(at.rtsp(), USER, PASSWORD) as client:
             for span, first_ms in BEGINS:
                 answer = await client.play(Range=span, **AT_ONCE)

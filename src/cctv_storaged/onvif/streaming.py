@@ -174,6 +174,8 @@ class Replay:
             if begin is None:
                 raise NotASegment("no_video", "no picture with a time is in it")
             timeline.enter(row.start_us, row.end_us, begin.ticks, begin.fingerprint)
+            if entry.frame is not None:
+                timeline.begin_at(entry.frame.ticks)
             async with aclosing(self._units(entry)) as batches:
                 async for batch in batches:
                     for unit in batch:
@@ -189,14 +191,15 @@ class Replay:
         piece = self._gathering.piece(row)
         stream = await read_map(piece.read, piece.size_bytes)
         wanted = min(self._span.start, piece.span.end)
-        needs_look = piece.span.start < wanted and stream.framing == PLAIN
-        frame = await self._key_before(piece, stream, wanted) if needs_look else None
+        frame = await self._key_before(piece, stream, wanted) if piece.span.start < wanted else None
         return _Entry(piece, stream, frame)
 
     async def _units(self, entry: _Entry) -> AsyncGenerator[list[AccessUnit]]:
         """The pictures, as many at a time as a block has."""
         units = Units()
-        offset = 0 if entry.frame is None else entry.frame.offset
+        # Tables are packets alone: a stream with something between its packets is read from its start.
+        jumps = entry.frame is not None and entry.stream.framing == PLAIN
+        offset = entry.frame.offset if entry.frame is not None and jumps else 0
         ahead = entry.stream.tables if offset else b""
         async with entry.piece.open(offset, None) as blocks:
             async for block in blocks:

@@ -31,9 +31,8 @@ class Placed:
 class Timeline:
     """Places pictures, segment by segment; leaves out what cannot be decoded or was sent already."""
 
-    def __init__(self, since_us: int | None = None) -> None:
-        """`since_us`: nothing that is shown before the first key frame at or after this is sent."""
-        self._since_us = since_us
+    def __init__(self) -> None:
+        self._since_us: int | None = None  # no key frame before this will do
         self._end_us: int | None = None  # of what was placed so far
         self._base_us = 0
         self._limit_us = 0
@@ -62,6 +61,10 @@ class Timeline:
                 self._await_key(None)
         self._limit_us = self._base_us + (end_us - start_us) + _LATE_US
         self._print = fingerprint
+
+    def begin_at(self, ticks: int) -> None:
+        """Of the segment that was entered, nothing before the key frame with this time is wanted."""
+        self._await_key(self._base_us + _as_us(ticks_between(self._first_ticks, ticks)))
 
     def lost(self) -> None:
         """What follows does not follow what came before: something between could not be read."""
