@@ -4,13 +4,15 @@ import logging
 import os
 import secrets
 import uuid
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from uuid import UUID
 
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import Conflict, NotFound
+from cctv_storaged.errors import Conflict, Fault, JournalFull, NotFound, Unprocessable
 from cctv_storaged.journal.tokens import Token, Tokens, hashed
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,10 @@ ASK_FILE = "make-admin-token"
 """A file of this name in data_dir asks the next start for another admin token: its owner owns all."""
 
 
+USE_NOTED_EVERY = timedelta(minutes=5)
+"""A token's last use is written down so often: a commit for each request would be one too many."""
+
+
 class Scope(StrEnum):
     """What a token allows. ADMIN allows everything."""
 
@@ -31,6 +37,16 @@ class Scope(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenWish:
+    """A token that somebody wants."""
+
+    name: str
+    scopes: frozenset[Scope]
+    cameras: frozenset[UUID] | None = None  # None: all, also those still to come
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +75,55 @@ class Access:
         """Reads how things stand."""
         self._defined = bool(await self._tokens.all())
 
-    async def token_of(self, secret: str) -> Token | None:
-        """The token of a secret, None for a wrong one. Compared by hash, so timing tells nothing."""
-        digest = hashed(secret)
+    async def token_of(self, secret: str, address: str | None = None) -> Token | None:
+        """The token of a secret, None for one that is wrong or past its day. Compared by hash, so timing
+        tells nothing. `address`: where it is used from.
+        """
+        digest, now = hashed(secret), self._clock.now()
         if digest not in self._by_hash:
-            token = await self._tokens.find(secret)
-            if token is None:
+            found = await self._tokens.find(secret)
+            if found is None:
                 return None
-            self._by_hash[digest] = token
-        return self._by_hash[digest]
+            self._by_hash[digest] = found
+        token = self._by_hash[digest]
+        if token.expired(now):
+            return None
+        if token.used_at is None or not timedelta(0) <= now - token.used_at < USE_NOTED_EVERY:
+            self._by_hash[digest] = replace(token, used_at=now, used_from=address)
+            with suppress(JournalFull):  # who may read footage may do so while the disk is full
+                await self._tokens.used(token.id, now, address)
+        return token
 
-    async def create(self, name: str, scopes: frozenset[Scope]) -> NewToken:
+    async def create(self, wish: TokenWish) -> NewToken:
         """A new token; its secret is not kept anywhere.
 
-        Raises Conflict for a first token that could not make the next: nobody could administer the host.
+        Raises Unprocessable, and Conflict for a first token that could not make the next, or not for ever:
+        nobody could administer the host.
         """
-        if not self._defined and Scope.ADMIN not in scopes:
-            raise Conflict("the first token needs the scope admin: with it every request asks for a token")
+        if not self._defined and (Scope.ADMIN not in wish.scopes or wish.expires_at is not None):
+            raise Conflict(
+                "the first token needs the scope admin, and no end: with it every request asks for a token"
+            )
+        if wish.cameras is not None and Scope.ADMIN in wish.scopes:
+            raise Unprocessable([Fault("cameras", "a token with admin is of the whole host")])
+        if wish.expires_at is not None and wish.expires_at <= self._clock.now():
+            raise Unprocessable([Fault("expires_at", "is past")])
         secret = PREFIX + secrets.token_urlsafe(32)
-        return NewToken(await self._keep(name, scopes, secret), secret)
+        return NewToken(await self._keep(wish, secret), secret)
 
     async def all(self) -> list[Token]:
         """Every token, oldest first."""
         return await self._tokens.all()
 
     async def revoke(self, token_id: UUID) -> None:
-        """The token opens nothing any more. Raises NotFound, and Conflict for the last one with admin."""
-        admins = [token.id for token in await self._tokens.all() if Scope.ADMIN in token.scopes]
+        """The token opens nothing any more. Raises NotFound, and Conflict for the last one with admin that
+        does not end by itself.
+        """
+        admins = [
+            token.id
+            for token in await self._tokens.all()
+            if Scope.ADMIN in token.scopes and token.expires_at is None
+        ]
         if admins == [token_id]:
             raise Conflict(f"token {token_id} is the last with the scope admin; make another one first")
         self._by_hash.clear()
@@ -116,12 +154,17 @@ class Access:
         secret = PREFIX + secrets.token_urlsafe(32)
         path = data_dir / ADMIN_FILE
         _write_for_owner(path, secret + "\n")  # first: a hash whose secret nobody has would lock all out
-        await self._keep(name, frozenset({Scope.ADMIN}), secret)
+        await self._keep(TokenWish(name=name, scopes=frozenset({Scope.ADMIN})), secret)
         return path
 
-    async def _keep(self, name: str, scopes: frozenset[Scope], secret: str) -> Token:
+    async def _keep(self, wish: TokenWish, secret: str) -> Token:
         token = Token(
-            id=uuid.uuid4(), name=name, scopes=frozenset(map(str, scopes)), created_at=self._clock.now()
+            id=uuid.uuid4(),
+            name=wish.name,
+            scopes=frozenset(map(str, wish.scopes)),
+            created_at=self._clock.now(),
+            cameras=wish.cameras,
+            expires_at=wish.expires_at,
         )
         await self._tokens.add(token, secret)
         self._defined = True

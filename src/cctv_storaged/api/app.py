@@ -19,6 +19,7 @@ from cctv_storaged.api import (
     content,
     events,
     exports,
+    fleet,
     health,
     holds,
     keys,
@@ -166,6 +167,7 @@ _WRITTEN: Sequence[Route] = (
     *report.ROUTES,
     *capacity.ROUTES,
     *retention.ROUTES,
+    *fleet.ROUTES,
     Route(
         method="GET",
         path=f"{PREFIX}/cameras",
@@ -339,7 +341,7 @@ ROUTES: Sequence[Route] = (*_ALL, *_heads(_ALL))
 
 def build_app(services: Services) -> web.Application:
     """The application over these services; it starts nothing and owns none of them."""
-    guard = Guard(services.settings.api, services.access)
+    guard = Guard(services.settings.api, services.access, services.clock)
     routes: dict[web.AbstractRoute, Route] = {}
     observer = Observer(routes, services.metrics, services.clock)
     app = web.Application(
@@ -364,6 +366,7 @@ def _door(guard: Guard, routes: dict[web.AbstractRoute, Route]) -> Middleware:
     async def admitted(request: web.Request, handler: AiohttpHandler) -> web.StreamResponse:
         require_host(request, loopback=guard.open)
         if request.match_info.http_exception is not None:
+            guard.lost(request)
             return await handler(request)  # no such path or method, which the handler says
         require_own_site(request)
         route = routes.get(request.match_info.route)

@@ -7,23 +7,30 @@ from no other site (CSRF).
 
 import ipaddress
 import re
+from collections import OrderedDict
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from cctv_storaged.access import Access, Scope, allows
+from cctv_storaged.api.parsing import path_id
 from cctv_storaged.api.problems import BAD_REQUEST, FORBIDDEN, MISDIRECTED, UNAUTHORIZED, Refusal
-from cctv_storaged.api.routing import Route
+from cctv_storaged.api.rates import Rate, client_of, is_local, too_many
+from cctv_storaged.api.routing import Lane, Reach, Route
+from cctv_storaged.api.sight import SIGHT, Sight
+from cctv_storaged.clock import Clock
 from cctv_storaged.config import Api as ApiSettings
 from cctv_storaged.config import is_loopback
-from cctv_storaged.journal.tokens import Token
+from cctv_storaged.journal.tokens import Token, hashed
 
 REALM = 'Bearer realm="cctv-storaged"'
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+TOKEN = web.RequestKey("token", Token)
 TOKEN_NAME = web.RequestKey("token_name", str)
+"""The token that a request was let in by, and its name; not there where the door is open."""
 MAY_ADMIN = web.RequestKey("may_admin", bool)
 """Whether the token has the scope admin; not set where no token is asked for."""
-"""Name of the token that a request was let in by; not there where the door is open."""
+MOST_KNOWN = 10_000
 OWN_SITE = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site (W3C Fetch Metadata) for our own page and for what the user typed."""
 _BEARER = re.compile(r"bearer +(?P<secret>[A-Za-z0-9._~+/=-]{1,512})", re.ASCII | re.IGNORECASE)
@@ -34,10 +41,13 @@ _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@]+)", re.ASCII | re.IGNORECASE)
 class Guard:
     """The API's door."""
 
-    def __init__(self, settings: ApiSettings, access: Access) -> None:
+    def __init__(self, settings: ApiSettings, access: Access, clock: Clock) -> None:
         self._settings = settings
         self._access = access
         self._on_loopback = is_loopback(settings.host)
+        self._requests = Rate(settings.requests_per_minute, clock.monotonic)
+        self._failures = Rate(settings.failed_logins_per_minute, clock.monotonic)
+        self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
     @property
     def open(self) -> bool:
@@ -50,13 +60,27 @@ class Guard:
         """Returns where the request may go on. Raises Refusal."""
         scope = self._needed(route)
         if scope is None or self.open:
+            self._limit(request, route, client_of(request.remote))
             return
         token = await self._token_of(request)
+        request[TOKEN] = token
         request[TOKEN_NAME] = token.name
         request[MAY_ADMIN] = allows(token, Scope.ADMIN)
+        request[SIGHT] = Sight(token.cameras)
+        self._limit(request, route, str(token.id))
         if not allows(token, scope):
             headers = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{scope}"'}
             raise Refusal(FORBIDDEN, f"the token lacks the scope {scope}", headers)
+        require_in_sight(request, route)
+
+    def lost(self, request: web.Request) -> None:
+        """A request for what is not there counts as well. Raises Refusal."""
+        self._requests.take(client_of(request.remote), "requests")
+
+    def _limit(self, request: web.Request, route: Route, client: str) -> None:
+        """Probes of this machine are never refused: a service manager would restart what is well."""
+        if route.lane is not Lane.FREE or not is_local(request.remote):
+            self._requests.take(client, "requests")
 
     def _needed(self, route: Route) -> Scope | None:
         if route.scope is None and self._settings.protect_metrics:
@@ -65,16 +89,42 @@ class Guard:
 
     async def _token_of(self, request: web.Request) -> Token:
         given = request.headers.getall("Authorization", [])
+        client = client_of(request.remote)
         if not given:
+            self._requests.take(client, "requests")
             raise Refusal(
                 UNAUTHORIZED, "send a token as Authorization: Bearer …", {"WWW-Authenticate": REALM}
             )
         found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-        token = None if found is None else await self._access.token_of(found["secret"])
+        wait_s = self._failures.wait_s(client)
+        if wait_s and (found is None or (client, hashed(found["secret"])) not in self._known):
+            raise too_many("wrong tokens", self._settings.failed_logins_per_minute, wait_s)
+        token = None if found is None else await self._access.token_of(found["secret"], request.remote)
         if token is None:
+            self._failures.count(client)
             headers = {"WWW-Authenticate": f'{REALM}, error="invalid_token"'}
             raise Refusal(UNAUTHORIZED, "the token is not valid", headers)
+        assert found is not None
+        self._remember(client, found["secret"])
         return token
+
+    def _remember(self, client: str, secret: str) -> None:
+        """Who came in from there before still does while a neighbour behind the same address guesses."""
+        key = client, hashed(secret)
+        self._known[key] = None
+        self._known.move_to_end(key)
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+
+
+def require_in_sight(request: web.Request, route: Route) -> None:
+    """A token that is limited to cameras opens nothing that tells of others. Raises Refusal, NotFound."""
+    sight = request[SIGHT]
+    if route.reaches is Reach.CAMERA:
+        sight.require(path_id(request, "camera_id"))
+    elif route.reaches is Reach.HOST and sight.limited:
+        detail = "the token is limited to cameras, and this is about the whole host"
+        raise Refusal(FORBIDDEN, detail)
 
 
 def require_host(request: web.Request, *, loopback: bool) -> None:

@@ -422,6 +422,10 @@ class NewTokenBody(Incoming):
     """What it is for, for people."""
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))]
     """What it allows; `admin` allows everything."""
+    cameras: Annotated[list[Uuid], Field(min_length=1, max_length=1000)] | None = None
+    """The cameras that it is limited to. Left out: all there are and will be. Not with `admin`."""
+    expires_at: Moment | None = None
+    """When it ends by itself. Left out: never."""
 
 
 class TokenAnswer(Outgoing):
@@ -430,7 +434,15 @@ class TokenAnswer(Outgoing):
     id: Uuid
     name: str
     scopes: list[Scope]
+    cameras: list[Uuid] | None
+    """The cameras that it is limited to; null: all."""
     created_at: Moment
+    expires_at: Moment | None
+    """When it ends by itself; null: never."""
+    last_used_at: Moment | None
+    """To five minutes; null where it was not used, or by a version that did not note it."""
+    last_used_from: str | None
+    """The address that it was used from then."""
 
 
 class NewTokenAnswer(TokenAnswer):
@@ -454,6 +466,10 @@ class HealthAnswer(Outgoing):
 
     status: Literal["alive"]
     version: str
+    config_version: str | None
+    """What the settings in force call themselves."""
+    config_hash: str
+    """SHA-256 of the settings in force, without host_id and secrets."""
 
 
 class PartAnswer(Outgoing):
@@ -488,5 +504,7 @@ class ProblemAnswer(Outgoing):
     title: str
     status: int
     detail: str
+    instance: str | None = None
+    """`urn:cctv-storaged:request:` and the X-Request-Id, under which the log tells of it."""
     errors: list[FieldErrorAnswer] | None = None
     """What is wrong field by field, for 422."""

@@ -26,6 +26,15 @@ class Lane(Enum):
     EVENTS = "events"
 
 
+class Reach(Enum):
+    """What a route tells of, and so what a token that is limited to cameras gets of it."""
+
+    HOST = "host"  # the whole host, or cameras without distinction: nothing
+    CAMERA = "camera"  # the camera in its path: that of its cameras
+    SIFTED = "sifted"  # several: the handler asks `sight_of`
+    NEUTRAL = "neutral"  # no camera at all: everything
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One kind of success."""
@@ -54,3 +63,12 @@ class Route:
     body_required: bool = True
     headers: tuple[str, ...] = ()  # request headers that mean something here
     problems: tuple[Kind, ...] = ()  # besides those any route of its sort may give
+    reach: Reach | None = None  # None: that of its path's camera; where there is none, the host
+    changes: bool = True  # whether a method that may change something does: a line in the audit
+
+    @property
+    def reaches(self) -> Reach:
+        """What it tells of; denied to limited tokens where nobody said otherwise."""
+        if self.reach is not None:
+            return self.reach
+        return Reach.CAMERA if "{camera_id}" in self.path else Reach.HOST

@@ -84,6 +84,8 @@ def certificate_and_key_come_together(settings: Settings) -> Iterator[Finding]:
     if (api.tls_cert is None) != (api.tls_key is None):
         missing, given = ("tls_cert", "tls_key") if api.tls_cert is None else ("tls_key", "tls_cert")
         yield _finding(f"is needed with api.{given}", f"api.{missing}", f"api.{given}")
+    if api.tls_client_ca is not None and api.tls_cert is None:
+        yield _needed("api.tls_cert", "api.tls_client_ca", "clients are to show certificates")
 
 
 def minio_needs_endpoint_and_keys(settings: Settings) -> Iterator[Finding]:

@@ -59,8 +59,14 @@ class Api(Section):
     """Certificate chain (PEM). Left out: plain HTTP."""
     tls_key: File | None = None
     """Private key (PEM) that belongs to `tls_cert`."""
+    tls_client_ca: File | None = None
+    """CA certificates (PEM): with them every client needs a certificate of theirs, besides its token."""
     protect_metrics: bool = False
     """Ask for a token at /health, /ready and /metrics too."""
+    requests_per_minute: Annotated[int, Field(ge=60, le=10_000_000)] = 12_000
+    """Requests of one token, or of one address without a token, above which 429 is answered."""
+    failed_logins_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 30
+    """Wrong tokens from one address above which it is answered 429 without being looked at."""
     allowed_paths: Annotated[tuple[Folder, ...], Field(strict=False)] = ()
     """Folders besides the recorders' from which `POST /segments` may register files."""
 
@@ -318,6 +324,8 @@ class Settings(Section):
 
     host_id: HostId
     """Names this host in every row and object; not to be changed later."""
+    config_version: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What whoever rolls these settings out calls them, told by /health, the metrics and the fleet."""
     data_dir: Folder
     """Journal, caches and work files; never on a network file system."""
     mode: ModeWord = Mode.LOCAL
