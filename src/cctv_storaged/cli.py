@@ -286,7 +286,13 @@ def _verify(options: argparse.Namespace) -> int:
 def _load(path: Path | None) -> Settings:
     from cctv_storaged import wiring  # noqa: PLC0415 - a command that fails early stays quick
 
-    checks = wiring.layout_faults, folder_faults, wiring.data_dir_faults, wiring.certificate_faults
+    checks = (
+        wiring.layout_faults,
+        folder_faults,
+        wiring.data_dir_faults,
+        wiring.certificate_faults,
+        wiring.vms_faults,
+    )
     return load_settings(path, os.environ, checks)
 
 

@@ -10,11 +10,13 @@ from zoneinfo import ZoneInfo
 
 from cctv_storaged.backends.base import Backend, Presigning
 from cctv_storaged.backends.milestone.base import Vms
+from cctv_storaged.backends.milestone.target import MilestoneTarget, SequencesApi
+from cctv_storaged.backends.milestone.tls import recorder_trust
 from cctv_storaged.backends.objectstore import StoreSettings
 from cctv_storaged.backends.shelf import PresigningShelf, Shelf, ShelfBackend, ShelfPlace
 from cctv_storaged.catalog.connections import PostgresTarget, SslMode
 from cctv_storaged.clock import Clock
-from cctv_storaged.config import S3, Minio, Recorder, Settings
+from cctv_storaged.config import S3, Milestone, Minio, Recorder, Settings
 from cctv_storaged.delivery import DeliverySettings
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.guarding.buckets import BucketPlace
@@ -73,6 +75,17 @@ def certificate_faults(settings: Settings) -> Iterator[Fault]:
 
     try:
         tls_context(settings.api)
+    except ConfigError as exc:
+        yield from exc.faults
+
+
+def vms_faults(settings: Settings) -> Iterator[Fault]:
+    """CA files that XProtect's servers could not be verified by."""
+    block = settings.milestone
+    if block is None or not block.verify_tls:
+        return
+    try:
+        recorder_trust(_milestone_target(block, block.username or ""))
     except ConfigError as exc:
         yield from exc.faults
 
@@ -250,15 +263,15 @@ def open_vms(settings: Settings, clock: Clock) -> Vms | None:
     block = settings.milestone
     if block is None or block.username is None:
         return None
-    from cctv_storaged.backends.milestone.target import (  # noqa: PLC0415 - only where used
-        MilestoneTarget,
-        SequencesApi,
-    )
     from cctv_storaged.backends.milestone.xprotect import XProtect  # noqa: PLC0415 - only where used
 
-    target = MilestoneTarget(
+    return XProtect(_milestone_target(block, block.username), clock)
+
+
+def _milestone_target(block: Milestone, username: str) -> MilestoneTarget:
+    return MilestoneTarget(
         url=block.url,
-        username=block.username,
+        username=username,
         password=block.password.get_secret_value(),
         client_id=block.client_id,
         ca_file=_text(block.ca_file),
@@ -272,7 +285,6 @@ def open_vms(settings: Settings, clock: Clock) -> Vms | None:
         request_s=block.timeout.request_s,
         read_s=block.timeout.read_s,
     )
-    return XProtect(target, clock)
 
 
 def players_store(settings: Settings, backends: Sequence[Backend]) -> Signing | None:

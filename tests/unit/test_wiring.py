@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cctv_storaged.recorder.mounts import Mount
-from cctv_storaged.wiring import certificate_faults, data_dir_faults
+from cctv_storaged.wiring import certificate_faults, data_dir_faults, vms_faults
 from tests.unit.config.given import faults_of, load
 
 
@@ -37,3 +37,12 @@ def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (fault,) = faults_of(tmp_path, text, checks=[certificate_faults])
     assert fault.where == "config.yaml:2: api.tls_cert"
     assert load(tmp_path, checks=[certificate_faults])
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "recorder_ca_file"])
+def test_a_ca_file_for_xprotect_that_cannot_be_used_is_refused(tmp_path: Path, setting: str) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    text = f"milestone:\n  url: https://mgmt.example\n  {setting}: {tmp_path}/ca.pem\n"
+    (fault,) = faults_of(tmp_path, text, checks=[vms_faults])
+    assert fault.where == f"config.yaml:3: milestone.{setting}"
+    assert load(tmp_path, f"{text}  verify_tls: false\n", checks=[vms_faults])
