@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 from cctv_storaged.access import Access
 from cctv_storaged.api.server import ApiServer
@@ -19,7 +20,7 @@ from cctv_storaged.clips import Clips
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings, is_loopback, secrets_of
 from cctv_storaged.delivery import Delivery, DeliveryContext
-from cctv_storaged.errors import JournalFull
+from cctv_storaged.errors import BackendError, JournalFull
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.jobs import Exporting
 from cctv_storaged.exporting.opening import ExportingNeeds, open_exporting
@@ -282,6 +283,14 @@ def _pruner(foundation: Foundation, backends: Sequence[Backend]) -> Pruner:
 
 
 def _remover(foundation: Foundation, inflow: _Inflow, pins: Pins, thumbnails: Thumbnails) -> Remover:
+    vms = inflow.vms
+
+    async def forget(segments: Sequence[Segment]) -> Mapping[UUID, BackendError]:
+        if vms is not None:
+            for segment in segments:
+                await vms.readback.forget(segment.id)
+        return await thumbnails.forget_many(segments)
+
     return Remover(
         foundation.journal,
         inflow.backends,
@@ -290,7 +299,7 @@ def _remover(foundation: Foundation, inflow: _Inflow, pins: Pins, thumbnails: Th
         foundation.hub,
         inflow.bringing,
         pins,
-        thumbnails.forget_many,
+        forget,
         foundation.places.roots.opened,
     )
 

@@ -103,6 +103,9 @@ class Readback:
 
     async def forget(self, segment_id: UUID) -> None:
         """The segment was deleted, or its file is not what it should be."""
+        making = self._making.pop(segment_id, None)
+        if making is not None:
+            making.task.cancel()
         await self._cache.forget(segment_id)
 
     async def shrink(self, by_bytes: int) -> int:

@@ -35,6 +35,7 @@ from tests.integration.api.harness import API, Host, path_of, running
 from tests.integration.api.played import frames_played, path
 from tests.numbered import RATE, numbered_ts, pictures_in
 from tests.services.scriptedvms import ScriptedVms, only_in_vms
+from tests.services.xprotect import PASSWORD, USER, camera, running_site
 
 CAMERA = UUID("11111111-2222-4333-8444-555555555555")
 LEAD_S = 2.4
@@ -248,3 +249,43 @@ async def test_evidence_of_what_only_the_vms_has_is_marked_and_holds(
     lines = (await host.get("/ledger", kind="noted")).json["lines"]
     told = [json.loads(line["detail"]) for line in lines if line["cause"] == "remuxed"]
     assert [each["sha256"] for each in told] == [file.sha256]
+
+
+async def test_what_was_read_back_of_a_deleted_segment_goes_with_it(host: Host, vms: ScriptedVms) -> None:
+    first, second, _ = await kept_apart(host)
+    film_in_vms(vms)
+    for segment in (first, second):
+        assert (await host.get(content_of(segment))).status == 200
+    folder = host.settings.data_dir / "cache" / "vms"
+    assert len(list(folder.iterdir())) == 2
+    assert (await host.delete(path_of(first))).status < 300
+    (left,) = folder.iterdir()
+    assert left.name.startswith(second["id"])
+
+
+@pytest.mark.parametrize("bunched", [False, True], ids=["own times", "bunched times"])
+async def test_the_simulated_recorder_gives_back_what_was_recorded_when_it_was(
+    tmp_path: Path, bunched: bool
+) -> None:
+    """With XProtect's client and wire in between: log-in, token, ImageServer."""
+    source = numbered_ts(seconds=6, bframes=2)
+    async with running_site(("gate",)) as site:
+        site.site.assumptions.set({"bunched_times": bunched})
+        await asyncio.to_thread(site.site.media.add_ts, camera("gate").id, source, T0)
+        block = {"url": site.site.url, "username": USER, "password": PASSWORD, "allow_plain_http": True}
+        block["camera_map"] = {"gate": str(camera("gate").id)}
+        async with running(tmp_path, {**NAMED, "milestone": block}) as host:
+            made = await recorded(host)
+            for segment in made:
+                await only_in_vms(host.journal, UUID(segment["id"]), camera("gate").id)
+            reply = await host.get(content_of(made[1]))
+            assert reply.headers["Content-Origin"] == "remuxed-from-vms"
+            where = f"/segments/{GATE}/clip.mp4?start={rfc3339(moment(1))}&end={rfc3339(moment(5))}"
+            clip = await host.get(where)
+    out = tmp_path / "back.ts"
+    out.write_bytes(reply.body)
+    assert [picture.number for picture in pictures_in(out)] == list(range(20, 40))
+    film = tmp_path / "clip.mp4"
+    film.write_bytes(clip.body)
+    for picture in pictures_in(film):
+        assert picture.at_s == pytest.approx((picture.number - 10) / RATE, abs=0.01)
