@@ -1,7 +1,7 @@
 """Events as they happen, for whoever listens right now (SSE). Nothing is kept: the journal is the truth."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,6 +44,7 @@ class Listener:
 
     queue: asyncio.Queue[Event] = field(default_factory=lambda: asyncio.Queue(QUEUE))
     missed: int = 0
+    wants: Callable[[Event], bool] | None = None  # None: all; others are not even counted
 
 
 class EventHub:
@@ -54,15 +55,17 @@ class EventHub:
 
     def publish(self, event: Event) -> None:
         for listener in self._listeners:
+            if listener.wants is not None and not listener.wants(event):
+                continue
             if listener.queue.full():
                 listener.missed += 1
             else:
                 listener.queue.put_nowait(event)
 
     @contextmanager
-    def listen(self) -> Iterator[Listener]:
-        """Events from now on, until the block is left."""
-        listener = Listener()
+    def listen(self, wants: Callable[[Event], bool] | None = None) -> Iterator[Listener]:
+        """Events from now on, until the block is left; `wants`: those only."""
+        listener = Listener(wants=wants)
         self._listeners.add(listener)
         try:
             yield listener

@@ -41,7 +41,7 @@ from cctv_storaged.api.auth import Guard, require_host, require_own_site
 from cctv_storaged.api.limits import places
 from cctv_storaged.api.observing import Observer
 from cctv_storaged.api.parsing import IDEMPOTENCY_HEADER, MOST_BODY_BYTES
-from cctv_storaged.api.routing import PREFIX, Answer, Handler, Lane, Route
+from cctv_storaged.api.routing import PREFIX, Answer, Handler, Lane, Reach, Route
 from cctv_storaged.api.services import Services
 
 CAMERA = f"{PREFIX}/cameras/{{camera_id}}"
@@ -63,6 +63,7 @@ _WRITTEN: Sequence[Route] = (
         name="registerSegment",
         summary="Register a closed file as a segment; the same again is the same segment",
         scope=Scope.WRITE,
+        reach=Reach.SIFTED,
         body=models.NewSegmentBody,
         headers=(IDEMPOTENCY_HEADER,),
         answers=(
@@ -175,6 +176,7 @@ _WRITTEN: Sequence[Route] = (
         name="listCameras",
         summary="Every camera, by name",
         scope=Scope.READ,
+        reach=Reach.SIFTED,
         answers=(Answer(status=200, means="The cameras", model=models.CamerasAnswer),),
     ),
     Route(
@@ -213,6 +215,7 @@ _WRITTEN: Sequence[Route] = (
         name="retryQueue",
         summary="Try failed copies again, or a camera's footage before everything else",
         scope=Scope.WRITE,
+        reach=Reach.SIFTED,
         body=models.RetryBody,
         body_required=False,
         answers=(Answer(status=200, means="How many are due again", model=models.RetryAnswer),),
@@ -234,6 +237,7 @@ _WRITTEN: Sequence[Route] = (
         name="events",
         summary="Events as they happen, without an end (server-sent events of EventAnswer)",
         scope=Scope.READ,
+        reach=Reach.SIFTED,
         lane=Lane.EVENTS,
         query=models.EventsQuery,
         answers=(Answer(status=200, means="The stream", media_type="text/event-stream"),),
@@ -278,6 +282,7 @@ _WRITTEN: Sequence[Route] = (
         name="health",
         summary="Whether the process lives",
         scope=None,
+        reach=Reach.NEUTRAL,
         lane=Lane.FREE,
         answers=(Answer(status=200, means="It does", model=models.HealthAnswer),),
     ),
@@ -311,6 +316,7 @@ _WRITTEN: Sequence[Route] = (
         name="openapi",
         summary="This document",
         scope=None,
+        reach=Reach.NEUTRAL,
         lane=Lane.FREE,
         answers=(Answer(status=200, means="OpenAPI 3.1"),),
     ),

@@ -11,6 +11,7 @@ from cctv_storaged.api.problems import plain
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.segments import require_camera
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sight import sight_of
 from cctv_storaged.api.spans import coverage_span
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.coverage import coverage_of
@@ -28,7 +29,9 @@ async def list_cameras(request: web.Request, services: Services) -> web.StreamRe
     known = {footage.camera.id: footage for footage in await services.journal.cameras.all(now)}
     for camera in services.cameras.configured.values():
         known.setdefault(camera.id, _without_footage(camera))
-    listed = sorted(known.values(), key=lambda footage: (footage.camera.name, footage.camera.id))
+    sight = sight_of(request)
+    seen = [footage for footage in known.values() if sight.sees(footage.camera.id)]
+    listed = sorted(seen, key=lambda footage: (footage.camera.name, footage.camera.id))
     return answer({"cameras": [camera_json(footage, now) for footage in listed]})
 
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from cctv_storaged.access import Scope
 from cctv_storaged.api.place_models import ClockAnswer
 from cctv_storaged.api.rendering import Json, answer
-from cctv_storaged.api.routing import PREFIX, Answer, Route
+from cctv_storaged.api.routing import PREFIX, Answer, Reach, Route
 from cctv_storaged.api.services import Services
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.clockguard import ClockState
@@ -47,6 +47,7 @@ ROUTES: Sequence[Route] = (
         name="showClock",
         summary="Whether the host's clock is trusted, and its last steps",
         scope=Scope.READ,
+        reach=Reach.NEUTRAL,
         answers=(Answer(status=200, means="The clock", model=ClockAnswer),),
     ),
     Route(

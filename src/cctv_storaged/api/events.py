@@ -11,6 +11,7 @@ from cctv_storaged.api.models import EventsQuery
 from cctv_storaged.api.parsing import query_of
 from cctv_storaged.api.rendering import encoded, event_json
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sight import sight_of
 from cctv_storaged.events import Event, Listener
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,11 @@ async def events(request: web.Request, services: Services) -> web.StreamResponse
     query = query_of(request, EventsQuery)
     response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
     response.content_type = "text/event-stream"
-    with services.hub.listen() as listener:
+    sight = sight_of(request)
+    if query.camera_id is not None:
+        sight.require(query.camera_id)
+    wants = (lambda event: sight.sees(event.camera_id)) if sight.limited else None
+    with services.hub.listen(wants) as listener:
         await response.prepare(request)
         await _write(response, f"retry: {RETRY_MS}\n\n")
         await _follow(request, response, Stream(listener, query.camera_id))

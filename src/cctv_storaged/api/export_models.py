@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from cctv_storaged.api.models import Incoming, Moment, Outgoing, Sha256Hex, Uuid, whole_number
+from cctv_storaged.api.sifting import CURSOR
 from cctv_storaged.evidence.manifest import Manifest
 from cctv_storaged.exporting.request import MOST_CAMERAS
 from cctv_storaged.journal.exportrows import ExportStatus
@@ -44,7 +45,7 @@ class ExportsQuery(Incoming):
     """Only those with this status."""
     limit: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=MOST_EXPORTS)] = 50
     """Most exports in one answer."""
-    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None = None
+    cursor: Annotated[str, Field(pattern=CURSOR)] | None = None
     """`next_cursor` of the answer before, with the other parameters as they were."""
 
 

@@ -30,9 +30,11 @@ from cctv_storaged.api.parsing import (
 )
 from cctv_storaged.api.problems import Refusal
 from cctv_storaged.api.rendering import Json, answer
-from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
+from cctv_storaged.api.routing import PREFIX, Answer, Lane, Reach, Route
 from cctv_storaged.api.sending import Part, asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sifting import page_of
+from cctv_storaged.api.sight import sight_of
 from cctv_storaged.auditing.fetches import Fetched, Fetcher
 from cctv_storaged.backends.base import Presigning
 from cctv_storaged.errors import BackendError, Conflict, JournalFull, NotFound, ObjectMismatch, ObjectMissing
@@ -54,6 +56,9 @@ PRESIGNED_FOR = timedelta(minutes=15)
 async def create(request: web.Request, services: Services) -> web.StreamResponse:
     key = idempotency_key(request)
     raw = await body_bytes(request)
+    sight = sight_of(request)
+    if sight.limited:
+        sight.require_named(parsed(raw, NewExportBody).camera_ids)
     repeat = None if key is None else RepeatKey(route=CREATE, key=key, request=hashlib.sha256(raw).digest())
     if repeat is not None and (earlier := await services.journal.exports.made_by(repeat)) is not None:
         return await _made(earlier, request, services, status=200)
@@ -87,10 +92,18 @@ async def _made(
 
 async def list_exports(request: web.Request, services: Services) -> web.StreamResponse:
     query = query_of(request, ExportsQuery)
-    after = None if query.cursor is None else int(query.cursor)
-    page = await services.journal.exports.page(query.limit, after, query.status)
-    exports = [await _json(export, request, services) for export in page.exports]
-    return answer({"exports": exports, "next_cursor": None if page.next is None else str(page.next)})
+    sight = sight_of(request)
+
+    async def fetch(limit: int, after: int | None) -> tuple[Sequence[Export], int | None]:
+        page = await services.journal.exports.page(limit, after, query.status)
+        return page.exports, page.next
+
+    def sees(export: Export) -> bool:
+        return sight.sees_all(export.request.camera_ids)
+
+    found, following = await page_of(fetch, sees, sight, query.limit, query.cursor)
+    exports = [await _json(export, request, services) for export in found]
+    return answer({"exports": exports, "next_cursor": following})
 
 
 async def show(request: web.Request, services: Services) -> web.StreamResponse:
@@ -101,7 +114,7 @@ async def _export_of(request: web.Request, services: Services) -> Export:
     """The export that the path names. Raises NotFound."""
     export_id = path_id(request, "export_id")
     export = await services.journal.exports.by_id(export_id)
-    if export is None:
+    if export is None or not sight_of(request).sees_all(export.request.camera_ids):
         raise NotFound(f"no export {export_id} on this host")
     return export
 
@@ -226,6 +239,8 @@ def _fetchable(export: Export, now: datetime) -> ExportResult:
 
 
 async def delete(request: web.Request, services: Services) -> web.StreamResponse:
+    if sight_of(request).limited:
+        await _export_of(request, services)
     await services.exporting.delete(path_id(request, "export_id"))
     return web.Response(status=204)
 
@@ -245,6 +260,7 @@ ROUTES: Sequence[Route] = (
         name="createExport",
         summary="Ask for an export; it is made when its turn comes",
         scope=Scope.EXPORT,
+        reach=Reach.SIFTED,
         body=NewExportBody,
         headers=(IDEMPOTENCY_HEADER,),
         answers=(
@@ -260,6 +276,7 @@ ROUTES: Sequence[Route] = (
         name="listExports",
         summary="Exports, newest first",
         scope=Scope.EXPORT,
+        reach=Reach.SIFTED,
         query=ExportsQuery,
         answers=(Answer(status=200, means="One page", model=ExportsAnswer),),
     ),
@@ -270,6 +287,7 @@ ROUTES: Sequence[Route] = (
         name="showExport",
         summary="One export and how far it is",
         scope=Scope.EXPORT,
+        reach=Reach.SIFTED,
         answers=(Answer(status=200, means="The export", model=ExportAnswer),),
     ),
     Route(
@@ -279,6 +297,7 @@ ROUTES: Sequence[Route] = (
         name="downloadExport",
         summary="The export's file, once it is COMPLETED",
         scope=Scope.EXPORT,
+        reach=Reach.SIFTED,
         lane=Lane.CONTENT,
         headers=(*_CONDITIONS, "Range", "If-Range"),
         answers=(
@@ -300,6 +319,7 @@ ROUTES: Sequence[Route] = (
         name="downloadExportHeaders",
         summary="What GET would say of the file",
         scope=Scope.EXPORT,
+        reach=Reach.SIFTED,
         headers=_CONDITIONS,
         answers=(
             Answer(status=200, means="All of the file", media_type=ANY_TYPE, headers=_FILE_HEADERS),
@@ -314,6 +334,7 @@ ROUTES: Sequence[Route] = (
         name="exportManifest",
         summary="Everything that is known of an export, once it is COMPLETED",
         scope=Scope.EXPORT,
+        reach=Reach.SIFTED,
         lane=Lane.CONTENT,
         answers=(Answer(status=200, means="The manifest", model=ExportManifestAnswer),),
         problems=_FILE_PROBLEMS,
@@ -325,6 +346,7 @@ ROUTES: Sequence[Route] = (
         name="deleteExport",
         summary="Cancel an export that is not over, or delete one that is, with its file",
         scope=Scope.EXPORT,
+        reach=Reach.SIFTED,
         answers=(Answer(status=204, means="Cancelled or gone", media_type=None),),
         problems=(problems.CONFLICT,),
     ),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from cctv_storaged.api.models import Incoming, Moment, Outgoing, Uuid, whole_number
+from cctv_storaged.api.sifting import CURSOR
 from cctv_storaged.holding.holding import MirrorState
 from cctv_storaged.holding.wish import MOST_CAMERAS
 
@@ -53,7 +54,7 @@ class HoldsQuery(Incoming):
     """Only those in force, or only those that were released."""
     limit: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=MOST_HOLDS)] = 50
     """Most holds in one answer."""
-    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None = None
+    cursor: Annotated[str, Field(pattern=CURSOR)] | None = None
     """`next_cursor` of the answer before, with the other parameters as they were."""
 
 

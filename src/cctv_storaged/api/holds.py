@@ -27,10 +27,13 @@ from cctv_storaged.api.parsing import (
     query_of,
 )
 from cctv_storaged.api.rendering import answer
-from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
+from cctv_storaged.api.routing import PREFIX, Answer, Lane, Reach, Route
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sifting import page_of
+from cctv_storaged.api.sight import sight_of
 from cctv_storaged.errors import Fault, NotFound, Unprocessable
 from cctv_storaged.holding.wish import HoldWish
+from cctv_storaged.journal.holds import Hold
 from cctv_storaged.journal.idempotency import RepeatKey
 
 CREATE = "POST /holds"
@@ -41,6 +44,9 @@ HOLD = f"{HOLDS}/{{hold_id}}"
 async def create(request: web.Request, services: Services) -> web.StreamResponse:
     key = idempotency_key(request)
     raw = await body_bytes(request)
+    sight = sight_of(request)
+    if sight.limited:
+        sight.require_named(parsed(raw, NewHoldBody).camera_ids)
     repeat = None if key is None else RepeatKey(route=CREATE, key=key, request=hashlib.sha256(raw).digest())
     hold, new = await services.upkeep.holding.create(_wish(parsed(raw, NewHoldBody), request), repeat)
     headers = {"Location": f"{HOLDS}/{hold.id}"}
@@ -68,19 +74,31 @@ def _who(named: str | None, request: web.Request) -> str | None:
 
 async def list_holds(request: web.Request, services: Services) -> web.StreamResponse:
     query = query_of(request, HoldsQuery)
-    after = None if query.cursor is None else int(query.cursor)
     in_force = None if query.in_force is None else query.in_force == "true"
-    page = await services.journal.holds.page(query.limit, after, query.camera_id, in_force)
-    following = None if page.next is None else str(page.next)
-    return answer({"holds": [hold_json(hold) for hold in page.holds], "next_cursor": following})
+    sight = sight_of(request)
+
+    async def fetch(limit: int, after: int | None) -> tuple[Sequence[Hold], int | None]:
+        page = await services.journal.holds.page(limit, after, query.camera_id, in_force)
+        return page.holds, page.next
+
+    def sees(hold: Hold) -> bool:
+        return sight.sees_all(hold.camera_ids)
+
+    found, following = await page_of(fetch, sees, sight, query.limit, query.cursor)
+    return answer({"holds": [hold_json(hold) for hold in found], "next_cursor": following})
 
 
 async def show(request: web.Request, services: Services) -> web.StreamResponse:
+    return answer(view_json(await services.upkeep.holding.view(await _hold_of(request, services))))
+
+
+async def _hold_of(request: web.Request, services: Services) -> Hold:
+    """The hold that the path names. Raises NotFound."""
     hold_id = path_id(request, "hold_id")
     hold = await services.journal.holds.by_id(hold_id)
-    if hold is None:
+    if hold is None or not sight_of(request).sees_all(hold.camera_ids):
         raise NotFound(f"no hold {hold_id} on this host")
-    return answer(view_json(await services.upkeep.holding.view(hold)))
+    return hold
 
 
 async def change(request: web.Request, services: Services) -> web.StreamResponse:
@@ -88,6 +106,8 @@ async def change(request: web.Request, services: Services) -> web.StreamResponse
     never = "expires_at" in body.model_fields_set and body.expires_at is None
     if body.review_at is None and body.expires_at is None and not never:
         raise Unprocessable([Fault("body", "names nothing to change: review_at or expires_at")])
+    if sight_of(request).limited:
+        await _hold_of(request, services)
     hold = await services.upkeep.holding.change(
         path_id(request, "hold_id"), review_at=body.review_at, expires_at=body.expires_at, never=never
     )
@@ -97,6 +117,8 @@ async def change(request: web.Request, services: Services) -> web.StreamResponse
 async def release(request: web.Request, services: Services) -> web.StreamResponse:
     query = query_of(request, ReleaseQuery)
     by = _who(query.released_by, request)
+    if sight_of(request).limited:
+        await _hold_of(request, services)
     await services.upkeep.holding.release(path_id(request, "hold_id"), query.reason, by)
     return web.Response(status=204)
 
@@ -109,6 +131,7 @@ ROUTES: Sequence[Route] = (
         name="createHold",
         summary="Hold footage of cameras within a span, also footage still to come: nothing deletes it",
         scope=Scope.HOLD,
+        reach=Reach.SIFTED,
         body=NewHoldBody,
         headers=(IDEMPOTENCY_HEADER,),
         answers=(
@@ -124,6 +147,7 @@ ROUTES: Sequence[Route] = (
         name="listHolds",
         summary="Holds, newest first, also those that were released",
         scope=Scope.HOLD,
+        reach=Reach.SIFTED,
         query=HoldsQuery,
         answers=(Answer(status=200, means="One page", model=HoldsAnswer),),
     ),
@@ -134,6 +158,7 @@ ROUTES: Sequence[Route] = (
         name="showHold",
         summary="One hold, what it holds now, and whether the bucket keeps it as well",
         scope=Scope.HOLD,
+        reach=Reach.SIFTED,
         lane=Lane.HEAVY,
         answers=(Answer(status=200, means="The hold", model=HoldDetailAnswer),),
     ),
@@ -144,6 +169,7 @@ ROUTES: Sequence[Route] = (
         name="changeHold",
         summary="Put off a hold's review or its end",
         scope=Scope.HOLD,
+        reach=Reach.SIFTED,
         body=ChangeHoldBody,
         answers=(Answer(status=200, means="The hold as it is now", model=HoldAnswer),),
         problems=(problems.CONFLICT,),
@@ -155,6 +181,7 @@ ROUTES: Sequence[Route] = (
         name="releaseHold",
         summary="Release a hold: what no other one keeps may go again. Its record stays",
         scope=Scope.RELEASE,
+        reach=Reach.SIFTED,
         query=ReleaseQuery,
         answers=(Answer(status=204, means="Released", media_type=None),),
         problems=(problems.CONFLICT,),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from cctv_storaged.access import Scope
 from cctv_storaged.api.rendering import answer
-from cctv_storaged.api.routing import PREFIX, Answer, Route
+from cctv_storaged.api.routing import PREFIX, Answer, Reach, Route
 from cctv_storaged.api.services import Services
 
 
@@ -41,6 +41,7 @@ ROUTES: Sequence[Route] = (
         name="showSigningKey",
         summary="The public key that this host's evidence packages are checked with",
         scope=Scope.READ,
+        reach=Reach.NEUTRAL,
         answers=(Answer(status=200, means="The key", model=SigningKeyAnswer),),
     ),
 )

@@ -4,8 +4,10 @@ from aiohttp import web
 
 from cctv_storaged.api.models import RetryBody
 from cctv_storaged.api.parsing import body_bytes, parsed
+from cctv_storaged.api.problems import FORBIDDEN, Refusal
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sight import sight_of
 from cctv_storaged.bringing import Bringing
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import Fault, Unprocessable
@@ -41,6 +43,11 @@ async def show(request: web.Request, services: Services) -> web.StreamResponse:
 async def retry(request: web.Request, services: Services) -> web.StreamResponse:
     sent = await body_bytes(request) if request.body_exists else b""
     body = parsed(sent or b"{}", RetryBody)
+    sight = sight_of(request)
+    if body.camera_id is not None:
+        sight.require(body.camera_id)
+    elif sight.limited:
+        raise Refusal(FORBIDDEN, "the token is limited to cameras: name one as camera_id")
     chosen = _chosen(body, services)
     copies = services.journal.copies
     if body.camera_id is None:

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from uuid import UUID
 
 from aiohttp import web
 
@@ -12,8 +13,9 @@ from cctv_storaged.api.parsing import query_of
 from cctv_storaged.api.problems import plain
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.report_models import ReportAnswer, ReportCameraAnswer, ReportQuery
-from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
+from cctv_storaged.api.routing import PREFIX, Answer, Lane, Reach, Route
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sight import sight_of
 from cctv_storaged.api.spans import asked_span
 from cctv_storaged.clock import MICROSECOND, rfc3339
 from cctv_storaged.errors import Fault, Unprocessable
@@ -38,7 +40,9 @@ Line = dict[str, Json]
 
 async def report(request: web.Request, services: Services) -> web.StreamResponse:
     query = query_of(request, ReportQuery)
-    lines = await (_past(query.day, services) if query.day is not None else _now(query, services))
+    found = await (_past(query.day, services) if query.day is not None else _now(query, services))
+    sight = sight_of(request)
+    lines = [line for line in found if sight.sees(UUID(str(line["id"])))]
     if query.format == "csv" or (query.format is None and _prefers_csv(request)):
         return _csv_answer(lines, query.day or services.clock.now().date().isoformat())
     return answer(
@@ -211,6 +215,7 @@ ROUTES: Sequence[Route] = (
         name="retentionReport",
         summary="What each camera keeps, held against its rule; JSON or CSV, now or on a day of the past",
         scope=Scope.READ,
+        reach=Reach.SIFTED,
         lane=Lane.HEAVY,
         query=ReportQuery,
         answers=(

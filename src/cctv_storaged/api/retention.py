@@ -175,6 +175,7 @@ ROUTES: Sequence[Route] = (
         path=f"{RETENTION}/preview",
         handler=preview,
         name="previewRetention",
+        changes=False,
         summary="What rules would delete now, camera by camera; deletes nothing",
         scope=Scope.READ,
         lane=Lane.HEAVY,

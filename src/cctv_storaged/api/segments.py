@@ -9,6 +9,7 @@ from aiohttp import web
 from cctv_storaged.api.models import NewSegmentBody, SegmentsQuery
 from cctv_storaged.api.parsing import body_bytes, idempotency_key, parsed, path_id, query_of
 from cctv_storaged.api.registering import (
+    Place,
     described,
     examine,
     is_deleted,
@@ -27,6 +28,7 @@ from cctv_storaged.api.rendering import (
 )
 from cctv_storaged.api.routing import PREFIX
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sight import Sight, sight_of
 from cctv_storaged.api.spans import Position, asked_span, cursor_of, position_of
 from cctv_storaged.catalog.base import CatalogQuery
 from cctv_storaged.errors import Fault, JournalFull, NotFound, Unprocessable
@@ -46,19 +48,23 @@ async def register(request: web.Request, services: Services) -> web.StreamRespon
     key = idempotency_key(request)
     body = await body_bytes(request)
     digest = hashlib.sha256(body).digest()
+    sight = sight_of(request)
+    if sight.limited and not sight.sees(camera_id := parsed(body, NewSegmentBody).camera_id):
+        raise Unprocessable([Fault("camera_id", f"no camera {camera_id} on this host")])
     if key is not None and (earlier := await _made_earlier(services, key, digest)) is not None:
         return _registered(Recorded(segment=earlier, created=False))
-    recorded = await _register(parsed(body, NewSegmentBody), services)
+    recorded = await _register(parsed(body, NewSegmentBody), sight, services)
     if key is not None:
         made = str(recorded.segment.id)
         await services.journal.idempotency.remember(REGISTER, key, digest, made, services.clock.now())
     return _registered(recorded)
 
 
-async def _register(body: NewSegmentBody, services: Services) -> Recorded:
+async def _register(body: NewSegmentBody, sight: Sight, services: Services) -> Recorded:
     span = requested_span(body)
     roots = [root.path for root in services.roots]
     place = place_of(body.file_path, roots, services.settings.api.allowed_paths)
+    _require_own_file(place, sight, services)
     examined = await asyncio.to_thread(examine, place, body.size_bytes)
     duration = await stream_duration(examined)
     new = described(examined, await _camera(body.camera_id, services), span, duration)
@@ -66,6 +72,16 @@ async def _register(body: NewSegmentBody, services: Services) -> Recorded:
     if not recorded.created:
         require_same(recorded.segment, new)
     return recorded
+
+
+def _require_own_file(place: Place, sight: Sight, services: Services) -> None:
+    """Who may see some cameras must not get at another's footage by calling its file theirs."""
+    if not sight.limited:
+        return
+    root = next((each for each in services.roots if each.path == place.root), None)
+    match = None if root is None else root.layout.match(place.path)
+    if root is None or match is None or not sight.sees(root.cameras.of(match).id):
+        raise Unprocessable([Fault("file_path", "there is no such file of the token's cameras")])
 
 
 async def _camera(camera_id: UUID, services: Services) -> Camera:

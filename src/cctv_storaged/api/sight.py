@@ -35,10 +35,10 @@ class Sight:
         if not self.sees(camera_id):
             raise NotFound(f"no camera {camera_id} on this host")
 
-    def require_named(self, camera_ids: Sequence[UUID], field: str = "camera_ids") -> None:
-        """The same of cameras that a body names. Raises Unprocessable."""
+    def require_named(self, camera_ids: Sequence[UUID]) -> None:
+        """The same of the `camera_ids` of a body. Raises Unprocessable."""
         faults = [
-            Fault(f"{field}.{number}", f"no camera {camera_id} on this host")
+            Fault(f"camera_ids.{number}", f"no camera {camera_id} on this host")
             for number, camera_id in enumerate(camera_ids)
             if not self.sees(camera_id)
         ]
@@ -52,4 +52,5 @@ SIGHT = web.RequestKey("sight", Sight)
 
 def sight_of(request: web.Request) -> Sight:
     """Where no token is asked for, everything."""
-    return request.get(SIGHT, EVERYTHING)
+    sight: Sight = request.get(SIGHT, EVERYTHING)
+    return sight
