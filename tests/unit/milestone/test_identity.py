@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from cctv_storaged.backends.milestone.identity import REFUSED_S
 from cctv_storaged.errors import BackendThrottled, BackendUnavailable
 from tests.unit.milestone.scripted import (
     DIRECT_TOKEN,
@@ -99,6 +100,18 @@ async def test_a_refused_password_is_tried_once_for_all_who_wait_and_is_not_repe
         assert USER in str(each)
         assert "invalid_grant" in str(each)
         assert PASSWORD not in str(each)
+
+
+async def test_a_refused_password_is_left_alone_for_a_while() -> None:
+    clock = SetClock()
+    async with scripted() as server, client(server, clock) as ours:
+        server.say(GATEWAY, REFUSED, server.token)
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match="invalid_grant"):
+                await ours.identity()
+        assert len(server.of(GATEWAY)) == 1
+        clock.at += REFUSED_S
+        assert (await ours.identity()).value == "token-1"
 
 
 async def test_a_wrong_client_id_is_told_as_that() -> None:

@@ -19,6 +19,8 @@ from cctv_storaged.errors import BackendThrottled, BackendUnavailable
 
 MARGIN_S = 60.0
 """Renewed so long before it ends (vendor sample); a token that lives less than twice that, at half time."""
+REFUSED_S = 10.0
+"""How long a refused password is not tried again, whoever asks: accounts get locked by it."""
 _LIFETIME_S = 300.0  # where the server does not say (RFC 6749 5.1 leaves it open)
 _TOKEN_MAX = 16 * 1024
 _SMALL = 64 * 1024
@@ -41,21 +43,27 @@ class Identity:
         self._discovered = discovered
         self._token: Token | None = None
         self._log_in = SingleFlight(self._renew)
+        self._refusal: tuple[float, str] | None = None  # until when it is believed, and its words
         self._preferred = ""  # the path that worked last
 
     async def __call__(self, refused: str | None = None) -> Token:
         """A token that is good now. BackendUnavailable(auth) where user or password are not accepted."""
         token = self._token
         if token is None or token.value == refused or self._clock.monotonic() >= token.good_until:
+            self._raise_while_refused()
             token = await self._log_in()
         return token
+
+    def _raise_while_refused(self) -> None:
+        if self._refusal is not None and self._clock.monotonic() < self._refusal[0]:
+            raise BackendUnavailable(self._refusal[1], reason="auth")
 
     async def close(self) -> None:
         """Ends a log-in that is under way."""
         await self._log_in.cancel()
 
     async def _renew(self) -> Token:
-        """By the first path that is there. A wrong password is not tried twice: accounts get locked."""
+        """By the first path that is there; a wrong password is not tried by the other."""
         trouble: BackendUnavailable | None = None
         for url in await self._paths():
             asked_at = self._clock.monotonic()
@@ -69,6 +77,8 @@ class Identity:
                 self._token = self._token_in(answer, asked_at)
                 return self._token
             refusal = self._refused(answer)
+            if refusal.reason == "auth":
+                self._refusal = self._clock.monotonic() + REFUSED_S, str(refusal)
             if refusal.reason in {"auth", "throttled"}:
                 raise refusal
             trouble = trouble or refusal
