@@ -39,6 +39,7 @@ class AlarmName(StrEnum):
     )
     VMS_GAP = "vms_gap"  # XProtect does not hold footage that it should: the source stays
     VMS_MARK = "vms_mark"  # a hold that XProtect does not know
+    TWIN_HOST = "twin_host"  # another daemon says that it is this host
     RECONCILE = "reconcile"  # folders, journal, backends and catalog tell different things
 
 

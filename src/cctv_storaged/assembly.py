@@ -24,6 +24,8 @@ from cctv_storaged.errors import BackendError, JournalFull
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.jobs import Exporting
 from cctv_storaged.exporting.opening import ExportingNeeds, open_exporting
+from cctv_storaged.fleet import FleetParts, FleetTelling
+from cctv_storaged.fleetconfig import ConfigurationInForce
 from cctv_storaged.foundation import Foundation, make_embedded_folders, open_foundation
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.gauges import Gauges
@@ -74,6 +76,8 @@ class Parts:
     watches: tuple[RootWatch, ...]
     deliveries: tuple[Bringing, ...]
     cataloguing: Cataloguing | None
+    fleet: FleetTelling | None
+    configuration: ConfigurationInForce
     pruner: Pruner
     remover: Remover
     requiring: Requiring
@@ -201,6 +205,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         )
     )
     exporting.holds_unknown = upkeep.holds_unknown
+    configuration = ConfigurationInForce(settings, metrics)
     services = Services(
         settings=settings,
         journal=journal,
@@ -222,6 +227,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         access=await _access(foundation),
         signing=signing,
         health=health,
+        configuration=configuration,
         hub=foundation.hub,
         metrics=metrics,
         clock=clock,
@@ -233,6 +239,8 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         watches=inflow.watches,
         deliveries=tuple(inflow.bringing),
         cataloguing=inflow.cataloguing,
+        fleet=_fleet(foundation, inflow.bringing, upkeep, configuration),
+        configuration=configuration,
         pruner=pruner,
         remover=remover,
         requiring=_requiring(foundation, inflow.bringing),
@@ -462,6 +470,28 @@ def _cataloguing(foundation: Foundation) -> Cataloguing | None:
         foundation.clock,
         foundation.metrics,
         foundation.hub,
+    )
+
+
+def _fleet(
+    foundation: Foundation,
+    bringing: Sequence[Bringing],
+    upkeep: Upkeep,
+    configuration: ConfigurationInForce,
+) -> FleetTelling | None:
+    if foundation.catalog is None:
+        return None
+    return FleetTelling(
+        FleetParts(
+            settings=foundation.settings,
+            configuration=configuration,
+            journal=foundation.journal,
+            catalog=foundation.catalog,
+            deliveries=bringing,
+            forecasting=upkeep.capacity.forecasting,
+            alarms=foundation.alarms,
+            clock=foundation.clock,
+        )
     )
 
 

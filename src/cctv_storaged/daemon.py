@@ -93,6 +93,8 @@ class Daemon:
         yield from parts.upkeep.duties()
         if parts.cataloguing is not None:
             yield parts.cataloguing.run()
+        if parts.fleet is not None:
+            yield parts.fleet.run()
 
     def _say_ready(self) -> None:
         """The journal is open and scanning begins: whatever is closed from now on is found."""
@@ -211,6 +213,7 @@ class Daemon:
         settings, parts = plan.settings, self._parts
         self._settings = settings
         set_level(settings.log_level)
+        parts.configuration.change(settings, plan.restart)
         parts.cameras.change(configured_cameras(settings))
         self._cameras_changed.set()
         parts.budget.change(settings.delivery.rate_limit)

@@ -179,6 +179,17 @@ class Metrics:
         self.vms_gaps = Gauge(
             "storage_vms_gaps", "Copies that XProtect does not hold although it should", registry=registry
         )
+        self.config_info = Gauge(
+            "storage_config_info",
+            "1 for the configuration in force: what the settings call it, and its hash",
+            ("version", "hash"),
+            registry=registry,
+        )
+        self.config_waiting = Gauge(
+            "storage_config_waiting",
+            "Settings that a reload has read and that wait for a restart",
+            registry=registry,
+        )
         self.alarms = Gauge("storage_alarms", "Alarms that sound now", ("alarm",), registry=registry)
         self.holds = Gauge("storage_holds", "Holds in force", registry=registry)
         self.vms_grade = Gauge(

@@ -86,6 +86,7 @@ SPECIFIED = {
         "created_by": "character varying(255)",
         "created_at": "timestamp with time zone DEFAULT now()",
         "completed_at": "timestamp with time zone",
+        "host_id": "text NOT NULL DEFAULT ''::text",
     },
     "segment_copies": {
         "segment_id": "uuid NOT NULL",
@@ -141,21 +142,21 @@ async def test_many_starters_are_serialised_also_where_the_database_defaults_to_
 
 
 async def test_each_migration_is_applied_whole_or_not_at_all(postgres_database: PostgresDatabase) -> None:
-    broken = step(2, "CREATE TABLE half (a INT);\nSELECT 1 / 0;")
+    broken = step(3, "CREATE TABLE half (a INT);\nSELECT 1 / 0;")
     async with catalog_knowing(postgres_database, [*shipped(), broken]) as catalog:
         with pytest.raises(CatalogUnavailable, match="division by zero"):
             await catalog.upsert([row(1)])
-    assert len(history_of(postgres_database)) == 1
+    assert len(history_of(postgres_database)) == len(shipped())
     assert postgres_database.sql("SELECT to_regclass('half') IS NULL") == [["t"]]
 
-    mended = step(2, "CREATE TABLE half (a INT);")
+    mended = step(3, "CREATE TABLE half (a INT);")
     async with catalog_knowing(postgres_database, [*shipped(), mended]) as catalog:
         assert (await catalog.upsert([row(1)])).stored == (row(1).id,)
     assert postgres_database.sql("SELECT to_regclass('half') IS NULL") == [["f"]]
 
 
 async def test_a_newer_schema_is_refused_and_left_untouched(postgres_database: PostgresDatabase) -> None:
-    async with catalog_knowing(postgres_database, [*shipped(), step(2, "SELECT 1", works_with=2)]) as newer:
+    async with catalog_knowing(postgres_database, [*shipped(), step(3, "SELECT 1", works_with=3)]) as newer:
         await newer.upsert([row(1)])
     before = postgres_database.dump()
     async with open_catalog(postgres_database) as older:
@@ -175,7 +176,7 @@ async def test_a_newer_schema_is_refused_and_left_untouched(postgres_database: P
 async def test_a_newer_schema_that_works_with_older_programs_is_used(
     postgres_database: PostgresDatabase,
 ) -> None:
-    added = step(2, "ALTER TABLE segments ADD COLUMN codec TEXT", works_with=1)
+    added = step(3, "ALTER TABLE segments ADD COLUMN codec TEXT", works_with=1)
     async with catalog_knowing(postgres_database, [*shipped(), added]) as newer:
         await newer.upsert([row(1)])
     async with open_catalog(postgres_database) as older:
@@ -190,7 +191,7 @@ async def test_an_upgrade_by_another_host_is_noticed_after_the_connection_breaks
     async with open_catalog(postgres_database) as older:
         await older.upsert([row(1)])
         async with catalog_knowing(
-            postgres_database, [*shipped(), step(2, "SELECT 1", works_with=2)]
+            postgres_database, [*shipped(), step(3, "SELECT 1", works_with=3)]
         ) as newer:
             await newer.upsert([row(2)])
         postgres_cluster.stop()
@@ -309,7 +310,7 @@ async def test_a_database_made_anew_is_another_one(postgres_database: PostgresDa
         assert await catalog.identity() == await other.identity() == first
         as_owner(
             postgres_database,
-            "DROP TABLE segments, segment_copies, exports, cctv_storaged_migrations CASCADE",
+            "DROP TABLE segments, segment_copies, exports, storage_hosts, cctv_storaged_migrations CASCADE",
         )
         with pytest.raises(CatalogUnavailable):
             await catalog.find(query())

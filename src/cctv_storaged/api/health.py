@@ -11,7 +11,15 @@ from cctv_storaged.api.services import Services
 
 
 async def health(request: web.Request, services: Services) -> web.StreamResponse:
-    return answer({"status": "alive", "version": __version__})
+    configuration = services.configuration.now
+    return answer(
+        {
+            "status": "alive",
+            "version": __version__,
+            "config_version": None if configuration.version is None else plain(configuration.version),
+            "config_hash": configuration.hash,
+        }
+    )
 
 
 async def ready(request: web.Request, services: Services) -> web.StreamResponse:

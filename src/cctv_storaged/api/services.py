@@ -14,6 +14,7 @@ from cctv_storaged.config import Settings
 from cctv_storaged.events import EventHub
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.jobs import Exporting
+from cctv_storaged.fleetconfig import ConfigurationInForce
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest
 from cctv_storaged.journal.journal import Journal
@@ -52,6 +53,7 @@ class Services:
     access: Access
     signing: HostKey
     health: Health
+    configuration: ConfigurationInForce
     hub: EventHub
     metrics: Metrics
     clock: Clock

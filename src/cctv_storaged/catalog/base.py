@@ -11,6 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from cctv_storaged.catalog.exports import CatalogExport
+from cctv_storaged.catalog.hosts import Heard, HostWord, KnownHost
 from cctv_storaged.clock import MICROSECOND
 from cctv_storaged.model import TimeSpan
 
@@ -119,6 +120,12 @@ class Catalog(Protocol):
 
     async def remove_exports(self, ids: Iterable[UUID]) -> None:
         """Remove the rows of these exports of this host."""
+
+    async def tell_host(self, word: HostWord) -> Heard:
+        """Make the catalog say how this host is; what stood there before."""
+
+    async def hosts(self) -> tuple[KnownHost, ...]:
+        """What every host said last, by name; of several journals of one name the latest first."""
 
     async def find(self, query: CatalogQuery) -> CatalogPage:
         """One page of what all hosts have."""

@@ -1,7 +1,7 @@
 """Exports in the catalog: rows of this host for the fleet to see.
 
-The specification's table has no host in it; an export's id is random (UUIDv4), so that two hosts never share
-one, and a host gives the ids of its own exports only.
+A host changes and removes only rows with its own `host_id`, and such as an earlier version wrote without one:
+an export's id is random (UUIDv4), so that it is nobody else's.
 """
 
 import json
@@ -15,16 +15,17 @@ from cctv_storaged.catalog.escaping import escaped
 
 # Arrays of arrays must be even, hence the cameras as JSON.
 _UPSERT = """
-INSERT INTO exports (id, camera_ids, start_time, end_time, format, reason, status, file_path, file_size,
-                     expires_at, created_by, created_at, completed_at)
-SELECT id, ARRAY(SELECT jsonb_array_elements_text(camera_ids::jsonb)::uuid), start_time, end_time, format,
-       reason, status, file_path, file_size, expires_at, created_by, created_at, completed_at
+INSERT INTO exports (id, host_id, camera_ids, start_time, end_time, format, reason, status, file_path,
+                     file_size, expires_at, created_by, created_at, completed_at)
+SELECT id, $14, ARRAY(SELECT jsonb_array_elements_text(camera_ids::jsonb)::uuid), start_time, end_time,
+       format, reason, status, file_path, file_size, expires_at, created_by, created_at, completed_at
   FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
               $7::text[], $8::text[], $9::bigint[], $10::timestamptz[], $11::text[], $12::timestamptz[],
               $13::timestamptz[])
     AS g (id, camera_ids, start_time, end_time, format, reason, status, file_path, file_size, expires_at,
           created_by, created_at, completed_at)
     ON CONFLICT (id) DO UPDATE SET
+       host_id = excluded.host_id,
        camera_ids = excluded.camera_ids,
        start_time = excluded.start_time,
        end_time = excluded.end_time,
@@ -37,8 +38,9 @@ SELECT id, ARRAY(SELECT jsonb_array_elements_text(camera_ids::jsonb)::uuid), sta
        created_by = excluded.created_by,
        created_at = excluded.created_at,
        completed_at = excluded.completed_at
+ WHERE exports.host_id IN ('', excluded.host_id)
 """
-_REMOVE = "DELETE FROM exports WHERE id = ANY ($1::uuid[])"
+_REMOVE = "DELETE FROM exports WHERE id = ANY ($1::uuid[]) AND host_id IN ('', $2)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +62,8 @@ class CatalogExport:
     completed_at: datetime | None
 
 
-async def upsert(connection: Connection, rows: Sequence[CatalogExport]) -> None:
-    """Makes the table say what the rows say, each id once."""
+async def upsert(connection: Connection, host_id: str, rows: Sequence[CatalogExport]) -> None:
+    """Makes the table say what the rows say, each id once. `host_id` is escaped."""
     await connection.execute(
         _UPSERT,
         [row.id for row in rows],
@@ -77,9 +79,10 @@ async def upsert(connection: Connection, rows: Sequence[CatalogExport]) -> None:
         [row.created_by for row in rows],
         [row.created_at for row in rows],
         [row.completed_at for row in rows],
+        host_id,
     )
 
 
-async def remove(connection: Connection, ids: Sequence[UUID]) -> None:
-    """The rows of these ids are gone."""
-    await connection.execute(_REMOVE, ids)
+async def remove(connection: Connection, host_id: str, ids: Sequence[UUID]) -> None:
+    """The rows of these ids are gone, where they are of this host."""
+    await connection.execute(_REMOVE, ids, host_id)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from cctv_storaged.catalog import exports, migration
+from cctv_storaged.catalog import exports, hosts, migration
 from cctv_storaged.catalog.base import (
     CatalogCopy,
     CatalogPage,
@@ -26,6 +26,7 @@ from cctv_storaged.catalog.connections import Connection, Connections, PostgresT
 from cctv_storaged.catalog.escaping import escaped, unescaped
 from cctv_storaged.catalog.exports import CatalogExport
 from cctv_storaged.catalog.failures import RowsRefused
+from cctv_storaged.catalog.hosts import Heard, HostWord, KnownHost
 from cctv_storaged.errors import CatalogUnavailable
 
 Result = TypeVar("Result")
@@ -236,7 +237,10 @@ class PostgresCatalog:
         if not rows:
             return ()
         try:
-            await self._ask(f"store {len(rows)} exports", lambda connection: exports.upsert(connection, rows))
+            await self._ask(
+                f"store {len(rows)} exports",
+                lambda connection: exports.upsert(connection, self._host_id, rows),
+            )
         except RowsRefused as exc:
             if len(rows) == 1:
                 return (RefusedRow(id=rows[0].id, reason=exc.reason),)
@@ -247,7 +251,20 @@ class PostgresCatalog:
     async def remove_exports(self, ids: Iterable[UUID]) -> None:
         """Remove the rows of these exports of this host."""
         gone = list(ids)
-        await self._ask(f"remove {len(gone)} exports", lambda connection: exports.remove(connection, gone))
+        await self._ask(
+            f"remove {len(gone)} exports",
+            lambda connection: exports.remove(connection, self._host_id, gone),
+        )
+
+    async def tell_host(self, word: HostWord) -> Heard:
+        """Make the catalog say how this host is; what stood there before."""
+        if escaped(word.host_id) != self._host_id:
+            raise ValueError("a host tells of itself alone")
+        return await self._ask("say how this host is", lambda connection: hosts.tell(connection, word))
+
+    async def hosts(self) -> tuple[KnownHost, ...]:
+        """What every host of the fleet said last."""
+        return await self._ask("read the fleet's hosts", hosts.all_hosts)
 
     async def find(self, query: CatalogQuery) -> CatalogPage:
         """One page of what all hosts have."""

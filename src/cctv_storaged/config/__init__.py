@@ -7,7 +7,7 @@
 It does not know who uses a setting; whatever only another part can judge comes in as an extra check.
 """
 
-from cctv_storaged.config.effective import effective, secrets_of
+from cctv_storaged.config.effective import effective, fingerprint_of, secrets_of
 from cctv_storaged.config.load import ExtraCheck, load_settings
 from cctv_storaged.config.milestone import Milestone
 from cctv_storaged.config.reload import ReloadPlan, reloadable_difference
@@ -52,6 +52,7 @@ __all__ = [
     "Thumbnails",
     "TimeWindow",
     "effective",
+    "fingerprint_of",
     "folder_faults",
     "is_loopback",
     "load_settings",

@@ -1,5 +1,7 @@
 """Settings for people and for filters: what is in force with secrets starred, and the secrets themselves."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 
 import yaml
@@ -14,6 +16,15 @@ def effective(settings: Settings) -> str:
     Without secrets the text is a settings file that gives the same settings again.
     """
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def fingerprint_of(settings: Settings) -> str:
+    """SHA-256, hex, of the settings in force: equal on hosts that are set alike, whatever wrote their files.
+
+    Without what names the host or the roll-out; of a secret only whether there is one.
+    """
+    said = settings.model_dump(mode="json", exclude={"host_id", "config_version"})
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def secrets_of(settings: Settings) -> frozenset[str]:

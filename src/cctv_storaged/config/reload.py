@@ -8,6 +8,7 @@ from cctv_storaged.config.settings import Settings
 
 RELOADABLE = (
     "log_level",
+    "config_version",
     "cameras",
     "delivery.rate_limit",
     "delivery.window",

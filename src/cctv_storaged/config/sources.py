@@ -66,6 +66,7 @@ VARIABLES = (
     _variable("STORAGE_MODE", "mode"),
     _variable("STORAGE_BACKEND", "backend"),
     _variable("HOST_ID", "host_id"),
+    _variable("CONFIG_VERSION", "config_version"),
     _variable("DATA_DIR", "data_dir"),
     _variable("LOG_LEVEL", "log_level"),
     _variable("LOG_FORMAT", "log_format"),

@@ -56,6 +56,7 @@ EXAMPLES = {
     "STORAGE_MODE": "LOCAL",
     "STORAGE_BACKEND": "S3",
     "HOST_ID": "nvr-99",
+    "CONFIG_VERSION": "rev 7",
     "DATA_DIR": "/elsewhere",
     "LOG_LEVEL": "error",
     "LOG_FORMAT": "json",
@@ -150,6 +151,7 @@ def test_a_variable_that_is_set_to_nothing_is_not_set(variable: Variable) -> Non
 def test_each_variable_stands_over_the_file(tmp_path: Path, variable: Variable) -> None:
     file = {
         "mode": "LOCAL", "backend": "MINIO", "host_id": "other", "data_dir": "/d", "log_level": "debug",
+        "config_version": "x",
         "log_format": "plain", "api": "{host: 127.0.0.2, port: 1, auth: token}",
         "recorders": "[{path: /r, layout: x, timezone: UTC, watch: poll}]", "filesystem": "{path: /f}",
         "minio": "{endpoint: 'x:1', access_key: x, secret_key: x, use_ssl: true, bucket_recordings: xxx, "
