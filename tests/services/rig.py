@@ -15,6 +15,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from cctv_storaged.backends.base import Backend
+from cctv_storaged.bringing import Bringing
 from cctv_storaged.config import TimeWindow
 from cctv_storaged.delivery import Delivery, DeliveryContext, DeliverySettings
 from cctv_storaged.events import Event, EventHub, EventKind, Listener
@@ -57,7 +58,7 @@ class Rig:
     registered: list[Segment]
     delivered: list[Segment] = field(default_factory=list)
     heard: list[Event] = field(default_factory=list)
-    deliveries: list[Delivery] = field(default_factory=list)
+    deliveries: list[Bringing] = field(default_factory=list)
 
     # The recorder
 
@@ -181,7 +182,7 @@ class Rig:
         return delivery
 
     @asynccontextmanager
-    async def delivering(self, *deliveries: Delivery) -> AsyncIterator[None]:
+    async def delivering(self, *deliveries: Bringing) -> AsyncIterator[None]:
         """They run while the block lasts; what ends one of them fails the test."""
         tasks = [asyncio.create_task(delivery.run()) for delivery in deliveries]
         try:
@@ -229,7 +230,7 @@ async def opened(
     async with await Journal.open(folder / data, HOST, clock.now(), reserve_bytes=reserve_bytes) as journal:
         names = tuple(backend.name for backend in backends)
         context = IngestContext(journal=journal, backends=names, clock=clock, metrics=metrics, hub=hub)
-        deliveries: list[Delivery] = []
+        deliveries: list[Bringing] = []
 
         def on_registered(segment: Segment) -> None:
             registered.append(segment)

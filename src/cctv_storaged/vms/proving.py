@@ -184,10 +184,11 @@ class Proving:
         waiting = await self._intake.some()
         self._find_unhashed(waiting)
         if not self.attendance.open:
-            return min(self._idle_s, max(self.attendance.wait_s, 0.1))
+            return max(self.attendance.wait_s, 1.0)
         askable = [each for each in waiting if self._is_askable(each)]
         rules, longest, now = self._settings.rules, self._settings.window_max, self._clock.now()
-        chosen = windows(ripe(askable, rules.settle, longest, now), longest)
+        found = windows(ripe(askable, rules.settle, longest, now), longest)
+        chosen = [window for window in found if window.urgent or all(map(_has_hash, window.segments))]
         turns = in_turn(chosen, self._settings.newest_share, self.attendance.failing)
         if await self._ask_all(turns):
             return 0.0
@@ -199,12 +200,12 @@ class Proving:
         return min(IDLE_S, max(SHORTEST_IDLE_S, self._settings.rules.settle.total_seconds()))
 
     def _is_askable(self, each: Waiting) -> bool:
-        """With its hash known, or for ever unknown; and nobody and nothing in the way."""
+        """Due, and nobody and nothing is in the way. One that is to be hashed makes its neighbours wait."""
         camera_id = each.camera_id
         return (
             each.due
-            and (each.hashed or each.source is not SourceState.PRESENT)
-            and each.id not in self._in_hand
+            and (each.id not in self._in_hand or not _has_hash(each))
+            and each.id not in self._withheld
             and self.attendance.may_ask(camera_id)
             and self._unmapped.get(camera_id, -math.inf) <= self._clock.monotonic()
         )
@@ -240,7 +241,7 @@ class Proving:
     def _claimed(self, window: Window) -> Iterator[Window | None]:
         """What of it nobody withholds or has in hand, for the caller alone; None with nothing left."""
         taken = self._in_hand | self._withheld.keys()
-        free = tuple(each for each in window.segments if each.id not in taken)
+        free = tuple(each for each in window.segments if each.id not in taken and _has_hash(each))
         ids = {each.id for each in free}
         self._in_hand |= ids
         self._idle.clear()
@@ -345,3 +346,8 @@ class Proving:
             self._is_idle()
         if hashed and self._clock.monotonic() - self._round_at >= SHORTEST_IDLE_S:
             self._wake.set()  # there may be a window to ask about
+
+
+def _has_hash(each: Waiting) -> bool:
+    """Known, or for ever unknown."""
+    return each.hashed or each.source is not SourceState.PRESENT

@@ -30,7 +30,7 @@ from cctv_storaged.vms.telling import Telling
 
 log = logging.getLogger(__name__)
 
-POLL_S = 5.0
+POLL_S, IDLE_S = 5.0, 60.0
 EVENT = "event"
 """Stands for the task of a retrieval that a rule of XProtect's does: nobody tells how far it is."""
 LOOKS_S = (15.0, 30.0, 60.0, 120.0, 240.0)
@@ -127,7 +127,7 @@ class Retrieving:
                 await self._begin_some()
                 await self._follow_all()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
+                async with asyncio.timeout(POLL_S if self._running else IDLE_S):
                     await self._wake.wait()
 
     # Beginning

@@ -59,7 +59,7 @@ class Telling:
         whole = spanning(span for _, span in spans)
         name = await self.name_of(camera_id)
         log.error(
-            "GAP at %s: camera %s, %d segments within %s: %s; their sources stay",
+            "GAP at %s: camera %s, %d segment(s) within %s: %s; their sources stay",
             NAME,
             name,
             len(spans),
@@ -75,7 +75,7 @@ class Telling:
         """VMS_GAP by camera, as the journal has it."""
         found, all_of_them = await self._ground.journal.vouch_days.gaps(NAME)
         for each in found:
-            many = f"{each.segments} segments" if all_of_them else f"{each.segments} segments or more"
+            many = f"{each.segments} segment(s)" if all_of_them else f"{each.segments} segments or more"
             text = (
                 f"camera {each.name}: XProtect does not hold {many} within {each.span}; their sources stay,"
                 " and XProtect is asked again now and then (see that it records the camera; POST /queue/retry"

@@ -61,7 +61,7 @@ def verdict(rules: Rules, answer: Answer) -> Verdict:
     if answer.under_way:
         return Verdict.UNDER_WAY
     age = answer.asked_at - answer.end
-    over = age >= max(rules.deadline, rules.settle)
+    over = age >= max(rules.deadline, rules.retrieve_after)
     if rules.retrieves and age >= rules.retrieve_after and not (over and answer.tried):
         return Verdict.RETRIEVE
     return Verdict.GAP if over else Verdict.WAIT

@@ -52,7 +52,7 @@ def _neighbours(segments: Sequence[Waiting], longest: timedelta) -> Iterator[tup
     some: list[Waiting] = []
     for each in sorted(segments, key=lambda each: (each.span, each.no)):
         if some:
-            end = max(one.span.end for one in some[-1:])
+            end = max(one.span.end for one in some)
             apart = each.span.start - end > NEIGHBOURS
             if apart or max(end, each.span.end) - some[0].span.start > longest:
                 yield tuple(some)

@@ -1,0 +1,125 @@
+"""Proving around a rig: a stand-in for XProtect, and whatever of the journal a test needs to know."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from cctv_storaged.alarms import Alarms
+from cctv_storaged.backends.base import Backend
+from cctv_storaged.model import Segment, TimeSpan
+from cctv_storaged.vms.attendance import Backoff
+from cctv_storaged.vms.ground import Ground, ProvingSettings
+from cctv_storaged.vms.opening import Proof, open_proof
+from cctv_storaged.vms.store import MilestoneStore
+from cctv_storaged.vms.verdict import Ingest, Rules
+from tests.services.coveringvms import CoveringVms, OneToOne, device_of
+from tests.services.jumping import MIDNIGHT, LoopClock
+from tests.services.rig import Rig, opened, root_at
+
+SETTLE = timedelta(seconds=15)
+DEADLINE = timedelta(hours=1)
+WINDOW = timedelta(minutes=15)
+TOLERANCE = timedelta(seconds=0.2)  # the rig's segments are a second long
+EVENT = UUID(int=5)
+NAME = "MILESTONE"
+
+
+@dataclass(slots=True, kw_only=True)
+class Proven:
+    """A rig with an XProtect."""
+
+    rig: Rig
+    vms: CoveringVms
+    mapping: OneToOne
+    proof: Proof
+    store: MilestoneStore
+    alarms: Alarms
+
+    def holds(self, *segments: Segment) -> None:
+        """XProtect has recorded them."""
+        for each in segments:
+            self.vms.record(device_of(each.camera_id), each.span)
+
+    def keeps_at_edge(self, *segments: Segment) -> None:
+        for each in segments:
+            self.vms.edge.setdefault(device_of(each.camera_id), []).append(each.span)
+
+    def loses(self, *segments: Segment) -> None:
+        for each in segments:
+            self.vms.lose(device_of(each.camera_id), each.span)
+
+    async def verified(self, *segments: Segment) -> bool:
+        return await self.rig.all_verified(*segments, backend=NAME)
+
+    async def states(self, *segments: Segment) -> list[str]:
+        return [await self.rig.state(each, NAME) for each in segments]
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Proving works while the block lasts."""
+        return self.rig.delivering(self.proof.proving)
+
+
+def settings(
+    ingest: Ingest = "vms_recording", *, deadline: timedelta = DEADLINE, max_retrievals: int = 2
+) -> ProvingSettings:
+    return ProvingSettings(
+        rules=Rules(ingest=ingest, settle=SETTLE, deadline=deadline),
+        window_max=WINDOW,
+        tolerance=TOLERANCE,
+        max_retrievals=max_retrievals,
+        event_id=EVENT,
+        backoff=Backoff(initial=timedelta(seconds=1), longest=timedelta(minutes=5)),
+        mode="MILESTONE",
+        window=None,
+        newest_share=0.3,
+    )
+
+
+def proof_of(rig: Rig, vms: CoveringVms, mapping: OneToOne, chosen: ProvingSettings, alarms: Alarms) -> Proof:
+    async def look_again(segment: Segment) -> None:
+        root = root_at(Path(segment.source.root))
+        await rig.ingest.consider(root, segment.source.path, lambda found: True)
+
+    ground = Ground(
+        journal=rig.journal,
+        vms=vms,
+        mapping=mapping,
+        clock=rig.clock,
+        metrics=rig.metrics,
+        hub=rig.hub,
+        alarms=alarms,
+        look_again=look_again,
+        delivered=rig.delivered.append,
+    )
+    return open_proof(store_of(vms, rig.clock), chosen, ground)
+
+
+def store_of(vms: CoveringVms, clock: LoopClock) -> MilestoneStore:
+    return MilestoneStore(vms, clock, window=WINDOW, settle=SETTLE, tolerance=TOLERANCE)
+
+
+@asynccontextmanager
+async def proven(
+    folder: Path,
+    *stores: Backend,
+    vms: CoveringVms | None = None,
+    clock: LoopClock | None = None,
+    chosen: ProvingSettings | None = None,
+) -> AsyncIterator[Proven]:
+    """New segments get a copy at MILESTONE, and at the stores. Opened again it goes on where it ended."""
+    vms = vms or CoveringVms()
+    mapping = OneToOne()
+    clock = clock or LoopClock(MIDNIGHT + timedelta(minutes=30))
+    store = store_of(vms, clock)
+    async with opened(folder, *stores, store, clock=clock) as rig:
+        alarms = Alarms(rig.metrics, rig.hub, rig.clock)
+        proof = proof_of(rig, vms, mapping, chosen or settings(), alarms)
+        rig.deliveries.append(proof.proving)
+        yield Proven(rig=rig, vms=vms, mapping=mapping, proof=proof, store=store, alarms=alarms)
+
+
+def whole(*segments: Segment) -> TimeSpan:
+    return TimeSpan(min(each.span.start for each in segments), max(each.span.end for each in segments))
