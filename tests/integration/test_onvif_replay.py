@@ -13,6 +13,9 @@ import pytest
 
 from cctv_storaged.journal.adoption import FoundCopy, FoundSegment
 from cctv_storaged.model import BackendKind, Camera, TimeSpan
+from cctv_storaged.mpegts.packets import PLAIN as PLAIN_PACKETS
+from cctv_storaged.mpegts.packets import closing_window
+from cctv_storaged.mpegts.track import units_at
 from cctv_storaged.onvif.rtsp import clock_of, read_range
 from tests.fakes.xprotect import site as xprotect
 from tests.fakes.xprotect.assumptions import Assumptions
@@ -25,8 +28,8 @@ from tests.fakes.xprotect.rtpunits import Packet, Stamp
 from tests.fakes.xprotect.site import Site
 from tests.fakes.xprotect.tasks import RetrievalFailed
 from tests.fakes.xprotect.tokens import Tokens
-from tests.footage import Recipe
-from tests.integration.api.harness import running, until
+from tests.footage import Recipe, make_ts
+from tests.integration.api.harness import description, running, until
 from tests.services.onvif import GATE, PASSWORD, START, USER, Device, after, device, recorded
 from tests.services.rtspclient import AT_ONCE, RtspClient, rtsp_client
 
@@ -234,6 +237,33 @@ async def test_it_begins_with_the_key_picture_before_or_behind_a_gap(tmp_path: P
                 assert (int(told[1]), int(told[2])) == (packets[0].number, packets[0].timestamp)
             late = await client.play(Range="clock=20261120T090000Z-", **AT_ONCE)
             assert late.status == 457
+
+
+def cut_in_its_group(path: Path, other: Path, seconds: float) -> None:
+    """A recorder that cuts by the clock: the second file begins between two key pictures."""
+    data = path.read_bytes()
+    window = closing_window(data, PLAIN_PACKETS, 0)
+    units = list(units_at(window, 0x100))
+    first = min(unit.presented for _, unit in units)
+    cut = next(at for at, unit in units if unit.presented - first >= seconds * 90_000)
+    other.write_bytes(data[cut:])
+    path.write_bytes(data[:cut])
+
+
+async def test_a_segment_that_begins_within_a_group_is_led_to_by_the_one_before(tmp_path: Path) -> None:
+    async with running(tmp_path) as host:
+        host.recordings.mkdir(exist_ok=True)
+        first = make_ts(host.recordings, name="gate/a.ts", seconds=4, gop=100)
+        whole = await expected((first, after(0)))
+        second = first.with_name("b.ts")
+        cut_in_its_group(first, second, 2)
+        for path, at in ((first, 0), (second, 2)):
+            body = description(path, camera=GATE, start=after(at), seconds=2)
+            reply = await host.post("/segments", body)
+            assert reply.status == 201, reply
+        async with device(host) as here:
+            packets = await sent(here, "clock=20261120T080003.250Z-")
+    assert shown_ms(packets) == [picture.time_ms - ms(START) for picture in whole]
 
 
 async def test_it_pauses_goes_on_and_goes_elsewhere_at_once(tmp_path: Path) -> None:

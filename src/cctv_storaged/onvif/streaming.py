@@ -40,9 +40,10 @@ log = logging.getLogger(__name__)
 
 ROWS = 200
 """Segments read from the journal in one go."""
+MOST_LEADING = 12
+"""Segments that are looked through, backwards, for the key frame that a replay begins with."""
 FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
 _HEAD_BYTES = 2 * 1024 * 1024
-_LEAD_IN_US = LEAD_IN.seconds * 1_000_000
 _UNUSABLE = (NotFound, NotASegment, SourceChanged, ObjectMissing, ObjectMismatch, ObjectRejected)
 """Says of a segment that there is nothing (more) to be had of it; the next may be better."""
 
@@ -109,11 +110,9 @@ class Replay:
         """
         end_us, begun = to_us(self._span.end), False
         async for rows in self._slices():
-            left = list(rows)
-            if not begun:
-                left = await self._from_entry(left)
-                begun = bool(left)
-            for row in left:
+            leading = [] if begun else await self._led_to(rows[0])
+            begun = True
+            for row in (*leading, *rows):
                 async with aclosing(self._of_row(row)) as placed:
                     async for picture in placed:
                         if picture.decode_us >= end_us:
@@ -124,39 +123,48 @@ class Replay:
     # Segments
 
     async def _slices(self) -> AsyncIterator[Sequence[MaterialRow]]:
-        span = TimeSpan(self._span.start - LEAD_IN, self._span.end)
         after: Position | None = None
         while True:
-            part = await self._replayable.rows(self._camera_id, span, ROWS, after)
+            part = await self._replayable.rows(self._camera_id, self._span, ROWS, after)
             if part.rows:
                 yield tuple(shown(part.rows))
             if part.next is None:
                 return
             after = part.next
 
-    async def _from_entry(self, rows: list[MaterialRow]) -> list[MaterialRow]:
-        """The rows from the one on that has the key frame which the start needs; empty: none of them does."""
-        start_us = to_us(self._span.start)
-        while rows and rows[0].end_us <= start_us:
-            following = rows[1] if len(rows) > 1 else None
-            leads = following is not None and following.start_us - rows[0].end_us <= _LEAD_IN_US
-            if leads and following is not None and not await self._has_key_before(following):
-                break
-            rows = rows[1:]
-        return rows
+    async def _led_to(self, first: MaterialRow) -> list[MaterialRow]:
+        """The segments before it from the one on that has the key frame which the start needs.
+
+        None where the first has it itself or begins only later, and where none of them has it.
+        """
+        leading: list[MaterialRow] = []
+        row: MaterialRow | None = first
+        while row is not None and row.start_us <= to_us(self._span.start):
+            if await self._has_key_before(row):
+                return leading
+            row = await self._before(row) if len(leading) < MOST_LEADING else None
+            leading = leading if row is None else [row, *leading]
+        return []
+
+    async def _before(self, row: MaterialRow) -> MaterialRow | None:
+        """The segment that this one follows without a gap."""
+        span = TimeSpan(row.span.start - LEAD_IN, row.span.start)
+        found = (await self._replayable.rows(self._camera_id, span, ROWS)).rows
+        return max(
+            (each for each in found if each.start_us < row.start_us),
+            key=lambda each: each.end_us,
+            default=None,
+        )
 
     async def _has_key_before(self, row: MaterialRow) -> bool:
-        """Whether the segment can be decoded from the start on by itself."""
-        start = self._span.start
-        if row.start_us >= to_us(start):
-            return True  # the start lies in a gap, if a small one
+        """Whether it has a key frame before the start. What cannot be read has none."""
         piece = self._gathering.piece(row)
+        wanted = min(self._span.start, piece.span.end)
         try:
-            return (
-                await self._key_before(piece, await read_map(piece.read, piece.size_bytes), start) is not None
-            )
+            stream = await read_map(piece.read, piece.size_bytes)
+            return await self._key_before(piece, stream, wanted) is not None
         except _UNUSABLE:
-            return True  # nothing to lead to
+            return False
 
     async def _key_before(self, piece: Piece, stream: StreamMap, moment: datetime) -> KeyFrame | None:
         if stream.start is None:
@@ -173,7 +181,7 @@ class Replay:
             begin = entry.stream.start
             if begin is None:
                 raise NotASegment("no_video", "no picture with a time is in it")
-            timeline.enter(row.start_us, row.end_us, begin.ticks, begin.fingerprint)
+            timeline.enter(row.start_us, row.end_us, begin.ticks)
             if entry.frame is not None:
                 timeline.begin_at(entry.frame.ticks)
             async with aclosing(self._units(entry)) as batches:

@@ -42,11 +42,14 @@ class Timeline:
         self._awaits_key = True
         self._floor_us = 0  # what is shown before it needs what is not sent
         self._gap = False
-        self._print: bytes | None = None
         self._due_ticks: int | None = None  # where the stream's clock goes on
 
-    def enter(self, start_us: int, end_us: int, ticks: int, fingerprint: bytes) -> None:
-        """A segment begins: its span, and its stream's earliest time and fingerprint."""
+    def enter(self, start_us: int, end_us: int, ticks: int) -> None:
+        """A segment begins: its span, and its stream's earliest time.
+
+        Where the stream's clock goes on its pictures may need those before. One that begins within a group
+        has no parameter sets by which to tell, and any other begins with a key picture.
+        """
         self._base_us, self._first_ticks, self._last_decode_us = start_us, ticks, None
         if self._end_us is not None:
             overlap = self._end_us - start_us
@@ -57,10 +60,9 @@ class Timeline:
             elif overlap < -TOLERANCE_US:
                 self._await_key(None)
                 self._gap = True
-            elif fingerprint != self._print or not self._clock_goes_on(ticks):
+            elif not self._clock_goes_on(ticks):
                 self._await_key(None)
         self._limit_us = self._base_us + (end_us - start_us) + _LATE_US
-        self._print = fingerprint
 
     def begin_at(self, ticks: int) -> None:
         """Of the segment that was entered, nothing before the key frame with this time is wanted."""
