@@ -5,20 +5,22 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+from cctv_storaged.backends.base import Backend
 from cctv_storaged.errors import BackendUnavailable, NoPlace, NotHeld, Unsupported
-from cctv_storaged.model import Segment, TimeSpan
+from cctv_storaged.model import Copy, CopyState, Segment, TimeSpan
 from cctv_storaged.mpegts.probe import StreamFacts, probe_by
 from cctv_storaged.mpegts.track import WRAP, ticks_between
 from cctv_storaged.reading import Content, Reader
 from cctv_storaged.vms.readback import Readback
 from cctv_storaged.vms.readbackcache import ReadbackCache
+from tests.fakes.scripted_backend import Op, ScriptedBackend, Unavailable
 from tests.numbered import RATE, numbered_ts, pictures_in
 from tests.services.rig import Rig, opened
 from tests.services.scriptedvms import ScriptedVms, only_in_vms
@@ -55,14 +57,16 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(folder: Path, *, most_bytes: int = 64 * MIB, reserve_bytes: int = 0) -> AsyncIterator[Bench]:
+async def bench(
+    folder: Path, *backends: Backend, most_bytes: int = 64 * MIB, reserve_bytes: int = 0
+) -> AsyncIterator[Bench]:
     async with opened(folder) as rig:
         vms = ScriptedVms()
         cache = ReadbackCache(folder / "cache", most_bytes, reserve_bytes)
         await cache.open()
         readback = Readback(vms, cache, rig.journal.read_backs, rig.clock)
         doubt = rig._doubt
-        reader = Reader((), rig.metrics, rig.pruner().pins, doubt, readback)
+        reader = Reader(backends, rig.metrics, rig.pruner().pins, doubt, readback)
         try:
             yield Bench(rig, vms, cache, readback, reader, folder / "cache")
         finally:
@@ -307,3 +311,25 @@ async def test_neighbours_that_were_read_back_play_on(tmp_path: Path) -> None:
     starts = [content.stream.ticks for content in contents if content.stream is not None]
     apart = TimeSpan(segments[0].span.start, segments[1].span.start).duration
     assert ticks_between(*starts) == pytest.approx(apart.total_seconds() * 90_000 % WRAP, abs=180)
+
+
+async def test_the_object_store_is_read_first_and_what_it_has_is_not_gone_while_it_is_away(
+    tmp_path: Path,
+) -> None:
+    source, store = numbered_ts(seconds=SECONDS), ScriptedBackend("S3")
+    async with bench(tmp_path, store) as host:
+        segment = await host.segment(0, source)
+        host.vms.record(CAMERA, source, segment.span.start)
+        at_store = Copy(backend="S3", state=CopyState.VERIFIED, path="a.ts")
+        both = replace(segment, copies=(*segment.copies, at_store))
+        store.objects["a.ts"] = source.read_bytes()
+        content, data = await host.read(both)
+        assert (content.remuxed, data, host.vms.asked) == (False, source.read_bytes(), [])
+        store.always(Unavailable(), Op.OPEN)
+        content, _ = await host.read(both)
+        assert content.remuxed
+        await host.readback.forget(segment.id)
+        host.vms.groups.clear()
+        with pytest.raises(BackendUnavailable) as caught:
+            await host.read(both)
+        assert not isinstance(caught.value, NoPlace)
