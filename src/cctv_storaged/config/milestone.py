@@ -107,7 +107,7 @@ class Milestone(Section):
     verify_tls: bool = True
     """Refuse servers whose certificate cannot be verified."""
     allow_plain_http: bool = False
-    """Allow a URL without TLS."""
+    """Allow a URL, and recording servers, without TLS: password and tokens are readable on the way."""
     recorder_host_override: Mapping[str, Host] = {}
     """Recording server name to the host it is reached by, for names that do not resolve."""
     recorder_server_name: Text | None = None
