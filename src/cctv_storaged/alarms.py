@@ -40,6 +40,14 @@ class AlarmName(StrEnum):
     VMS_GAP = "vms_gap"  # XProtect does not hold footage that it should: the source stays
     VMS_MARK = "vms_mark"  # a hold that XProtect does not know
     TWIN_HOST = "twin_host"  # another daemon says that it is this host
+    CAMERA_SILENT = "camera_silent"  # no segment for much longer than usual
+    CAMERA_CLOCK = "camera_clock"  # its segments were not recorded when their names say
+    UNDELIVERED = "undelivered"  # footage waits for its copy for longer than it may
+    BACKEND_DOWN = "backend_down"  # for longer than a moment
+    CATALOG_DOWN = "catalog_down"  # for longer than a moment
+    DISK_DAYS = "disk_days"  # a volume that will be full in a few days
+    LOSS = "loss"  # footage was lost not long ago
+    CERTIFICATE = "certificate"  # of the API: its renewal cannot be used, or it ends soon
     RECONCILE = "reconcile"  # folders, journal, backends and catalog tell different things
 
 

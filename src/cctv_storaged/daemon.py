@@ -198,6 +198,7 @@ class Daemon:
             self._manager.ready(self._status())
 
     async def _reload(self) -> None:
+        await self._parts.api.renew_certificate()
         try:  # in a thread: a file of faults takes its time, and the loop must turn
             read = await asyncio.to_thread(self._reload_settings)
         except ConfigError as exc:

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from cctv_storaged.api.app import build_app
+from cctv_storaged.api.certificates import Renewal, loaded
 from cctv_storaged.api.observing import brand
 from cctv_storaged.api.problems import BAD_REQUEST, INTERNAL, Problem, problem_of, response_to
 from cctv_storaged.api.services import Services
@@ -37,7 +38,9 @@ class ApiServer:
     def __init__(self, services: Services) -> None:
         self._settings: ApiSettings = services.settings.api
         self._runner = web.AppRunner(build_app(services), shutdown_timeout=STOP_TIMEOUT_S)
-        self._listening: asyncio.Server | None = None
+        self._renewal = Renewal(self._settings, self._serve_anew, services.upkeep.alarms, services.clock)
+        self._renewing: asyncio.Task[None] | None = None
+        self._listening: list[asyncio.Server] = []  # one for each socket
         self._connections: set[_Connection] = set()
 
     @property
@@ -48,9 +51,8 @@ class ApiServer:
     @property
     def port(self) -> int:
         """The port it listens on; the one of the settings before it does."""
-        if self._listening is None or not self._listening.sockets:
-            return self._settings.port
-        return int(self._listening.sockets[0].getsockname()[1])
+        sockets = [each for server in self._listening for each in server.sockets]
+        return int(sockets[0].getsockname()[1]) if sockets else self._settings.port
 
     @property
     def url(self) -> str:
@@ -62,18 +64,12 @@ class ApiServer:
         """Listens. Raises ConfigError where address or certificate cannot be used, OSError for an address
         that may be there, or free, another time.
         """
-        context = tls_context(self._settings)
+        served = await asyncio.to_thread(self._renewal.begin)
+        context = None if served is None else served.context
         await self._runner.setup()
-        server = self._runner.server
-        assert server is not None
-        loop = asyncio.get_running_loop()
         try:
-            self._listening = await loop.create_server(
-                lambda: _Connection(server, loop, self._connections),
-                self._settings.host,
-                self._settings.port,
-                ssl=context,
-                backlog=BACKLOG,
+            server = await asyncio.get_running_loop().create_server(
+                self._connection, self._settings.host, self._settings.port, ssl=context, backlog=BACKLOG
             )
         except OSError as exc:
             await self._runner.cleanup()
@@ -81,13 +77,49 @@ class ApiServer:
             if isinstance(exc, socket.gaierror) or exc.errno in MAY_PASS:
                 raise OSError(str(fault)) from exc
             raise ConfigError([fault]) from exc
+        self._listening = [server]
+        self._renewing = asyncio.create_task(self._renewal.run())
+
+    async def renew_certificate(self) -> None:
+        """Certificate, key and clients' CAs are read anew, for connections that are made from now on."""
+        if self._listening:
+            await self._renewal.look(anew=True)
+
+    async def _serve_anew(self, context: ssl.SSLContext) -> None:
+        """The same sockets, and so no moment without one; connections that are there stay as they are."""
+        loop = asyncio.get_running_loop()
+        after: list[asyncio.Server] = []
+        try:
+            for server in self._listening:
+                for each in server.sockets:
+                    opened = await loop.create_server(
+                        self._connection, sock=each.dup(), ssl=context, backlog=BACKLOG
+                    )
+                    after.append(opened)
+        except OSError:
+            for opened in after:
+                opened.close()
+            raise
+        before, self._listening = self._listening, after
+        for server in before:
+            server.close()
+
+    def _connection(self) -> "_Connection":
+        server = self._runner.server
+        assert server is not None
+        return _Connection(server, asyncio.get_running_loop(), self._connections)
 
     async def stop(self) -> None:
         """Takes no more, ends what has no end, waits for the rest, and breaks off what does not finish."""
-        listening, self._listening = self._listening, None
-        if listening is None:
+        renewing, self._renewing = self._renewing, None
+        if renewing is not None:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+        listening, self._listening = self._listening, []
+        if not listening:
             return
-        listening.close()
+        for server in listening:
+            server.close()
         await self._runner.cleanup()
         self.break_off()
 
@@ -160,16 +192,8 @@ class _Connection(web.RequestHandler):
 
 def tls_context(settings: ApiSettings) -> ssl.SSLContext | None:
     """What TLS is spoken with; None for plain HTTP. Raises ConfigError."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as exc:
-        message = f"{settings.tls_cert} with {settings.tls_key}: {exc}"
-        raise ConfigError([Fault("api.tls_cert", message, "PEM files that belong together")]) from exc
-    return context
+    served = loaded(settings)
+    return None if served is None else served.context
 
 
 def _address_fault(settings: ApiSettings, error: OSError) -> Fault:

@@ -140,7 +140,8 @@ async def test_the_schemes_name_may_be_written_in_any_case(host: Host) -> None:
 async def test_a_secret_is_told_once_and_kept_nowhere(host: Host) -> None:
     secret = await opened(host)
     listed = await host.get("/tokens")
-    assert [set(token) for token in listed.json["tokens"]] == [{"id", "name", "scopes", "created_at"}]
+    told = {"id", "name", "scopes", "cameras", "created_at", "expires_at", "last_used_at", "last_used_from"}
+    assert [set(token) for token in listed.json["tokens"]] == [told]
     assert secret not in listed.body.decode()
     files = [path for path in (host.folder / "data").rglob("*") if path.is_file()]
     assert files
