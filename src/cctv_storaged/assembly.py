@@ -51,6 +51,7 @@ from cctv_storaged.thumbnailshelf import ThumbnailShelf
 from cctv_storaged.upkeep import Upkeep
 from cctv_storaged.vms.parts import VmsParts
 from cctv_storaged.watching import RootWatch, WatchContext
+from cctv_storaged.watchkeeping.hearing import Hearing
 from cctv_storaged.wiring import (
     configured_cameras,
     delivery_settings,
@@ -124,6 +125,7 @@ class _Inflow:
     bringing: list[Bringing]  # these, and who has coverage by XProtect proven
     vms: VmsParts | None
     drawing: list[Thumbnailing]  # the one that draws, as soon as there is one
+    hearing: Hearing  # how long each camera has been silent
 
     @property
     def roots(self) -> dict[str, Root]:
@@ -140,7 +142,8 @@ async def _inflow(stack: AsyncExitStack, foundation: Foundation) -> _Inflow:
     cameras = CameraBook(settings.host_id, configured_cameras(settings))
     bringing: list[Bringing] = []
     drawing: list[Thumbnailing] = []
-    ingest = _ingest(foundation, bringing, drawing)
+    hearing = Hearing(foundation.clock, foundation.clock_guard.distrust)
+    ingest = _ingest(foundation, bringing, drawing, hearing)
     stack.callback(ingest.close)
     watches, cataloguing = _watches(foundation, ingest, cameras), _cataloguing(foundation)
     budget = ByteBudget(settings.delivery.rate_limit)
@@ -162,6 +165,7 @@ async def _inflow(stack: AsyncExitStack, foundation: Foundation) -> _Inflow:
         bringing=bringing,
         vms=vms,
         drawing=drawing,
+        hearing=hearing,
     )
 
 
@@ -197,6 +201,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
             signing=signing,
             cameras=inflow.cameras,
             watches=inflow.watches,
+            hearing=inflow.hearing,
             deliveries=inflow.deliveries,
             bringing=inflow.bringing,
             vms=vms,
@@ -356,8 +361,11 @@ async def _thumbnails(stack: AsyncExitStack, foundation: Foundation, reader: Rea
     return thumbnails
 
 
-def _ingest(foundation: Foundation, bringing: list[Bringing], drawing: list[Thumbnailing]) -> Ingest:
+def _ingest(
+    foundation: Foundation, bringing: list[Bringing], drawing: list[Thumbnailing], hearing: Hearing
+) -> Ingest:
     def registered(segment: Segment) -> None:
+        hearing.hear(segment)
         for each in bringing:
             each.offer(segment)
         for artist in drawing:

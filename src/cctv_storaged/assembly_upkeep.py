@@ -36,6 +36,9 @@ from cctv_storaged.scrubbing.scrub import Scrub
 from cctv_storaged.upkeep import Upkeep
 from cctv_storaged.vms.parts import VmsParts
 from cctv_storaged.watching import RootWatch
+from cctv_storaged.watchkeeping.hearing import Hearing
+from cctv_storaged.watchkeeping.opening import WatchNeeds, open_watchkeeping
+from cctv_storaged.watchkeeping.rounds import Watchkeeping
 from cctv_storaged.wiring import delivery_settings
 
 
@@ -50,6 +53,7 @@ class UpkeepNeeds:
     signing: HostKey
     cameras: CameraBook
     watches: Sequence[RootWatch]
+    hearing: Hearing
     deliveries: Sequence[Delivery]  # to the stores
     bringing: Sequence[Bringing]  # these, and who has coverage by XProtect proven
     vms: VmsParts | None
@@ -65,6 +69,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     unknown = _holds_unknown(keepers)
     needs.remover.holds_unknown = needs.pruner.holds_unknown = unknown
     distrust = _nothing_by_age(foundation, unknown)
+    capacity = _capacity(needs, distrust, unknown)
     upkeep = Upkeep(
         alarms=foundation.alarms,
         clock_guard=foundation.clock_guard,
@@ -76,10 +81,11 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
         retention=_retention(needs, distrust),
-        capacity=_capacity(needs, distrust, unknown),
+        capacity=capacity,
         keepers=keepers,
         freshness=_freshness(foundation),
         scrub=_scrub(needs),
+        watchkeeping=_watchkeeping(needs, capacity),
         vms=needs.vms,
     )
     foundation.places.on_accepted = upkeep.accepted
@@ -228,6 +234,26 @@ def _nothing_by_age(
 def _freshness(foundation: Foundation) -> Freshness:
     prefix = delivery_settings(foundation.settings).prefix
     return Freshness(foundation.journal, foundation.backends, prefix, foundation.alarms)
+
+
+def _watchkeeping(needs: UpkeepNeeds, capacity: Capacity) -> Watchkeeping:
+    foundation = needs.foundation
+    return open_watchkeeping(
+        WatchNeeds(
+            journal=foundation.journal,
+            hearing=needs.hearing,
+            watches=needs.watches,
+            doubt=foundation.places.doubt,
+            bringing=needs.bringing,
+            cataloguing=needs.cataloguing,
+            forecasting=capacity.forecasting,
+            clock=foundation.clock,
+            clock_guard=foundation.clock_guard,
+            metrics=foundation.metrics,
+            alarms=foundation.alarms,
+        ),
+        foundation.settings,
+    )
 
 
 def _scrub(needs: UpkeepNeeds) -> Scrub:

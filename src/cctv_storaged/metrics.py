@@ -190,6 +190,12 @@ class Metrics:
             "Settings that a reload has read and that wait for a restart",
             registry=registry,
         )
+        self.segment_age = Gauge(
+            "storage_segment_age_seconds",
+            "Time, of that in which the daemon looked, since a new segment of the camera was registered",
+            ("camera_id",),
+            registry=registry,
+        )
         self.alarms = Gauge("storage_alarms", "Alarms that sound now", ("alarm",), registry=registry)
         self.holds = Gauge("storage_holds", "Holds in force", registry=registry)
         self.vms_grade = Gauge(

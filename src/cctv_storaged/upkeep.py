@@ -33,6 +33,9 @@ from cctv_storaged.scrubbing.scrub import Scrub
 from cctv_storaged.vms.conditionwatch import EVERY_S as CONDITION_EVERY_S
 from cctv_storaged.vms.parts import VmsParts
 from cctv_storaged.vms.review import EVERY_S as REVIEW_EVERY_S
+from cctv_storaged.watchkeeping.rounds import EVERY_S as WATCH_EVERY_S
+from cctv_storaged.watchkeeping.rounds import Watchkeeping
+from cctv_storaged.watchkeeping.rules import alert_rules
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Upkeep:
     keepers: tuple[HoldKeeper, ...]
     freshness: Freshness
     scrub: Scrub
+    watchkeeping: Watchkeeping
     vms: VmsParts | None
 
     def holds_unknown(self) -> str | None:
@@ -94,6 +98,7 @@ class Upkeep:
         yield Job(name="retention", run=self.retention.run_once, every_s=RETENTION_EVERY_S)
         yield Job(name="looking at the disks", run=self.capacity.keeper.look, every_s=ROOM_EVERY_S)
         yield Job(name="the forecast", run=self.capacity.forecasting.refresh, every_s=FORECAST_EVERY_S)
+        yield Job(name="keeping watch", run=self.watchkeeping.run_once, every_s=WATCH_EVERY_S)
         yield Job(name="reconciling", run=self.reconciling.reconciler.run_due, every_s=60)
         yield Job(name="storing the ledger's head", run=self.auditing.heads.run_once, every_s=EVERY_S)
         yield Job(name="archiving the ledger", run=self.auditing.archiver.run_once, every_s=EVERY_S)
@@ -128,3 +133,4 @@ class Upkeep:
         self.retention.change(policy_of(settings.retention))
         self.capacity.keeper.change(plan_of(settings))
         self.scrub.rules = scrub_rules(settings)
+        self.watchkeeping.rules = alert_rules(settings)

@@ -57,10 +57,13 @@ class Forecasting:
     def __init__(self, room: RoomKeeper, parts: RoomParts) -> None:
         self._room = room
         self._parts = parts
+        self.latest: Forecast | None = None
+        """As `refresh` made it last."""
 
     async def refresh(self) -> None:
         """Sets the metric."""
-        for each in (await self.now()).volumes:
+        self.latest = await self.now()
+        for each in self.latest.volumes:
             for place in each.standing.volume.places:
                 self._parts.metrics.disk_days_left.labels(place.path).set(each.days_left)
 

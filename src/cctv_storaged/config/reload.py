@@ -18,6 +18,7 @@ RELOADABLE = (
     "ledger",
     *(f"capacity.{level}_{unit}" for level in ("warn", "clean", "emergency") for unit in ("free", "left")),
     "capacity.on_full",
+    "alerts",
     "scrub",
     "reconcile",
 )

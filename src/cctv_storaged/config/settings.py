@@ -255,6 +255,28 @@ class Capacity(Section):
     oldest and writes each loss into the ledger."""
 
 
+class Alerts(Section):
+    """When somebody is told, by alarms with a begin and an end."""
+
+    silent_intervals: Annotated[int, Field(ge=2, le=1000)] = 3
+    """A camera is silent without a segment for so many times the interval at which they come, which is
+    measured; never for less than two minutes."""
+    silent_after: Mapping[str, Duration] = {}
+    """Camera id, folder, or pattern of folders such as `yard/*`, to the silence that counts in place of the
+    measured; `0` for a camera that records no longer."""
+    undelivered: Duration = timedelta(hours=1)
+    """Age of the oldest undelivered segment; the hours in which `delivery.window` is shut are added.
+    `0`: never told."""
+    undelivered_at: Mapping[Literal["MINIO", "S3", "FILESYSTEM", "MILESTONE"], Duration] = {}
+    """The same for a backend of its own."""
+    down: Duration = timedelta(minutes=2)
+    """For how long a backend or the catalog may be away."""
+    disk_left: Duration = timedelta(days=3)
+    """Time left before a volume is full, at the measured rate. `0`: never told."""
+    loss: Duration = timedelta(hours=24)
+    """For how long after the last loss of a camera's footage it is told. `0`: not at all."""
+
+
 class Reconcile(Section):
     """How folders, journal, backend and catalog are compared by the clock; differences are an alarm."""
 
@@ -348,6 +370,7 @@ class Settings(Section):
     source: Source = Source()
     retention: Retention = Retention()
     capacity: Capacity = Capacity()
+    alerts: Alerts = Alerts()
     ledger: Ledger = Ledger()
     reconcile: Reconcile = Reconcile()
     scrub: Scrub = Scrub()

@@ -53,6 +53,7 @@ from cctv_storaged.journal.vmsmarks import VmsMarks
 from cctv_storaged.journal.vouchdays import VouchDays
 from cctv_storaged.journal.vouched import Vouched
 from cctv_storaged.journal.watched import Watched
+from cctv_storaged.journal.watchrows import WatchRows
 
 FILE_NAME = "journal.db"
 
@@ -82,6 +83,7 @@ class Journal:
         self.ledger_lines = LedgerLines(store)
         self.gaps = Gaps(store)
         self.watched = Watched(store)
+        self.watch_rows = WatchRows(store)
         self.reports = Reports(store)
         self.outbox = Outbox(store)
         self.tokens = Tokens(store)
