@@ -333,3 +333,15 @@ async def test_the_object_store_is_read_first_and_what_it_has_is_not_gone_while_
         with pytest.raises(BackendUnavailable) as caught:
             await host.read(both)
         assert not isinstance(caught.value, NoPlace)
+
+
+async def test_no_picture_is_left_that_refers_to_one_behind_the_end(tmp_path: Path) -> None:
+    """It would be shown before the end, and is decoded after one that is not there."""
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, numbered_ts(seconds=SECONDS))
+        film = numbered_ts(seconds=12, bframes=2)
+        host.vms.record(CAMERA, film, segment.span.start - timedelta(seconds=2.5))
+        _, data = await host.read(segment)
+    out = tmp_path / "back.ts"
+    out.write_bytes(data)
+    assert [picture.number for picture in pictures_in(out)] == list(range(20, 64)), "64 refers to 66"
