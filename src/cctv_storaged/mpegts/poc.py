@@ -216,7 +216,8 @@ def _sequence(bits: _Bits) -> tuple[int, _Sequence]:
             _skip_scaling(bits, 12 if chroma == 3 else 8)
     frame_num_bits = bits.limited(12) + 4
     kind = bits.limited(2)
-    lsb_bits, always_zero, offset, cycle = 0, True, 0, ()
+    lsb_bits, always_zero, offset = 0, True, 0
+    cycle: tuple[int, ...] = ()
     if kind == 0:
         lsb_bits = bits.limited(12) + 4
     elif kind == 1:
