@@ -64,16 +64,15 @@ class Machine:
     @property
     def pid(self) -> str:
         """The daemon's, inside."""
-        pid = self.show("MainPID")
-        assert pid != "0", self.log()
-        return pid
+        self.wait(lambda: self.show("MainPID") != "0" and self.get("/health"), "it runs")
+        return self.show("MainPID")
 
     def show(self, what: str) -> str:
         """A property of the unit."""
         return self.run("systemctl", "show", "-P", what, "cctv-storaged").strip()
 
     def log(self, *options: str) -> str:
-        return self.run("journalctl", "-u", "cctv-storaged", "--no-pager", "-n", "200", *options, check=False)
+        return self.run("journalctl", "-u", "cctv-storaged", "--no-pager", "-n", "3000", *options, check=False)
 
     def get(self, path: str) -> str:
         """The API's answer; empty where it gives none."""

@@ -19,7 +19,7 @@ RECORDINGS = "/var/lib/cctv-storaged/recordings"
 SECRET = "a-word-that-nobody-may-read"
 RECORD = f"""
 name=$(date -u +%H-%M-%S); day={RECORDINGS}/$1/$(date -u +%Y-%m-%d); mkdir -p $day
-ffmpeg -v error -f lavfi -i testsrc2=size=320x240:rate=10 -t 1 -c:v libx264 -preset ultrafast -g 10 \
+ffmpeg -v error -y -f lavfi -i testsrc2=size=320x240:rate=10 -t 1 -c:v libx264 -preset ultrafast -g 10 \
     -f mpegts /tmp/$1.ts && cp /tmp/$1.ts $day/.$name.part && mv $day/.$name.part $day/$name.ts
 """
 

@@ -39,6 +39,12 @@ class Rotation:
     def begun(self, now: datetime) -> "Rotation":
         return self if self.begun_us is not None else replace(self, begun_us=to_us(now))
 
+    @property
+    def lasted(self) -> timedelta:
+        """Of the rotation before."""
+        begun, ended = self.before_begun_us, self.before_ended_us
+        return timedelta(microseconds=0 if begun is None or ended is None else ended - begun)
+
     def over(self, now: datetime) -> "Rotation":
         """The next one begins at once; what this one was is remembered."""
         return Rotation(

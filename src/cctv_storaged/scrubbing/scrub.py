@@ -37,6 +37,10 @@ BRAKE = 20
 """So many damaged ones after another, and none good between them, are a store that is not itself."""
 
 
+WORTH_TELLING = timedelta(hours=1)
+"""A rotation over a few segments is over every few seconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrubRules:
     """How fast; `rotation` None: not at all."""
@@ -147,8 +151,10 @@ class _Lane:
         if state.cursor == 0:
             return state
         damaged = await self._journal.scrubbed.damaged(self.name)
-        log.info("everything at %s was read back once; %d copies are damaged", self.name, damaged)
-        return state.over(self._context.clock.now())
+        over = state.over(self._context.clock.now())
+        level = logging.INFO if over.lasted >= WORTH_TELLING else logging.DEBUG
+        log.log(level, "everything at %s was read back once; %d copies are damaged", self.name, damaged)
+        return over
 
     async def _noted(self, state: Rotation) -> Rotation:
         await self._journal.scrubbed.note(self.name, state.text())
