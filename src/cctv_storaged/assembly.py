@@ -351,7 +351,7 @@ async def _thumbnails(stack: AsyncExitStack, foundation: Foundation, reader: Rea
     thumbnails = Thumbnails(
         journal=foundation.journal,
         reader=reader,
-        shelf=ThumbnailShelf(foundation.thumbnails_store, clock, metrics),
+        shelf=ThumbnailShelf(foundation.thumbnails_store, settings.host_id, clock, metrics),
         cache=cache,
         clock=clock,
         metrics=metrics,

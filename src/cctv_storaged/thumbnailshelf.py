@@ -33,8 +33,9 @@ def thumbnail_key(segment: Segment) -> str:
 class ThumbnailShelf:
     """Fetches, stores and deletes."""
 
-    def __init__(self, shelf: Backend, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, shelf: Backend, host_id: str, clock: Clock, metrics: Metrics) -> None:
         self._shelf = shelf
+        self._host_id = host_id
         self._clock = clock
         self._metrics = metrics
         self._rests_until_s = clock.monotonic()
@@ -63,7 +64,7 @@ class ThumbnailShelf:
         """Whether it is there now, in place of any other."""
         if self._rests:
             return False
-        key, metadata = thumbnail_key(segment), {"segment-id": str(segment.id)}
+        key, metadata = thumbnail_key(segment), {"segment-id": str(segment.id), "host": self._host_id}
         try:
             try:
                 await shelve_bytes(self._shelf, jpeg, key, metadata)

@@ -71,6 +71,6 @@ ROUTES: Sequence[Route] = (
         summary="Every host of the fleet: when it was heard last, its settings, backlog, disks and alarms",
         scope=Scope.READ,
         answers=(Answer(status=200, means="The hosts, by name", model=FleetAnswer),),
-        problems=(problems.CATALOG_AWAY,),
+        problems=(problems.NOT_FOUND, problems.CATALOG_AWAY),
     ),
 )

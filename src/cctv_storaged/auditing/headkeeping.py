@@ -146,7 +146,8 @@ class HeadKeeper:
         if made.place != self._place:
             return  # of a store that the settings no longer name
         try:
-            await shelve_bytes(self._parts.store, made.document.encode(), made.path, {"ledger": "head"})
+            metadata = {"ledger": "head", "host": self._parts.host_id}
+            await shelve_bytes(self._parts.store, made.document.encode(), made.path, metadata)
         except ObjectMismatch:  # it stays; tomorrow's has another name
             if not await self._is_earlier(made.path):
                 await self._judge(
