@@ -12,6 +12,7 @@ from aiohttp.typedefs import Middleware
 from cctv_storaged.access import Scope
 from cctv_storaged.api import (
     asides,
+    audit,
     cameras,
     capacity,
     clips,
@@ -164,6 +165,7 @@ _WRITTEN: Sequence[Route] = (
     *place_routes.ROUTES,
     *clock.ROUTES,
     *ledger.ROUTES,
+    *audit.ROUTES,
     *reconcile.ROUTES,
     *report.ROUTES,
     *capacity.ROUTES,
@@ -352,7 +354,7 @@ def build_app(services: Services) -> web.Application:
     observer = Observer(routes, services.metrics, services.clock)
     app = web.Application(
         client_max_size=MOST_BODY_BYTES,
-        middlewares=(observer.counting, observer.telling, _door(guard, routes), _places(routes)),
+        middlewares=(observer.counting, observer.telling, _door(guard, services, routes), _places(routes)),
     )
     app.on_response_prepare.append(observer.prepare)
     app[events.STOPPING] = asyncio.Event()
@@ -367,7 +369,7 @@ def build_app(services: Services) -> web.Application:
     return app
 
 
-def _door(guard: Guard, routes: dict[web.AbstractRoute, Route]) -> Middleware:
+def _door(guard: Guard, services: Services, routes: dict[web.AbstractRoute, Route]) -> Middleware:
     @web.middleware
     async def admitted(request: web.Request, handler: AiohttpHandler) -> web.StreamResponse:
         require_host(request, loopback=guard.open)
@@ -378,8 +380,14 @@ def _door(guard: Guard, routes: dict[web.AbstractRoute, Route]) -> Middleware:
         route = routes.get(request.match_info.route)
         if route is None:
             raise problems.Refusal(problems.FORBIDDEN, "this is open to nobody")
-        await guard.admit(request, route)
-        return await handler(request)
+        try:
+            await guard.admit(request, route)
+        except problems.Refusal as exc:
+            await audit.tell_refused(request, services, route, exc)
+            raise
+        response = await handler(request)
+        await audit.tell_changed(request, services, route, response)
+        return response
 
     return admitted
 

@@ -10,12 +10,14 @@ from aiohttp import web
 
 from cctv_storaged.access import Scope
 from cctv_storaged.api import problems
+from cctv_storaged.api.audit import tell_seen
 from cctv_storaged.api.clip_models import ClipQuery
 from cctv_storaged.api.parsing import path_id, query_of
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
 from cctv_storaged.api.segments import require_camera
 from cctv_storaged.api.sending import asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
+from cctv_storaged.auditing.trail import Seen
 from cctv_storaged.clips import Begun, Clip
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.config.units import format_duration
@@ -46,6 +48,8 @@ async def clip(request: web.Request, services: Services) -> web.StreamResponse:
     if request.method == "HEAD" and not services.clips.is_whole(tag):
         return _response(200, headers)  # making it to say its length would be a GET
     async with services.clips.open(tag, rows, span) as made:
+        await made.begin()  # what cannot be made is seen by nobody
+        await tell_seen(request, services, Seen.CLIP, camera_id, span)
         return await _answer(request, made, headers, tag)
 
 

@@ -2,10 +2,12 @@
 
 from aiohttp import web
 
+from cctv_storaged.api.audit import tell_seen
 from cctv_storaged.api.problems import PRECONDITION_FAILED, Refusal
 from cctv_storaged.api.segments import segment_of
 from cctv_storaged.api.sending import Part, asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
+from cctv_storaged.auditing.trail import Seen
 from cctv_storaged.errors import SourceChanged
 from cctv_storaged.model import Segment
 from cctv_storaged.reading import Content
@@ -39,6 +41,7 @@ async def _answer(request: web.Request, services: Services, found: Content) -> w
     response.content_length = whole.length
     if request.method == "HEAD":
         return response
+    await tell_seen(request, services, Seen.CONTENT, found.segment.camera_id, found.segment.span)
     async with found.opened(whole.start, whole.length, True) as opened:
         wrong = SourceChanged(f"{found.segment.id} has other than the {whole.length} bytes asked for")
         return await send(request, response, opened.blocks, whole.length, wrong)

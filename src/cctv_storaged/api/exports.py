@@ -11,7 +11,7 @@ from aiohttp import web
 
 from cctv_storaged.access import Scope
 from cctv_storaged.api import problems
-from cctv_storaged.api.auth import TOKEN_NAME
+from cctv_storaged.api.auth import TOKEN, TOKEN_NAME
 from cctv_storaged.api.export_models import (
     ExportAnswer,
     ExportManifestAnswer,
@@ -20,6 +20,7 @@ from cctv_storaged.api.export_models import (
     NewExportBody,
 )
 from cctv_storaged.api.exportjson import export_json
+from cctv_storaged.api.observing import REQUEST_ID
 from cctv_storaged.api.parsing import (
     IDEMPOTENCY_HEADER,
     body_bytes,
@@ -34,13 +35,14 @@ from cctv_storaged.api.routing import PREFIX, Answer, Lane, Reach, Route
 from cctv_storaged.api.sending import Part, asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.sifting import page_of
-from cctv_storaged.api.sight import sight_of
+from cctv_storaged.api.sight import hiding_holds, sight_of
 from cctv_storaged.auditing.fetches import Fetched, Fetcher
 from cctv_storaged.backends.base import Presigning
 from cctv_storaged.errors import BackendError, Conflict, JournalFull, NotFound, ObjectMismatch, ObjectMissing
 from cctv_storaged.exporting.request import Wish
 from cctv_storaged.journal.exportrows import Export, ExportResult, ExportStatus
 from cctv_storaged.journal.idempotency import RepeatKey
+from cctv_storaged.journal.tokens import Token
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,8 @@ async def _download_url(
                 export.result.path, max(1, int(life.total_seconds())), export.result.file_name
             )
             if request.method != "HEAD":
-                await services.upkeep.auditing.fetches.tell(export, Fetched.URL, _fetcher(request))
+                fetches = services.upkeep.auditing.fetches
+                await fetches.tell(export, Fetched.URL, _fetcher(request), request=request.get(REQUEST_ID))
             return url
         except (BackendError, JournalFull) as exc:
             log.warning("no URLs are given out, clients are sent to this API: %s", exc)
@@ -173,7 +176,7 @@ async def download(request: web.Request, services: Services) -> web.StreamRespon
     response.content_length = wanted.length
     if request.method == "HEAD":
         return response
-    tell = partial(services.upkeep.auditing.fetches.tell, whole=part is None)
+    tell = partial(services.upkeep.auditing.fetches.tell, whole=part is None, request=request.get(REQUEST_ID))
     async with _opened(result, result.path, services, wanted.start, wanted.length) as blocks:
         wrong = ObjectMismatch(f"the store gave other than {wanted.length} bytes of export {export.id}")
         told = _once_told(blocks, partial(tell, export, Fetched.FILE, _fetcher(request)))
@@ -187,14 +190,16 @@ async def manifest(request: web.Request, services: Services) -> web.StreamRespon
     response.content_type = "application/json"
     if request.method == "HEAD":
         return response
-    tell = partial(services.upkeep.auditing.fetches.tell, whole=True)
+    tell = partial(services.upkeep.auditing.fetches.tell, whole=True, request=request.get(REQUEST_ID))
     async with _opened(result, result.manifest_path, services) as blocks:
         told = _once_told(blocks, partial(tell, export, Fetched.MANIFEST, _fetcher(request)))
         return await send(request, response, told)
 
 
 def _fetcher(request: web.Request) -> Fetcher:
-    return Fetcher(token=request.get(TOKEN_NAME), address=request.remote)
+    token: Token | None = request.get(TOKEN)
+    token_id = None if token is None else token.id
+    return Fetcher(token=request.get(TOKEN_NAME), address=request.remote, token_id=token_id)
 
 
 async def _once_told(
@@ -241,7 +246,8 @@ def _fetchable(export: Export, now: datetime) -> ExportResult:
 async def delete(request: web.Request, services: Services) -> web.StreamResponse:
     if sight_of(request).limited:
         await _export_of(request, services)
-    await services.exporting.delete(path_id(request, "export_id"))
+    with hiding_holds(sight_of(request)):
+        await services.exporting.delete(path_id(request, "export_id"))
     return web.Response(status=204)
 
 

@@ -12,6 +12,7 @@ from cctv_storaged.api.problems import INTERNAL, Problem, problem_of, response_t
 from cctv_storaged.api.routing import Route
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import StoragedError
+from cctv_storaged.logs import context
 from cctv_storaged.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ class Observer:
     @web.middleware
     async def counting(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get(ID_HEADER, "")
-        request[REQUEST_ID] = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given if _ID.fullmatch(given) else new_id()
+        request[REQUEST_ID] = request_id
+        named = context.REQUEST_ID.set(request_id)
         started, status = self._clock.monotonic(), CLIENT_LEFT
         try:
             response = await handler(request)
@@ -48,6 +51,7 @@ class Observer:
         finally:
             status, ended = request.get(BEGUN, (status, self._clock.monotonic()))
             self._count(request, status, ended - started)
+            context.REQUEST_ID.reset(named)
 
     @web.middleware
     async def telling(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -62,7 +66,7 @@ class Observer:
                 raise _broken_off(request, exc) from exc
             problem = problem_of(exc)
             _log_problem(request, problem, exc)
-            return response_to(problem)
+            return response_to(problem, request[REQUEST_ID])
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Just before a status goes out, streamed or not."""
@@ -86,6 +90,11 @@ class Observer:
                 status,
                 extra={**_fields(request), "status": status, "seconds": round(elapsed_s, 6)},
             )
+
+
+def new_id() -> str:
+    """Where the client has none of its own."""
+    return secrets.token_hex(8)
 
 
 def brand(response: web.StreamResponse) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from aiohttp import web
 
 from cctv_storaged.access import Scope
+from cctv_storaged.api.audit import tell_seen
 from cctv_storaged.api.parsing import path_id, query_of
 from cctv_storaged.api.playback_models import PlaylistQuery
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
@@ -13,6 +14,7 @@ from cctv_storaged.api.segments import require_camera
 from cctv_storaged.api.sending import matches
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.spans import asked_span
+from cctv_storaged.auditing.trail import Seen
 from cctv_storaged.config.units import format_duration
 from cctv_storaged.errors import Fault, NotFound, Unprocessable
 from cctv_storaged.model import TimeSpan
@@ -35,6 +37,7 @@ async def playlist(request: web.Request, services: Services) -> web.StreamRespon
         headers = {"Cache-Control": "private, no-cache", "ETag": f'"{made.tag}"'}
         if matches(request.if_none_match or (), made.tag, weak=True):
             return web.Response(status=304, headers=headers)
+    await tell_seen(request, services, Seen.PLAYLIST, camera_id, span)
     return web.Response(body=made.text, content_type=MEDIA_TYPE, headers=headers)
 
 

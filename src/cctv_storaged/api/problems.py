@@ -36,6 +36,8 @@ from cctv_storaged.errors import (
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:cctv-storaged:problem:"
 """The stable part of every problem's `type`; what follows is the kind's word."""
+INSTANCE = "urn:cctv-storaged:request:"
+"""With the X-Request-Id behind it: this very occurrence (RFC 9457, 3.1.5)."""
 LONGEST_TEXT = 500
 MOST_FAULTS = 20
 """A body of nonsense could have thousands."""
@@ -190,7 +192,7 @@ def problem_of(error: Exception) -> Problem:
     return Problem(kind=INTERNAL, detail="the log says more under this X-Request-Id")
 
 
-def rendered(problem: Problem) -> bytes:
+def rendered(problem: Problem, request_id: str | None = None) -> bytes:
     """The problem's JSON document."""
     document: dict[str, object] = {
         "type": URN + problem.kind.word,
@@ -198,6 +200,8 @@ def rendered(problem: Problem) -> bytes:
         "status": problem.kind.status,
         "detail": fit(problem.detail),
     }
+    if request_id is not None:
+        document["instance"] = INSTANCE + request_id
     if problem.faults:
         document["errors"] = [
             {"field": fit(fault.where), "message": fit(fault.message)}
@@ -206,11 +210,11 @@ def rendered(problem: Problem) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode()
 
 
-def response_to(problem: Problem) -> web.Response:
+def response_to(problem: Problem, request_id: str | None = None) -> web.Response:
     """The answer that tells the problem."""
     return web.Response(
         status=problem.kind.status,
-        body=rendered(problem),
+        body=rendered(problem, request_id),
         content_type=MEDIA_TYPE,
         headers={"Cache-Control": "no-store", **problem.headers},
     )

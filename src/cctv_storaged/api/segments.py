@@ -28,7 +28,7 @@ from cctv_storaged.api.rendering import (
 )
 from cctv_storaged.api.routing import PREFIX
 from cctv_storaged.api.services import Services
-from cctv_storaged.api.sight import Sight, sight_of
+from cctv_storaged.api.sight import Sight, hiding_holds, sight_of
 from cctv_storaged.api.spans import Position, asked_span, cursor_of, position_of
 from cctv_storaged.catalog.base import CatalogQuery
 from cctv_storaged.errors import Fault, JournalFull, NotFound, Unprocessable
@@ -171,7 +171,8 @@ async def delete(request: web.Request, services: Services) -> web.StreamResponse
     segment = await segment_of(request, services)
     try:
         async with asyncio.timeout(DELETE_PATIENCE_S):
-            await services.remover.delete(segment.id)
+            with hiding_holds(sight_of(request)):
+                await services.remover.delete(segment.id)
     except TimeoutError:
         await _require_tombstone(services, segment.id)
     kept = kept_by_the_vms(segment)

@@ -5,6 +5,7 @@ aiohttp's own sites cannot be told how to answer what is no HTTP, so the listeni
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
 from http import HTTPStatus
@@ -14,11 +15,13 @@ from aiohttp.web_request import BaseRequest
 
 from cctv_storaged.api.app import build_app
 from cctv_storaged.api.certificates import Renewal, loaded
-from cctv_storaged.api.observing import brand
+from cctv_storaged.api.observing import ID_HEADER, brand, new_id
 from cctv_storaged.api.problems import BAD_REQUEST, INTERNAL, Problem, problem_of, response_to
 from cctv_storaged.api.services import Services
 from cctv_storaged.config import Api as ApiSettings
 from cctv_storaged.errors import ConfigError, Fault
+
+log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 2.0
 """Answers under way get this to finish, and as much again to be broken off."""
@@ -171,12 +174,15 @@ class _Connection(web.RequestHandler):
         """What is no HTTP, and what failed outside the application. A client that has left is neither."""
         if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
             raise ConnectionError("nobody is there to be answered, or an answer was begun")
+        request_id = new_id()
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             problem = Problem(kind=BAD_REQUEST, detail="the request is not HTTP that is understood here")
         else:
-            self.log_exception("request failed outside the application", exc_info=exc)
-            problem = Problem(kind=INTERNAL, detail="the log says more")
-        response = response_to(problem)
+            fields = {"request_id": request_id}
+            log.error("request failed outside the application", exc_info=exc, extra=fields)
+            problem = Problem(kind=INTERNAL, detail="the log says more under this X-Request-Id")
+        response = response_to(problem, request_id)
+        response.headers[ID_HEADER] = request_id
         response.force_close()
         brand(response)
         return response
@@ -186,7 +192,9 @@ class _Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """An expectation that cannot be met is refused by aiohttp before any middleware."""
         if isinstance(resp, web.HTTPException):
-            resp = response_to(problem_of(resp))
+            request_id = new_id()
+            resp = response_to(problem_of(resp), request_id)
+            resp.headers[ID_HEADER] = request_id
         return await super().finish_response(request, resp, start_time)
 
 

@@ -3,13 +3,14 @@
 What a limited token may not see does not exist for it: the answer is that of an id nobody has.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 from aiohttp import web
 
-from cctv_storaged.errors import Fault, NotFound, Unprocessable
+from cctv_storaged.errors import Conflict, Fault, Held, NotFound, Unprocessable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,14 @@ def sight_of(request: web.Request) -> Sight:
     """Where no token is asked for, everything."""
     sight: Sight = request.get(SIGHT, EVERYTHING)
     return sight
+
+
+@contextmanager
+def hiding_holds(sight: Sight) -> Iterator[None]:
+    """A hold may be on other cameras too: a limited token is told that there is one, and not which."""
+    try:
+        yield
+    except Held as exc:
+        if not sight.limited:
+            raise
+        raise Conflict("a hold keeps it: whoever manages holds may release it") from exc

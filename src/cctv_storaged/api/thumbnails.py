@@ -6,13 +6,15 @@ from aiohttp import web
 
 from cctv_storaged.access import Scope
 from cctv_storaged.api import problems
+from cctv_storaged.api.audit import tell_seen
 from cctv_storaged.api.parsing import path_id, query_of
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
 from cctv_storaged.api.segments import require_camera, segment_of
 from cctv_storaged.api.sending import matches
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.thumbnail_models import StoryboardQuery, ThumbnailQuery
-from cctv_storaged.clock import rfc3339
+from cctv_storaged.auditing.trail import Seen
+from cctv_storaged.clock import MICROSECOND, rfc3339
 from cctv_storaged.errors import Fault, NotFound, Unprocessable
 from cctv_storaged.model import TimeSpan
 from cctv_storaged.nearest import nearest_footage
@@ -29,7 +31,9 @@ ASKED_AGAIN = "private, no-cache"
 
 
 async def of_segment(request: web.Request, services: Services) -> web.StreamResponse:
-    thumbnail = await services.thumbnails.of(await segment_of(request, services))
+    segment = await segment_of(request, services)
+    thumbnail = await services.thumbnails.of(segment)
+    await tell_seen(request, services, Seen.PICTURE, segment.camera_id, _moment(thumbnail))
     return _picture(request, thumbnail, KEPT_BY_CLIENTS)
 
 
@@ -47,6 +51,7 @@ async def of_camera(request: web.Request, services: Services) -> web.StreamRespo
         await require_camera(services, camera_id)
     place = await nearest_footage(services.journal, camera_id, moment)
     thumbnail = await services.thumbnails.at(place.segment, place.moment)
+    await tell_seen(request, services, Seen.PICTURE, camera_id, _moment(thumbnail))
     return _picture(request, thumbnail, ASKED_AGAIN)
 
 
@@ -58,8 +63,9 @@ async def storyboard_text(request: web.Request, services: Services) -> web.Strea
 
 
 async def storyboard_sheet(request: web.Request, services: Services) -> web.StreamResponse:
-    _, tiles = await _planned(request, services)
+    span, tiles = await _planned(request, services)
     sheet = await services.storyboards.sheet(tiles)
+    await tell_seen(request, services, Seen.STORYBOARD, path_id(request, "camera_id"), span)
     return _tagged(request, sheet.jpeg, sheet.tag, {"Cache-Control": ASKED_AGAIN})
 
 
@@ -72,6 +78,10 @@ async def _planned(request: web.Request, services: Services) -> tuple[TimeSpan, 
     span, camera_id = TimeSpan(query.start, query.end), path_id(request, "camera_id")
     await require_camera(services, camera_id)
     return span, await services.storyboards.plan(camera_id, span, query.tiles)
+
+
+def _moment(thumbnail: Thumbnail) -> TimeSpan:
+    return TimeSpan(thumbnail.moment, thumbnail.moment + MICROSECOND)
 
 
 def _picture(request: web.Request, thumbnail: Thumbnail, caching: str) -> web.Response:

@@ -32,6 +32,7 @@ class Fetcher:
 
     token: str | None
     address: str | None
+    token_id: UUID | None = None
 
 
 class Fetches:
@@ -43,7 +44,9 @@ class Fetches:
         self._told: dict[tuple[UUID, Fetched, Fetcher], float] = {}
         self._telling = asyncio.Lock()
 
-    async def tell(self, export: Export, what: Fetched, by: Fetcher, *, whole: bool = False) -> None:
+    async def tell(
+        self, export: Export, what: Fetched, by: Fetcher, *, whole: bool = False, request: str | None = None
+    ) -> None:
         """Writes the lines, unless it was told. Raises JournalFull: what cannot be told must not go."""
         key = (export.id, what, by)
         async with self._telling:  # ranges are asked for side by side
@@ -51,6 +54,10 @@ class Fetches:
             if not whole and now_s - self._told.get(key, -SAME_FETCH_S) < SAME_FETCH_S:
                 return
             facts = {"by": by.token, "from": by.address}
+            if by.token_id is not None:
+                facts["token"] = str(by.token_id)
+            if request is not None:
+                facts["request"] = request
             if export.result is not None:
                 facts["sha256"] = export.result.sha256
             delivered = Delivered(

@@ -10,6 +10,7 @@ from cctv_storaged.auditing.archiving import Archiver
 from cctv_storaged.auditing.fetches import Fetches
 from cctv_storaged.auditing.headkeeping import HeadKeeper, HeadParts
 from cctv_storaged.auditing.reading import LedgerReader
+from cctv_storaged.auditing.trail import Trail
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.clock import Clock
 from cctv_storaged.evidence.keys import HostKey
@@ -41,6 +42,7 @@ class Auditing:
     heads: HeadKeeper
     archiver: Archiver
     fetches: Fetches
+    trail: Trail
 
 
 def open_auditing(needs: AuditingNeeds) -> Auditing:
@@ -64,4 +66,5 @@ def open_auditing(needs: AuditingNeeds) -> Auditing:
         heads=HeadKeeper(heads),
         archiver=Archiver(lines, folder, needs.store, below, needs.keep, needs.clock, needs.alarms),
         fetches=Fetches(lines, needs.clock),
+        trail=Trail(needs.journal.audit_lines, needs.clock),
     )

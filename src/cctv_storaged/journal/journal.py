@@ -30,6 +30,7 @@ from cctv_storaged.journal.holdmarks import HoldMarks
 from cctv_storaged.journal.holds import Holds
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
+from cctv_storaged.journal.ledgeraudit import AuditLines
 from cctv_storaged.journal.ledgerlines import LedgerLines, begin
 from cctv_storaged.journal.listing import Listing
 from cctv_storaged.journal.material import Material
@@ -81,6 +82,7 @@ class Journal:
         self.places = PlaceBook(store)
         self.clocks = ClockBook(store)
         self.ledger_lines = LedgerLines(store)
+        self.audit_lines = AuditLines(store)
         self.gaps = Gaps(store)
         self.watched = Watched(store)
         self.watch_rows = WatchRows(store)

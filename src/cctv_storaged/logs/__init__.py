@@ -16,6 +16,7 @@ from enum import Enum, StrEnum
 from types import TracebackType
 from typing import TextIO
 
+from cctv_storaged.logs.context import name_request
 from cctv_storaged.logs.handlers import JournalHandler, LineFormatter, StreamLines
 from cctv_storaged.logs.lines import FIELDS, as_json, as_plain, as_prefixed, one_line
 from cctv_storaged.logs.redaction import Redactor
@@ -137,6 +138,7 @@ def _replace_handler(handler: logging.Handler) -> None:
     for earlier in [known for known in root.handlers if isinstance(known, StreamLines | JournalHandler)]:
         root.removeHandler(earlier)
         earlier.close()
+    handler.addFilter(name_request)
     root.addHandler(handler)
 
 
