@@ -104,7 +104,7 @@ def _waiting(db: sqlite3.Connection, backend: str) -> Waiting | None:
 
 def _line_at(db: sqlite3.Connection, moment_us: int) -> int:
     """By halving: lines are in order of time, but for steps of the clock."""
-    first, last = db.execute("SELECT min(no), max(no) FROM ledger").fetchone()
+    first, last = db.execute("SELECT (SELECT min(no) FROM ledger), (SELECT max(no) FROM ledger)").fetchone()
     if first is None:
         return 0
     before, at_or_after = first - 1, last + 1

@@ -19,7 +19,7 @@ import aiohttp
 import yaml
 
 from cctv_storaged.assembly import Parts, assembled
-from cctv_storaged.clock import SystemClock, rfc3339
+from cctv_storaged.clock import Clock, SystemClock, rfc3339
 from cctv_storaged.config import Settings, load_settings
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import Segment
@@ -145,12 +145,16 @@ class Host:
 
 
 @asynccontextmanager
-async def running(folder: Path, more: Mapping[str, Any] | None = None) -> AsyncIterator[Host]:
-    """A host below `folder`, with what `more` says over the embedded defaults."""
+async def running(
+    folder: Path, more: Mapping[str, Any] | None = None, clock: Clock | None = None
+) -> AsyncIterator[Host]:
+    """A host below `folder`, with what `more` says over the embedded defaults; a clock that is not the
+    host's can be set.
+    """
     settings = settings_of(folder, more or {})
     for path in (*(recorder.path for recorder in settings.recorders), *settings.api.allowed_paths):
         path.mkdir(parents=True, exist_ok=True)
-    async with assembled(settings, SystemClock()) as parts, aiohttp.ClientSession() as session:
+    async with assembled(settings, clock or SystemClock()) as parts, aiohttp.ClientSession() as session:
         await parts.api.start()
         host = Host(folder=folder, settings=settings, parts=parts, session=session)
         try:

@@ -163,6 +163,12 @@ async def held_losses(journal: Journal) -> None:
     await journal.held_losses.standing([page.after])
 
 
+async def watched_losses(journal: Journal) -> None:
+    segment = await record(journal, new(5))
+    await journal.copies.source_gone(segment.id, SourceState.MISSING, "x", NOW)
+    assert (await journal.watch_rows.losses(0)).found
+
+
 CALLS: dict[str, tuple[Call, set[str]]] = {
     "due, newest": (lambda j: j.copies.due("S3", Order.NEWEST, 64, NOW), {"copy_undelivered"}),
     "due, oldest": (lambda j: j.copies.due("S3", Order.OLDEST, 64, NOW), {"copy_undelivered"}),
@@ -280,6 +286,10 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         {"set_aside_by_camera"},
     ),
     "watched": (lambda j: j.watched.spans(ROOT, span(5)), set()),
+    "watch, cadence": (lambda j: j.watch_rows.cadence(GATE.id, NOW), {"segment_by_time"}),
+    "watch, waiting": (lambda j: j.watch_rows.waiting("S3"), {"copy_undelivered"}),
+    "watch, line_at": (lambda j: j.watch_rows.line_at(NOW), set()),
+    "watch, losses": (watched_losses, {"ledger_losses"}),
     "extend": (lambda j: j.watched.extend(ROOT, span(5)), set()),
     "oldest": (lambda j: j.reports.oldest(GATE.id, NOW), {"segment_by_time"}),
     "taken_within": (lambda j: j.reports.taken_within(GATE.id, span(5)), {"ledger_by_camera"}),
