@@ -28,6 +28,8 @@ from cctv_storaged.journal.journal import Journal
 log = logging.getLogger(__name__)
 
 EVERY_S = 30.0
+AGAIN_S = 10.0
+"""After a word that was not heard."""
 STALE_S = 120.0
 """A host that said nothing for so long is cut off, or stands still."""
 FORECAST_S = 300.0
@@ -94,10 +96,11 @@ class FleetTelling:
     async def run(self) -> None:
         """One word now, and one every EVERY_S or so: hosts that were started together part ways."""
         while True:
-            await self._try()
-            await asyncio.sleep(EVERY_S * random.uniform(0.8, 1.2))
+            heard = await self._try()
+            await asyncio.sleep((EVERY_S if heard else AGAIN_S) * random.uniform(0.8, 1.2))
 
-    async def _try(self) -> None:
+    async def _try(self) -> bool:
+        """Whether the word was heard."""
         try:
             await self.run_once()
         except CatalogUnavailable as exc:
@@ -112,6 +115,8 @@ class FleetTelling:
             log.exception("telling the fleet how this host is")
         else:
             self._trouble = ""
+            return True
+        return False
 
     async def run_once(self) -> None:
         """One word. Raises CatalogUnavailable."""
