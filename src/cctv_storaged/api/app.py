@@ -221,6 +221,7 @@ _WRITTEN: Sequence[Route] = (
         body=models.RetryBody,
         body_required=False,
         answers=(Answer(status=200, means="How many are due again", model=models.RetryAnswer),),
+        problems=(problems.NOT_FOUND,),
     ),
     Route(
         method="GET",
@@ -243,6 +244,7 @@ _WRITTEN: Sequence[Route] = (
         lane=Lane.EVENTS,
         query=models.EventsQuery,
         answers=(Answer(status=200, means="The stream", media_type="text/event-stream"),),
+        problems=(problems.NOT_FOUND,),
     ),
     Route(
         method="GET",

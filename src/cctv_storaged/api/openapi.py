@@ -184,9 +184,9 @@ def _problems(route: Route) -> dict[str, Json]:
 
 def _usual_problems(route: Route) -> Iterable[Kind]:
     yield from (problems.BAD_REQUEST, problems.MISDIRECTED, problems.INTERNAL)
-    yield from (problems.UNAUTHORIZED, problems.FORBIDDEN)
+    yield from (problems.UNAUTHORIZED, problems.FORBIDDEN, problems.TOO_MANY)
     if route.lane is not Lane.FREE:
-        yield from (problems.TOO_MANY, problems.JOURNAL_FULL, problems.JOURNAL_BROKEN)
+        yield from (problems.JOURNAL_FULL, problems.JOURNAL_BROKEN)
     if "{" in route.path:
         yield problems.NOT_FOUND
     if route.query is not None or route.body is not None or route.headers:
