@@ -96,6 +96,17 @@ def test_installing_it_is_all_there_is_to_do(machine: Machine) -> None:
     )
 
 
+def test_its_bill_of_materials_names_what_is_in_it(machine: Machine) -> None:
+    told = json.loads(machine.run("cat", "/usr/share/doc/cctv-storaged/sbom.cdx.json"))
+    ask = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+    there = machine.run("/usr/lib/cctv-storaged/bin/python", "-c", ask).split()
+    own = told["metadata"]["component"]
+    assert told["bomFormat"] == "CycloneDX"
+    assert sorted(f"{each['name']}=={each['version']}" for each in (own, *told["components"])) == sorted(
+        there
+    )
+
+
 def test_it_says_ready_when_the_api_answers_and_not_before(machine: Machine) -> None:
     for _ in range(3):
         machine.run("systemctl", "restart", "cctv-storaged")  # returns with READY=1
