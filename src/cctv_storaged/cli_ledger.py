@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from cctv_storaged.auditing.headkeeping import parsed_memory
 from cctv_storaged.auditing.heads import MOST_HEAD_BYTES, Head, SignedHead, read_head
 from cctv_storaged.auditing.proof import Proof, Verdict
 from cctv_storaged.cli_client import ApiClient, with_api
+from cctv_storaged.cli_progress import Progress
 from cctv_storaged.cli_verify import ALL_RIGHT, BAD_USAGE, UNREADABLE, WRONG, print_lines, wanted_key
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.config import load_settings
@@ -209,29 +210,13 @@ class _Reading:
 def _add(proof: Proof, lines: Iterator[BoundLine], where: str) -> None:
     """What cannot be read is a finding: it ends these lines."""
     try:
-        with _meter() as show:
+        with Progress("checking", unit=" lines") as progress:
             for number, bound in enumerate(lines, start=1):
                 proof.add(bound)
                 if number % METER_EVERY == 0:
-                    show(bound.line.no)
+                    progress.at(number)
     except LedgerError as exc:
         proof.unreadable(f"{where}{exc}")
-
-
-@contextmanager
-def _meter() -> Iterator[Callable[[int], None]]:
-    """Progress on a terminal only."""
-    wanted = sys.stderr.isatty()
-
-    def show(no: int) -> None:
-        if wanted:
-            print(f"\rchecking: line {no}", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        if wanted:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 # The answer

@@ -7,12 +7,13 @@ import argparse
 import asyncio
 import os
 import sys
-import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from cctv_storaged.catalog.postgres import PostgresCatalog
+from cctv_storaged.cli_progress import Progress
 from cctv_storaged.clock import SystemClock
 from cctv_storaged.config import Settings
 from cctv_storaged.errors import ConfigError, Fault
@@ -32,7 +33,7 @@ from cctv_storaged.wiring import (
 
 DONE, FOUND_WRONG = 0, 1
 DRAFT_FOLDER = "journal.rebuild"
-SHOWN_S = 0.2
+Meter = Callable[[Tally], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +46,20 @@ class Rebuilt:
 
 def rebuild(options: argparse.Namespace, settings: Settings) -> int:
     """The command; `options` has `replace` and `unlabelled`. Raises StoragedError and OSError."""
-    meter = _Meter()
-    rebuilt = asyncio.run(
-        rebuilt_journal(settings, replace=options.replace, unlabelled=options.unlabelled, meter=meter)
-    )
-    meter.clear()
+    with Progress("looked at", unit="") as progress:
+
+        def show(tally: Tally) -> None:
+            progress.at(tally.looked_at)
+
+        rebuilt = asyncio.run(
+            rebuilt_journal(settings, replace=options.replace, unlabelled=options.unlabelled, meter=show)
+        )
     _tell(rebuilt)
     return FOUND_WRONG if rebuilt.tally.wrong else DONE
 
 
 async def rebuilt_journal(
-    settings: Settings, *, replace: bool, unlabelled: bool, meter: "_Meter | None" = None
+    settings: Settings, *, replace: bool, unlabelled: bool, meter: Meter | None = None
 ) -> Rebuilt:
     """A new journal in the place of whatever is in data_dir.
 
@@ -104,7 +108,7 @@ def _require_replaceable(path: Path, *, replace: bool) -> str | None:
     return damage
 
 
-async def _filled(settings: Settings, draft: Path, *, unlabelled: bool, meter: "_Meter | None") -> Tally:
+async def _filled(settings: Settings, draft: Path, *, unlabelled: bool, meter: Meter | None) -> Tally:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         journal = await Journal.open(draft, settings.host_id, clock.now())
@@ -151,22 +155,3 @@ def _tell(rebuilt: Rebuilt) -> None:
     if rebuilt.aside is not None:
         print(f"the journal that was there is kept as {rebuilt.aside}")
     print("the next start scans the folders, and proves the copies that are not proven yet")
-
-
-class _Meter:
-    """How far it is, on a terminal only."""
-
-    def __init__(self) -> None:
-        self._wanted = sys.stderr.isatty()
-        self._at = 0.0
-        self._shown = False
-
-    def __call__(self, tally: Tally) -> None:
-        now = time.monotonic()
-        if self._wanted and now - self._at >= SHOWN_S:
-            self._at, self._shown = now, True
-            print(f"\rlooked at: {tally.looked_at:,}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

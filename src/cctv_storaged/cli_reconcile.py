@@ -22,7 +22,9 @@ from cctv_storaged.cli_client import (
     ApiClient,
     with_api,
 )
+from cctv_storaged.cli_progress import Progress
 from cctv_storaged.clock import rfc3339
+from cctv_storaged.logs.lines import one_line
 
 PATH = "/reconcile"
 ASKED_S = 0.5
@@ -67,32 +69,24 @@ def _joined(run: ReconcileRunAnswer) -> str:
 
 def _ended(api: ApiClient, found: ReconcileAnswer) -> ReconcileAnswer:
     resumed = 0 if found.run is None else found.run.resumed
-    shown = False
     try:
-        while found.status == "running" and found.run is not None:
-            if found.run.resumed > resumed:
-                resumed = found.run.resumed
-                _say("the daemon was started again, and goes on with it")
-            shown = _show(found.run) or shown
-            time.sleep(ASKED_S)
-            found = api.get(PATH, ReconcileAnswer)
+        with Progress("reconcile", unit="") as progress:
+            while found.status == "running" and found.run is not None:
+                if found.run.resumed > resumed:
+                    resumed = found.run.resumed
+                    _say("the daemon was started again, and goes on with it")
+                progress.at(found.run.looked, what=_doing(found.run))
+                time.sleep(ASKED_S)
+                found = api.get(PATH, ReconcileAnswer)
     except KeyboardInterrupt:
         _say("the daemon goes on with it (cctv-storaged reconcile --cancel ends it)")
         raise
-    finally:
-        if shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     return found
 
 
-def _show(run: ReconcileRunAnswer) -> bool:
-    """How far it is, on a terminal only."""
-    if not sys.stderr.isatty():
-        return False
+def _doing(run: ReconcileRunAnswer) -> str:
     differing = sum(each.found for each in run.differences)
-    line = f"{run.phase} {run.section or ''}: {run.looked:,} looked at, {differing:,} differ"
-    print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-    return True
+    return one_line(f"{run.phase} {run.section or ''}, {differing:,} differ")
 
 
 def _told(run: ReconcileRunAnswer, status: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from cctv_storaged.cli_progress import Progress
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import PackageError
 from cctv_storaged.evidence.keys import MOST_KEY_BYTES, PublicKey, parsed_fingerprint
@@ -31,19 +32,15 @@ def verify(options: argparse.Namespace) -> int:
     except (PackageError, OSError) as exc:
         _complain(f"--key {options.key}: neither a fingerprint nor a file with a public key: {exc}")
         return BAD_USAGE
-    meter = _Meter()
     try:
-        with opened_package(path) as package:
-            report = check(package, wanted, meter)
+        with Progress("checking", unit="B") as progress, opened_package(path) as package:
+            report = check(package, wanted, progress.at)
     except NotAPackage as exc:
-        meter.clear()
         print_lines([_shown(f"WRONG: {path} is no evidence package: {exc}")])
         return WRONG
     except OSError as exc:
-        meter.clear()
         _complain(f"{exc.filename or path} cannot be read: {exc.strerror or exc}")
         return UNREADABLE
-    meter.clear()
     print_lines(_lines(path, report))
     return WRONG if report.findings else ALL_RIGHT
 
@@ -133,21 +130,3 @@ def _shown(text: str) -> str:
 
 def _complain(text: str) -> None:
     print(f"cctv-storaged: {_shown(text)}", file=sys.stderr)
-
-
-class _Meter:
-    """Progress in per cent, on a terminal only."""
-
-    def __init__(self) -> None:
-        self._shown = -1
-        self._wanted = sys.stderr.isatty()
-
-    def __call__(self, done: int, total: int) -> None:
-        percent = 100 * done // total if total else 100
-        if self._wanted and percent != self._shown:
-            self._shown = percent
-            print(f"\rchecking: {percent:3d} %", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown >= 0:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
