@@ -49,9 +49,10 @@ class CameraWatch:
         heard, subject = self._hearing.of(camera.id), str(camera.id)
         if self._journal.full or (heard.root is not None and self._away(heard.root)):
             if heard.silent_s and not self._sounds(subject):
-                heard.silent_s = 0.0  # what is found when it is back takes its time
+                heard.silent_s, heard.anew = 0.0, True  # what is found when it is back takes its time
         else:
-            heard.silent_s += watched_s
+            heard.silent_s += 0.0 if heard.anew else watched_s
+            heard.anew = False
             await self._judge_silence(camera, heard, rules)
         self._metrics.segment_age.labels(subject).set(heard.silent_s)
         self._judge_time(camera, heard)

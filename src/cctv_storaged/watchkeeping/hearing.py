@@ -26,6 +26,7 @@ class Heard:
     """One camera."""
 
     silent_s: float = 0.0  # watched time since a segment was registered
+    anew: bool = True  # it was, since the last look: the time before it does not count
     root: str | None = None  # that it lies under; None: not asked yet
     last: datetime | None = None  # start of the segment that was heard last
     cadence: Cadence | None = None  # as the journal told it during this silence; None: not asked yet
@@ -53,7 +54,7 @@ class Hearing:
         fresh = now - closed_at(segment.source.identity) <= FRESH
         if not fresh and (heard.last is None or segment.span.start <= heard.last):
             return
-        heard.silent_s, heard.cadence = 0.0, None
+        heard.silent_s, heard.anew, heard.cadence = 0.0, True, None
         heard.root, heard.last = segment.source.root, segment.span.start
         if fresh and self.distrust() is None:
             self._time_of(segment, heard, now)

@@ -46,8 +46,8 @@ async def test_losses_are_read_in_pages_from_a_moment_on_each_once(
     assert await journal.watch_rows.line_at(NOW - timedelta(days=1)) == 0
     for number in range(10):
         await lose(journal, number, ("x", "y")[number % 2], minutes=number)
-    after, found = await journal.watch_rows.line_at(NOW + timedelta(minutes=4)), []
-    more = True
+    after, more = await journal.watch_rows.line_at(NOW + timedelta(minutes=4)), True
+    found: list[watchrows.Loss] = []
     while more:
         page = await journal.watch_rows.losses(after)
         after, more, found = page.after, page.more, [*found, *page.found]
