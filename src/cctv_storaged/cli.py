@@ -101,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     _add_guards(commands)
     _add_hold(commands)
     _add_retention(commands)
+    _add_token(commands)
     return parser
 
 
@@ -208,6 +209,35 @@ def _hold(options: argparse.Namespace) -> int:
     from cctv_storaged import cli_hold  # noqa: PLC0415 - only where used
 
     work: Callable[[argparse.Namespace], int] = getattr(cli_hold, options.work)
+    return work(options)
+
+
+def _add_token(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    of_token = commands.add_parser("token", help="what opens the API").add_subparsers(
+        required=True, metavar="WHAT"
+    )
+    create = of_token.add_parser("create", help="makes a token; its secret is printed, this once")
+    create.add_argument("name", metavar="NAME", help="what it is for")
+    scopes = ("read", "write", "export", "hold", "release", "admin")
+    about = "what it allows; may be given again; admin allows everything"
+    create.add_argument("--scope", action="append", required=True, choices=scopes, help=about)
+    about = "it sees this camera only: id, name or folder; may be given again"
+    create.add_argument("--camera", action="append", default=[], metavar="CAMERA", help=about)
+    create.add_argument("--expires", metavar="TIME|90d", help="when it ends by itself: RFC 3339, or so long")
+    list_ = of_token.add_parser("list", help="every token with its last use, and no secret")
+    revoke = of_token.add_parser("revoke", help="it opens nothing any more, at once")
+    revoke.add_argument("token", metavar="TOKEN", help="its id, or its name")
+    for parser, work in ((create, "create"), (list_, "list_tokens"), (revoke, "revoke")):
+        if parser is not revoke:
+            parser.add_argument("--json", action="store_true", help="as the API answers it")
+        add_api_options(parser)
+        parser.set_defaults(command=_token, work=work)
+
+
+def _token(options: argparse.Namespace) -> int:
+    from cctv_storaged import cli_token  # noqa: PLC0415 - only where used
+
+    work: Callable[[argparse.Namespace], int] = getattr(cli_token, options.work)
     return work(options)
 
 

@@ -2,7 +2,7 @@
 
 A command of its own module, `cli_NAME.py`, needs three things:
 
-    add_api_options(parser)                      --config, --url, --token-file, --ca-file
+    add_api_options(parser)                      --config, --url, --token-file, --ca-file, --client-cert
     def NAME(options) -> int:
         return with_api(options, lambda api: work(api, options))
     def work(api: ApiClient, options) -> int:
@@ -68,6 +68,7 @@ class ApiAddress:
     token: str | None = field(default=None, repr=False)
     fingerprint: str | None = None  # SHA-256 of its certificate, in hex: no other is believed then
     ca_file: str | None = None  # instead of the host's CAs
+    client_cert: str | None = None  # PEM, certificate and key: what a daemon with api.tls_client_ca asks for
 
 
 def add_api_options(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +78,8 @@ def add_api_options(parser: argparse.ArgumentParser) -> None:
     help_text = f"file with the token; else the variable {TOKEN_VARIABLE}"
     parser.add_argument("--token-file", type=Path, metavar="FILE", help=help_text)
     parser.add_argument("--ca-file", type=Path, metavar="FILE", help="CA certificates (PEM) for --url")
+    help_text = "certificate and key (PEM) for a daemon that asks for one"
+    parser.add_argument("--client-cert", type=Path, metavar="FILE", help=help_text)
 
 
 def with_api(options: argparse.Namespace, work: Callable[["ApiClient"], int]) -> int:
@@ -96,9 +99,13 @@ def with_api(options: argparse.Namespace, work: Callable[["ApiClient"], int]) ->
 def address_of(options: argparse.Namespace, environ: Mapping[str, str]) -> ApiAddress:
     """What the options and the environment say. Raises ConfigError."""
     token = _token(options.token_file, environ)
+    given = getattr(options, "client_cert", None)
+    client_cert = None if given is None else str(given)
     if options.url is not None:
         ca_file = None if options.ca_file is None else str(options.ca_file)
-        return ApiAddress(url=_checked_url(options.url), token=token, ca_file=ca_file)
+        return ApiAddress(
+            url=_checked_url(options.url), token=token, ca_file=ca_file, client_cert=client_cert
+        )
     api = load_settings(options.config, environ).api
     if api.port == 0:
         raise ConfigError([Fault("api.port", "is any free one", "name the daemon's address with --url")])
@@ -106,7 +113,8 @@ def address_of(options: argparse.Namespace, environ: Mapping[str, str]) -> ApiAd
     where = f"[{host}]:{api.port}" if ":" in host else f"{host}:{api.port}"
     if api.tls_cert is None:
         return ApiAddress(url=f"http://{where}", token=token)
-    return ApiAddress(url=f"https://{where}", token=token, fingerprint=_fingerprint(Path(api.tls_cert)))
+    fingerprint = _fingerprint(Path(api.tls_cert))
+    return ApiAddress(url=f"https://{where}", token=token, fingerprint=fingerprint, client_cert=client_cert)
 
 
 class ApiClient:
@@ -255,16 +263,35 @@ def _pool(address: ApiAddress, timeout_s: float) -> urllib3.PoolManager:
     timeout = urllib3.Timeout(connect=5.0, read=timeout_s)
     if address.fingerprint is not None:  # this very certificate, and no other
         return urllib3.PoolManager(
-            timeout=timeout, retries=False, assert_fingerprint=address.fingerprint, cert_reqs="CERT_NONE"
+            timeout=timeout,
+            retries=False,
+            assert_fingerprint=address.fingerprint,
+            cert_reqs="CERT_NONE",
+            ssl_context=_with_certificate(ssl.create_default_context(), address, checks=False),
         )
     context = None
     if address.url.startswith("https:"):
         try:
             context = ssl.create_default_context(cafile=address.ca_file)
+            _with_certificate(context, address)
         except OSError as exc:
             fault = Fault("--ca-file", f"{address.ca_file}: {exc}", "a file of PEM certificates is needed")
             raise ConfigError([fault]) from exc
     return urllib3.PoolManager(timeout=timeout, retries=False, ssl_context=context)
+
+
+def _with_certificate(context: ssl.SSLContext, address: ApiAddress, *, checks: bool = True) -> ssl.SSLContext:
+    """With the client's own certificate, if there is one. Raises ConfigError."""
+    if not checks:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if address.client_cert is not None:
+        try:
+            context.load_cert_chain(address.client_cert)
+        except OSError as exc:
+            hint = "a PEM file with certificate and key that belong together"
+            raise ConfigError([Fault("--client-cert", f"{address.client_cert}: {exc}", hint)]) from exc
+    return context
 
 
 def _encoded(body: Mapping[str, object] | None) -> bytes | None:
