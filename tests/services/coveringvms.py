@@ -91,6 +91,10 @@ class CoveringVms:
         """Spans asked for, with their camera."""
         return [what for name, what in self.calls if name == "recorded"]  # type: ignore[misc]
 
+    def retrievals(self) -> list[tuple[UUID, TimeSpan, UUID]]:
+        """What it was asked to fetch: camera, span, identifier."""
+        return [what for name, what in self.calls if name == "retrieve"]  # type: ignore[misc]
+
     # Vms
 
     async def site(self) -> Site:

@@ -234,7 +234,8 @@ class Proving:
             return False
         if looked.to_retrieve:
             span = spanning(each.span for each in looked.to_retrieve)
-            self.retrieving.want(window.camera_id, span)
+            tried = max(each.attempts for each in looked.to_retrieve)
+            self.retrieving.want(window.camera_id, span, tried)
         return bool(looked.verified or looked.gaps)
 
     @contextmanager

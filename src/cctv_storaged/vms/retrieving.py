@@ -55,9 +55,13 @@ class Concluding(Protocol):
         """The same, and nothing more comes of this retrieval: what is missing still waits for another try."""
 
 
-def identifier_of(camera_id: UUID, span: TimeSpan) -> UUID:
-    """Follows from camera and span, so that what is asked for twice is asked for as the same."""
-    return uuid.uuid5(NAMESPACE, f"retrieval {camera_id} {rfc3339(span.start)} {rfc3339(span.end)}")
+def identifier_of(camera_id: UUID, span: TimeSpan, tried: int = 0) -> UUID:
+    """Follows from camera, span and how often it was tried in vain: the same try asked for twice is the same.
+
+    The next try is another one: XProtect may refuse an identifier for good whose retrieval it has ended.
+    """
+    again = f" {tried}" if tried else ""
+    return uuid.uuid5(NAMESPACE, f"retrieval {camera_id} {rfc3339(span.start)} {rfc3339(span.end)}{again}")
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ class Retrieving:
         self._concluding = concluding
         self._running: dict[UUID, _Running] = {}  # by camera
         self._others: list[Retrieval] = []  # of a camera that has one already; left by an earlier process
-        self._wanted: OrderedDict[UUID, TimeSpan] = OrderedDict()
+        self._wanted: OrderedDict[UUID, tuple[TimeSpan, int]] = OrderedDict()
         self._wake = asyncio.Event()
 
     async def load(self) -> None:
@@ -110,11 +114,14 @@ class Retrieving:
     def under_way(self) -> int:
         return len(self._running)
 
-    def want(self, camera_id: UUID, span: TimeSpan) -> None:
-        """It is to be fetched: now, or when its turn comes; for one camera the latest wish counts."""
+    def want(self, camera_id: UUID, span: TimeSpan, tried: int) -> None:
+        """It is to be fetched: now, or when its turn comes; for one camera the latest wish counts.
+
+        `tried`: how often that was done in vain.
+        """
         if self.is_under_way(camera_id, span):
             return
-        self._wanted[camera_id] = span
+        self._wanted[camera_id] = (span, tried)
         while len(self._wanted) > WANTED:
             self._wanted.popitem(last=False)
         self._wake.set()
@@ -148,11 +155,11 @@ class Retrieving:
             if not self._may_begin():
                 return
             if camera_id not in self._running and self._attendance.may_ask(camera_id):
-                await self._begin(camera_id, self._wanted.pop(camera_id))
+                await self._begin(camera_id, *self._wanted.pop(camera_id))
 
-    async def _begin(self, camera_id: UUID, span: TimeSpan) -> None:
+    async def _begin(self, camera_id: UUID, span: TimeSpan, tried: int) -> None:
         row = Retrieval(
-            identifier=identifier_of(camera_id, span),
+            identifier=identifier_of(camera_id, span, tried),
             camera_id=camera_id,
             span=span,
             task=None,

@@ -1,0 +1,198 @@
+"""Looking again at gaps, and at what XProtect held: what is lost is told, and nothing else is called so."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from cctv_storaged.errors import BackendUnavailable
+from cctv_storaged.events import EventKind
+from cctv_storaged.model import Segment
+from cctv_storaged.vms.review import CONFIRM_AFTER, GAP_QUESTIONS, next_look
+from tests.fakes.scripted_backend import ScriptedBackend
+from tests.services.coveringvms import device_of
+from tests.services.jumping import eventually, jumping, passing
+from tests.services.proving import NAME, Proven, proven, settings
+
+SOON = timedelta(minutes=1)
+CAUSE = "vms_no_longer_holds"
+
+
+@jumping
+async def test_a_gap_that_the_vms_fills_by_itself_is_found_and_its_alarm_ends(tmp_path: Path) -> None:
+    async with proven(tmp_path, chosen=settings(deadline=SOON)) as host:
+        filled, still = await host.rig.recorded(0), await host.rig.recorded(30)
+        await gaps_of(host, filled, still)
+        await host.proof.review.run_once()
+        host.holds(filled)
+        await host.proof.review.run_once()
+        assert await host.states(filled, still) == ["gap", "gap"], "not so soon again"
+        await passing(timedelta(minutes=11))
+        await host.proof.review.run_once()
+        assert await host.states(filled, still) == ["verified", "gap"]
+        assert len(host.alarms.standing) == 1
+        host.holds(still)
+        await passing(timedelta(minutes=11))
+        await host.proof.review.run_once()
+        assert await host.verified(still) and not host.alarms.standing
+
+
+@jumping
+async def test_a_round_asks_a_bounded_number_of_questions_about_gaps_and_comes_to_all(tmp_path: Path) -> None:
+    async with proven(tmp_path, chosen=settings(deadline=SOON)) as host:
+        segments = [await host.rig.recorded(0, f"camera{number}") for number in range(GAP_QUESTIONS + 10)]
+        await gaps_of(host, *segments)
+        host.holds(*segments)
+        await passing(timedelta(minutes=11))
+        host.vms.calls.clear()
+        await host.proof.review.run_once()
+        assert host.vms.count("recorded") == GAP_QUESTIONS
+        await host.proof.review.run_once()
+        assert await host.verified(*segments)
+
+
+def test_gaps_are_looked_at_ever_more_seldom_but_for_ever() -> None:
+    waits = [next_look(timedelta(hours=hours)) for hours in (0, 2, 24, 200, 10_000)]
+    assert waits == sorted(waits) and waits[0] >= timedelta(minutes=10) and waits[-1] == timedelta(days=1)
+
+
+@jumping
+async def test_what_the_vms_no_longer_holds_is_a_gap_where_the_source_is_left(tmp_path: Path) -> None:
+    async with proven(tmp_path) as host:
+        kept, eaten = await held(host, 2)
+        host.loses(eaten)
+        await host.proof.review.run_once()
+        assert await host.states(kept, eaten) == ["verified", "verified"], "one answer is none"
+        await passing(CONFIRM_AFTER + SOON)
+        await host.proof.review.run_once()
+        assert await host.states(kept, eaten) == ["verified", "gap"]
+        assert host.rig.source(eaten).exists() and host.rig.told(EventKind.LOST) == []
+        assert [each.subject for each in host.alarms.standing] == [str(eaten.camera_id)]
+
+
+@jumping
+async def test_the_last_copy_that_retention_eats_is_told_lost_and_found_if_it_comes_back(
+    tmp_path: Path,
+) -> None:
+    async with proven(tmp_path) as host:
+        kept, eaten = await held(host, 2)
+        await host.rig.pruner(timedelta(0), required=(NAME,)).run_once()
+        host.loses(eaten)
+        await two_rounds(host)
+        assert await host.states(kept, eaten) == ["verified", "gap"]
+        (event,) = host.rig.told(EventKind.LOST)
+        assert event.segment_id == eaten.id and CAUSE in (event.detail or "")
+        assert host.rig.metric("storage_segments_lost_total", cause=CAUSE) == 1
+        assert await host.rig.journal.ledger.losses() == {CAUSE: 1}
+        host.holds(eaten)  # a backup of the media database was brought back
+        await passing(timedelta(hours=1))
+        await host.proof.review.run_once()
+        assert await host.verified(eaten)
+        lines = [each.line for each in (await host.rig.journal.ledger_lines.page(0)).lines]
+        assert [each.kind for each in lines if each.kind in ("lost", "found")] == ["lost", "found"]
+
+
+@jumping
+async def test_what_another_copy_is_left_of_is_not_lost(tmp_path: Path) -> None:
+    store = ScriptedBackend("S3")
+    async with proven(tmp_path, store) as host:
+        (segment,) = await held(host, 1)
+        async with host.rig.delivering(host.rig.delivery(store)):
+            await eventually(lambda: host.rig.all_verified(segment, backend="S3"), "at the store")
+        assert await host.rig.pruner(timedelta(0), required=("S3", NAME)).run_once() == 1
+        host.loses(segment)
+        await two_rounds(host)
+        assert await host.states(segment) == ["gap"] and host.rig.told(EventKind.LOST) == []
+
+
+@jumping
+async def test_a_camera_without_any_footage_is_not_believed_while_its_recorder_is_away(
+    tmp_path: Path,
+) -> None:
+    async with proven(tmp_path) as host:
+        segments = await held(host, 3)
+        await host.rig.pruner(timedelta(0), required=(NAME,)).run_once()
+        before = list(host.vms.held[device_of(segments[0].camera_id)])
+        host.loses(*segments)
+        host.vms.unreadable.add(device_of(segments[0].camera_id))
+        for _ in range(6):
+            await two_rounds(host)
+        host.vms.unreadable.clear()
+        host.vms.storage_available = False
+        await passing(timedelta(minutes=10))
+        for _ in range(6):
+            await two_rounds(host)
+        assert await host.verified(*segments) and host.rig.told(EventKind.LOST) == []
+        host.vms.record(device_of(segments[0].camera_id), *before)
+        host.vms.storage_available = True
+        await two_rounds(host)
+        assert await host.verified(*segments)
+
+
+@jumping
+async def test_footage_that_is_back_at_the_second_answer_was_never_gone(tmp_path: Path) -> None:
+    async with proven(tmp_path) as host:
+        (segment,) = await held(host, 1)
+        host.loses(segment)
+        await host.proof.review.run_once()
+        host.holds(segment)
+        await two_rounds(host)
+        assert await host.verified(segment)
+
+
+@jumping
+async def test_nothing_is_asked_or_believed_while_the_site_is_away(tmp_path: Path) -> None:
+    async with proven(tmp_path) as host:
+        segments = await held(host, 3)
+        host.loses(*segments)
+        await host.proof.review.run_once()
+        host.vms.away = BackendUnavailable("no route to host")
+        for _ in range(5):
+            await two_rounds(host)
+        assert await host.verified(*segments)
+
+
+@jumping
+async def test_the_walk_comes_to_every_camera_and_day_and_goes_on_after_a_restart(tmp_path: Path) -> None:
+    async with proven(tmp_path) as host:
+        cameras = [f"camera{number}" for number in range(6)]
+        segments = [await host.rig.recorded(0, each) for each in cameras]
+        host.holds(*segments)
+        async with host.running():
+            await eventually(lambda: host.verified(*segments), "verified")
+        host.vms.calls.clear()
+        await host.proof.review.run_once()
+        first = {device for device, _ in host.vms.asked()}
+        assert 0 < len(first) < 6
+        vms, clock = host.vms, host.rig.clock
+    async with proven(tmp_path, vms=vms, clock=clock) as host:
+        await host.proof.review.run_once()
+        assert {device for device, _ in host.vms.asked()} == {device_of(each.camera_id) for each in segments}
+
+
+# Help
+
+
+async def gaps_of(host: Proven, *segments: Segment) -> None:
+    """XProtect does not hold them, and their deadline is over."""
+
+    async def all_gaps() -> bool:
+        return set(await host.states(*segments)) == {"gap"}
+
+    async with host.running():
+        await eventually(all_gaps, "gaps")
+
+
+async def held(host: Proven, count: int) -> list[Segment]:
+    """XProtect holds them, and was shown to."""
+    segments = [await host.rig.recorded(number * 30) for number in range(count)]
+    host.holds(*segments)
+    async with host.running():
+        await eventually(lambda: host.verified(*segments), "verified")
+    return segments
+
+
+async def two_rounds(host: Proven) -> None:
+    """Enough for two answers, one later than the other."""
+    for _ in range(2):
+        await host.proof.review.run_once()
+        await passing(CONFIRM_AFTER + SOON)
+    await host.proof.review.run_once()
