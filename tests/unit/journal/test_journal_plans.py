@@ -23,6 +23,7 @@ from cctv_storaged.journal.copies import Order, Proof
 from cctv_storaged.journal.deletions import KEPT, Cause
 from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.ledgeraudit import READ, Told
 from cctv_storaged.journal.readbacks import ReadBack
 from cctv_storaged.journal.reports import DayRow
 from cctv_storaged.journal.retention import FIRST, Limits
@@ -47,6 +48,7 @@ from tests.unit.journal.samples import (
 Call = Callable[[Journal], Awaitable[object]]
 ROWS = int(os.environ.get("JOURNAL_ROWS", "5000"))
 SOMEBODY = UUID(int=77)
+SEEN = Told(cause=READ, subject=SOMEBODY, camera_id=GATE.id, span=span(4), detail="{}")
 
 
 async def verify(journal: Journal) -> bool:
@@ -302,6 +304,9 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     "ledger, line": (lambda j: j.ledger_lines.line(1), set()),
     "ledger, due": (lambda j: j.ledger_lines.due_to(100, NOW, NOW), set()),
     "ledger, note": (lambda j: j.ledger_lines.note("x", NOW), set()),
+    "audit": (lambda j: j.audit_lines.before(None), set()),
+    "audit, tell": (lambda j: j.audit_lines.tell(SEEN, NOW), set()),
+    "token, used": (lambda j: j.tokens.used(SOMEBODY, NOW, "192.0.2.1"), set()),
     "ledger, archived": (archive_and_drop, set()),
     "losses": (lambda j: j.ledger.losses(), {"ledger_losses"}),
     "scrub": (lambda j: j.scrubbed.page("S3", 5, 50), set()),
