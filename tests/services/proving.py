@@ -9,9 +9,10 @@ from uuid import UUID
 
 from cctv_storaged.alarms import Alarms
 from cctv_storaged.backends.base import Backend
+from cctv_storaged.backends.milestone.base import Vms
 from cctv_storaged.model import Segment, TimeSpan
 from cctv_storaged.vms.attendance import Backoff
-from cctv_storaged.vms.ground import Ground, ProvingSettings
+from cctv_storaged.vms.ground import Ground, Mapping, ProvingSettings
 from cctv_storaged.vms.opening import Proof, open_proof
 from cctv_storaged.vms.store import MilestoneStore
 from cctv_storaged.vms.verdict import Ingest, Rules
@@ -78,7 +79,9 @@ def settings(
     )
 
 
-def proof_of(rig: Rig, vms: CoveringVms, mapping: OneToOne, chosen: ProvingSettings, alarms: Alarms) -> Proof:
+def proof_of(rig: Rig, vms: Vms, mapping: Mapping, chosen: ProvingSettings, alarms: Alarms) -> Proof:
+    """Not running."""
+
     async def look_again(segment: Segment) -> None:
         root = root_at(Path(segment.source.root))
         await rig.ingest.consider(root, segment.source.path, lambda found: True)
@@ -97,7 +100,7 @@ def proof_of(rig: Rig, vms: CoveringVms, mapping: OneToOne, chosen: ProvingSetti
     return open_proof(store_of(vms, rig.clock), chosen, ground)
 
 
-def store_of(vms: CoveringVms, clock: LoopClock) -> MilestoneStore:
+def store_of(vms: Vms, clock: LoopClock) -> MilestoneStore:
     return MilestoneStore(vms, clock, window=WINDOW, settle=SETTLE, tolerance=TOLERANCE)
 
 

@@ -8,7 +8,7 @@ from cctv_storaged.clock import from_us
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import TimeSpan
 
-LOOKED = 2000
+LOOKED = 1000
 """Rows looked at in one call, whether they are wanted or not: some milliseconds."""
 MOST_GAPS = 2000
 _DAY_US = 86_400_000_000

@@ -18,9 +18,9 @@ from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segment_
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import CopyState, Segment, SourceState, TimeSpan
 
-AT_MOST = 64
+AT_MOST = 50
 """Segments to change in one operation: some milliseconds."""
-PAGE = 1000
+PAGE = 500
 """Rows to read in one operation."""
 GAP = "vms_gap"
 """Cause of the ledger's line on a gap."""

@@ -6,9 +6,9 @@ from cctv_storaged.vms.ground import Ground
 
 ENOUGH = 3000
 """Due copies in one round."""
-PAGES = 16
+PAGES = 32
 """Pages of the backlog read in one round, where most of it is not due."""
-NEWEST_PAGES = 3
+NEWEST_PAGES = 6
 """Pages from the new end, with all of the backlog to be taken from there."""
 
 

@@ -30,11 +30,13 @@ from cctv_storaged.vms.telling import Telling
 
 log = logging.getLogger(__name__)
 
-POLL_S, IDLE_S = 5.0, 60.0
+SOONEST_S, POLL_S, IDLE_S = 0.5, 5.0, 60.0
+"""A task is asked for soon at first, and then every few seconds."""
 EVENT = "event"
 """Stands for the task of a retrieval that a rule of XProtect's does: nobody tells how far it is."""
-LOOKS_S = (15.0, 30.0, 60.0, 120.0, 240.0)
-"""Between the looks at what may have been fetched, where no task tells; after the last it came to nothing."""
+LOOKS = 5
+"""At what may have been fetched, where no task tells: after the settle time, twice that, …; then it came to
+nothing."""
 CLEANING_TRIES = 5
 WANTED = 64
 """Spans that wait in memory for their turn; the others are found again by looking."""
@@ -72,6 +74,7 @@ class _Running:
     asked_here: bool  # it is sure whether XProtect was asked: no need to look first
     blind: bool = False  # it was asked for twice and refused once: the first asking may be at work
     looks: int = 0
+    polls: int = 0
     vain: int = 0
     cleaning: int = 0
     not_before_s: float = 0.0
@@ -134,8 +137,22 @@ class Retrieving:
                 await self._begin_some()
                 await self._follow_all()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S if self._running else IDLE_S):
+                async with asyncio.timeout(self._wait_s()):
                     await self._wake.wait()
+
+    def _wait_s(self) -> float:
+        if not self._attendance.open:
+            return POLL_S
+        now_s = self._clock.monotonic()
+        waits = [running.not_before_s - now_s for running in self._running.values()]
+        return max(SOONEST_S, min(POLL_S, *waits)) if waits else IDLE_S
+
+    def _look_s(self, number: int) -> float:
+        """How long until the next look, `number` of them being behind."""
+        return float(2**number * max(1.0, self.settings.rules.settle.total_seconds()))
+
+    def _later(self, running: _Running, seconds: float) -> None:
+        running.not_before_s = self._clock.monotonic() + seconds
 
     # Beginning
 
@@ -196,6 +213,7 @@ class Retrieving:
     async def _in_vain(self, running: _Running, error: BackendError) -> None:
         """A camera whose recorder is away must not have the place of others for long."""
         self._attendance.failed(error, running.retrieval.camera_id)
+        self._later(running, self.settings.backoff.after(running.vain + 1).total_seconds())
         await self._make_way(running)
 
     async def _make_way(self, running: _Running) -> None:
@@ -224,7 +242,7 @@ class Retrieving:
         self._attendance.works(row.camera_id)
         running.asked_here = True
         running.retrieval = replace(row, task=task)
-        running.not_before_s = self._clock.monotonic() + (LOOKS_S[0] if task == EVENT else POLL_S / 2)
+        self._later(running, self._look_s(0) if task == EVENT else SOONEST_S)
         await kept(lambda: self._rows.answered(row.identifier, task))
         name = await self._telling.name_of(row.camera_id)
         log.info("XProtect is to fetch %s of camera %s", row.span, name, extra=_fields(row))
@@ -242,7 +260,7 @@ class Retrieving:
             await self._over(running, f"the retrieval was refused: {error}")
         else:
             running.blind, running.looks = True, 0
-            running.not_before_s = self._clock.monotonic() + LOOKS_S[0]
+            self._later(running, self._look_s(0))
 
     async def _follow(self, running: _Running) -> None:
         row = running.retrieval
@@ -267,11 +285,11 @@ class Retrieving:
         running.looks += 1
         if await self._is_there(running):
             await self._end(running)
-        elif running.looks >= len(LOOKS_S):
+        elif running.looks >= LOOKS:
             told = "it was asked for twice and refused once" if running.blind else "the event was sent"
             await self._over(running, f"{told}, and the footage did not come")
         else:
-            running.not_before_s = self._clock.monotonic() + LOOKS_S[running.looks]
+            self._later(running, self._look_s(running.looks))
 
     async def _poll(self, running: _Running, task: str) -> None:
         row = running.retrieval
@@ -284,7 +302,8 @@ class Retrieving:
         if progress.state is TaskState.RUNNING:
             age = self._clock.now() - row.asked_at
             if age < max(self.settings.rules.deadline, LONGEST):
-                running.not_before_s = self._clock.monotonic() + POLL_S
+                self._later(running, min(POLL_S, SOONEST_S * 2.0 ** min(running.polls, 9)))
+                running.polls += 1
                 return
             await self._over(running, f"it is not done after {age}, at {progress.percent} %", task)
         elif progress.state is TaskState.ERROR:

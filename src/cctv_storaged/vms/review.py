@@ -33,7 +33,7 @@ GAP_QUESTIONS = 20
 """Questions about gaps in a round, at most."""
 DAY_QUESTIONS = 4
 """The same about what is held: 50 cameras that keep 30 days are gone through in two days."""
-PAGES = 8
+PAGES = 16
 """Pages read in a round where little of them is wanted."""
 SOONEST, LATEST = timedelta(minutes=10), timedelta(days=1)
 """Between two looks at a gap: an eighth of its age, within these."""
