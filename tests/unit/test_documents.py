@@ -26,7 +26,8 @@ SETUP = ROOT / "scripts" / "setup"
 ALARMS = ROOT / "docs" / "reference" / "alarms.md"
 SEGMENTS = ROOT / "docs" / "reference" / "segments.md"
 PROMISES = [
-    ROOT / "docs" / "design" / name for name in ("promises.md", "playback.md", "retention.md", "milestone.md")
+    ROOT / "docs" / "design" / f"{name}.md"
+    for name in ("promises", "playback", "retention", "milestone", "operations")
 ]
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
