@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from cctv_storaged.clock import Clock
 from cctv_storaged.events import Event, EventHub, EventKind
@@ -51,6 +52,15 @@ class AlarmName(StrEnum):
     RECONCILE = "reconcile"  # folders, journal, backends and catalog tell different things
 
 
+OF_CAMERAS = frozenset(
+    {
+        *(AlarmName.AT_LEAST, AlarmName.BRAKE, AlarmName.VMS_CAMERA, AlarmName.VMS_GAP),
+        *(AlarmName.CAMERA_SILENT, AlarmName.CAMERA_CLOCK, AlarmName.LOSS),
+    }
+)
+"""Those whose subject is a camera's id: log and event of it are found by the camera."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     """One that is sounding."""
@@ -85,14 +95,14 @@ class Alarms:
             name=name, subject=subject, text=text, since=now if before is None else before.since
         )
         if before is None:
-            log.error("ALARM %s, %s: %s", name, subject, text)
-            self._tell(name, "on", f"{subject}: {text}", now)
+            log.error("ALARM %s, %s: %s", name, subject, text, extra=_fields(name, subject))
+            self._tell(name, "on", subject, f"{subject}: {text}", now)
 
     def end(self, name: AlarmName, subject: str) -> None:
         """All is well with it; no news where it was."""
         if self._standing.pop((name, subject), None) is not None:
-            log.warning("alarm over: %s, %s", name, subject)
-            self._tell(name, "off", subject, self._clock.now())
+            log.warning("alarm over: %s, %s", name, subject, extra=_fields(name, subject))
+            self._tell(name, "off", subject, subject, self._clock.now())
 
     def keep_only(self, name: AlarmName, subjects: frozenset[str]) -> None:
         """Ends every alarm of the name whose subject is not among these: one round has looked at all."""
@@ -100,6 +110,28 @@ class Alarms:
             if other is name and subject not in subjects:
                 self.end(name, subject)
 
-    def _tell(self, name: AlarmName, state: str, detail: str, now: datetime) -> None:
+    def _tell(self, name: AlarmName, state: str, subject: str, detail: str, now: datetime) -> None:
         self._metrics.alarms.labels(name).set(sum(each is name for each, _ in self._standing))
-        self._hub.publish(Event(kind=EventKind.ALERT, at=now, state=state, detail=f"{name}: {detail}"))
+        self._hub.publish(
+            Event(
+                kind=EventKind.ALERT,
+                at=now,
+                camera_id=camera_of(name, subject),
+                state=state,
+                detail=f"{name}: {detail}",
+            )
+        )
+
+
+def camera_of(name: AlarmName, subject: str) -> UUID | None:
+    """The camera that an alarm is about; None where it is about something else."""
+    if name not in OF_CAMERAS:
+        return None
+    try:
+        return UUID(subject)
+    except ValueError:
+        return None
+
+
+def _fields(name: AlarmName, subject: str) -> dict[str, str]:
+    return {} if camera_of(name, subject) is None else {"camera_id": subject}

@@ -93,15 +93,16 @@ def listening(host: Host) -> Iterator[Listener]:
         yield listener
 
 
-def alerts(listener: Listener, name: AlarmName) -> list[str | None]:
-    """States of the alerts of that name so far."""
-    states, events = list[str | None](), list[Event]()
+def alerts(listener: Listener, name: AlarmName) -> list[tuple[str | None, UUID | None]]:
+    """States and cameras of the alerts of that name so far."""
+    events = list[Event]()
     while not listener.queue.empty():
         events.append(listener.queue.get_nowait())
-    for event in events:
-        if event.kind is EventKind.ALERT and (event.detail or "").startswith(f"{name}:"):
-            states.append(event.state)
-    return states
+    return [
+        (event.state, event.camera_id)
+        for event in events
+        if event.kind is EventKind.ALERT and (event.detail or "").startswith(f"{name}:")
+    ]
 
 
 async def gauge(host: Host, series: str) -> float | None:
@@ -128,13 +129,14 @@ async def test_a_silent_camera_is_told_everywhere_and_so_is_its_next_segment(
             ready = await host.get("/ready")
             assert ready.status in (200, 503) and "camera_silent" in ready.body.decode()
             assert f"ALARM camera_silent, {GATE}" in caplog.text
+            assert {getattr(each, "camera_id", None) for each in caplog.records} >= {str(GATE)}
 
             recorded(host, last + timedelta(seconds=1))
             await until_registered(host, 9)
             await look(host, clock)
             assert sounding(host, AlarmName.CAMERA_SILENT) == {}
             assert f"alarm over: camera_silent, {GATE}" in caplog.text
-            assert alerts(listener, AlarmName.CAMERA_SILENT) == ["on", "off"]
+            assert alerts(listener, AlarmName.CAMERA_SILENT) == [("on", GATE), ("off", GATE)]
 
 
 async def test_a_camera_said_to_be_silent_or_without_history_is_none_that_is(tmp_path: Path) -> None:

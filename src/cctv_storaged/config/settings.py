@@ -268,7 +268,7 @@ class Alerts(Section):
     """Age of the oldest undelivered segment; the hours in which `delivery.window` is shut are added.
     `0`: never told."""
     undelivered_at: Mapping[Literal["MINIO", "S3", "FILESYSTEM", "MILESTONE"], Duration] = {}
-    """The same for a backend of its own."""
+    """The same for a backend of its own. MILESTONE, left out: `undelivered` and `milestone.deadline_s`."""
     down: Duration = timedelta(minutes=2)
     """For how long a backend or the catalog may be away."""
     disk_left: Duration = timedelta(days=3)

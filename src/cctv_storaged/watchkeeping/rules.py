@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cctv_storaged.config import Settings, TimeWindow
+from cctv_storaged.model import BackendKind
 from cctv_storaged.retention.rules import key_of
 from cctv_storaged.watchkeeping.silence import SilenceRules
 
@@ -36,17 +37,25 @@ class AlertRules:
 
 def alert_rules(settings: Settings) -> AlertRules:
     """From the settings."""
-    alerts = settings.alerts
+    alerts, own = settings.alerts, settings.alerts.undelivered_at
     after = {key_of(key): limit for key, limit in alerts.silent_after.items()}
     return AlertRules(
         silence=SilenceRules(intervals=alerts.silent_intervals, after=after),
         undelivered=alerts.undelivered,
-        undelivered_at={str(backend): limit for backend, limit in alerts.undelivered_at.items()},
+        undelivered_at=_of_milestone(settings) | {str(kind): each for kind, each in own.items()},
         window=settings.delivery.window,
         down=alerts.down,
         disk_left=alerts.disk_left,
         loss=alerts.loss,
     )
+
+
+def _of_milestone(settings: Settings) -> dict[str, timedelta]:
+    """XProtect is given its time to hold the footage, before that is called a gap."""
+    limit, milestone = settings.alerts.undelivered, settings.milestone
+    if milestone is None or not limit:
+        return {}
+    return {BackendKind.MILESTONE: limit + timedelta(seconds=milestone.deadline_s)}
 
 
 def open_for(window: TimeWindow) -> timedelta:

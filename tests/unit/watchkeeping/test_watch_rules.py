@@ -85,3 +85,14 @@ alerts:
     }
     assert rules.longest_wait("MILESTONE") == (3 + 16) * HOUR
     assert (rules.down, rules.disk_left, rules.loss) == (timedelta(0), DAY, 7 * DAY)
+
+
+@pytest.mark.parametrize(
+    ("alerts", "hours"), [("{}", 3), ("{undelivered: 0}", None), ("{undelivered_at: {MILESTONE: 5h}}", 5)]
+)
+def test_xprotect_has_its_deadline_before_its_footage_is_late(
+    tmp_path: Path, alerts: str, hours: int | None
+) -> None:
+    milestone = "{url: https://vms.example, deadline_s: 7200}"
+    rules = alert_rules(load(tmp_path, f"milestone: {milestone}\nalerts: {alerts}\n"))
+    assert rules.longest_wait("MILESTONE") == (None if hours is None else hours * HOUR)
