@@ -23,7 +23,7 @@ from cctv_storaged.events import Event, EventKind, Listener
 from cctv_storaged.model import SourceState, camera_id_for
 from cctv_storaged.watchkeeping.rounds import EVERY_S
 from tests.footage import cached_ts
-from tests.integration.api.harness import Host, running, until
+from tests.integration.api.harness import Host, path_of, running, until
 
 GATE = camera_id_for("nvr-test", "gate")
 EVERY = timedelta(seconds=20)
@@ -150,6 +150,32 @@ async def test_a_camera_said_to_be_silent_or_without_history_is_none_that_is(tmp
         host.parts.upkeep.apply(host.settings.model_copy(update={"alerts": type(host.settings.alerts)()}))
         await look(host, clock)
         assert set(sounding(host, AlarmName.CAMERA_SILENT)) == {str(GATE)}, "a reload takes the word back"
+
+
+async def test_a_camera_of_which_nothing_is_left_is_watched_no_longer(tmp_path: Path) -> None:
+    clock = SetClock()
+    async with running(tmp_path, {"alerts": {"silent_after": {"*": "1s"}}}, clock) as host:
+        await host.registered(camera=GATE)
+        host.deliver()
+        host.watch()
+        [segment] = (await host.get(f"/segments/{GATE}")).json["segments"]
+        await host.delivered(segment)
+        series = f'storage_segment_age_seconds{{camera_id="{GATE}"}}'
+        await look(host, clock, timedelta(seconds=30))
+        host.parts.upkeep.watchkeeping._parts.cameras._hearing.of(UUID(int=1))  # heard, and not read yet
+        assert set(sounding(host, AlarmName.CAMERA_SILENT)) == {str(GATE)}
+        assert await gauge(host, series) is not None
+        await host.delete(path_of(segment))
+        await host.parts.remover.run_once()
+
+        async def gone() -> bool:
+            await look(host, clock)
+            return not await host.journal.cameras.with_footage()
+
+        await until(gone)
+        await look(host, clock)
+        assert sounding(host, AlarmName.CAMERA_SILENT) == {}
+        assert await gauge(host, series) is None
 
 
 async def test_neither_a_clock_that_is_set_nor_a_sleep_makes_a_camera_silent(tmp_path: Path) -> None:

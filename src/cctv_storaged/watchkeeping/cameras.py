@@ -37,6 +37,7 @@ class CameraWatch:
         self._metrics = metrics
         self._clock = clock
         self._away = away
+        self._measured: set[str] = set()  # cameras that have a series in the metrics
 
     async def look(self, watched_s: float, rules: SilenceRules) -> None:
         """After so many seconds in which somebody listened."""
@@ -55,6 +56,7 @@ class CameraWatch:
             heard.anew = False
             await self._judge_silence(camera, heard, rules)
         self._metrics.segment_age.labels(subject).set(heard.silent_s)
+        self._measured.add(subject)
         self._judge_time(camera, heard)
 
     async def _judge_silence(self, camera: Camera, heard: Heard, rules: SilenceRules) -> None:
@@ -97,10 +99,11 @@ class CameraWatch:
 
     def _forget_others(self, cameras: Sequence[Camera]) -> None:
         known = frozenset(camera.id for camera in cameras)
-        for gone in self._hearing.cameras.keys() - known:
-            self._metrics.segment_age.remove(str(gone))
         self._hearing.keep_only(known)
         subjects = frozenset(map(str, known))
+        for gone in self._measured - subjects:
+            self._metrics.segment_age.remove(gone)
+        self._measured &= subjects
         for name in (AlarmName.CAMERA_SILENT, AlarmName.CAMERA_CLOCK):
             self._alarms.keep_only(name, subjects)
 
