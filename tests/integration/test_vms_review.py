@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 from cctv_storaged.errors import BackendUnavailable
 from cctv_storaged.events import EventKind
@@ -136,6 +137,20 @@ async def test_footage_that_is_back_at_the_second_answer_was_never_gone(tmp_path
         host.holds(segment)
         await two_rounds(host)
         assert await host.verified(segment)
+
+
+@jumping
+async def test_a_camera_that_is_mapped_to_another_one_today_has_lost_nothing(tmp_path: Path) -> None:
+    async with proven(tmp_path) as host:
+        segments = await held(host, 2)
+        await host.rig.pruner(timedelta(0), required=(NAME,)).run_once()
+        for changed in ({segments[0].camera_id: UUID(int=99)}, {}):
+            host.mapping.others = changed
+            await two_rounds(host)
+            assert await host.verified(*segments)
+        host.mapping.unknown.add(segments[0].camera_id)
+        await two_rounds(host)
+        assert await host.verified(*segments)
 
 
 @jumping

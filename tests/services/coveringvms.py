@@ -216,9 +216,10 @@ class OneToOne:
     """A mapping: XProtect's camera has our id with another first byte; of `unknown` there is none."""
 
     unknown: set[UUID] = field(default_factory=set)
+    others: dict[UUID, UUID] = field(default_factory=dict)  # that are mapped otherwise
 
     async def device_of(self, camera_id: UUID) -> UUID | None:
-        return None if camera_id in self.unknown else device_of(camera_id)
+        return None if camera_id in self.unknown else self.others.get(camera_id, device_of(camera_id))
 
     def why_not(self, camera_id: UUID) -> str | None:
         return "it has no counterpart" if camera_id in self.unknown else None

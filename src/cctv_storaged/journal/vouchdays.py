@@ -30,6 +30,7 @@ class HeldSegment:
 
     id: UUID
     span: TimeSpan
+    path: str  # where it was shown to be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +99,8 @@ def _held(db: sqlite3.Connection, backend: str, place: Place) -> HeldPage:
     if number != place.camera_no:
         place = Place(number)
     rows = db.execute(
-        """SELECT s.start_us, s.no, s.id, s.end_us, EXISTS (
-                  SELECT 1 FROM copy WHERE segment_no = s.no AND backend = ? AND state = 'verified'),
+        """SELECT s.start_us, s.no, s.id, s.end_us, (
+                  SELECT path FROM copy WHERE segment_no = s.no AND backend = ? AND state = 'verified'),
                   s.source_state = 'present' AND s.sha256 IS NULL
              FROM segment s WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?)
              ORDER BY s.start_us, s.no LIMIT ?""",
@@ -110,11 +111,11 @@ def _held(db: sqlite3.Connection, backend: str, place: Place) -> HeldPage:
     day = rows[0][0] // _DAY_US
     of_day = [row for row in rows if row[0] // _DAY_US == day]
     segments = tuple(
-        HeldSegment(id=UUID(bytes=id_), span=TimeSpan(from_us(start), from_us(end)))
-        for start, _, id_, end, held, _ in of_day
-        if held
+        HeldSegment(id=UUID(bytes=id_), span=TimeSpan(from_us(start), from_us(end)), path=path)
+        for start, _, id_, end, path, _ in of_day
+        if path is not None
     )
-    unhashed = tuple(UUID(bytes=row[2]) for row in of_day if row[4] and row[5])
+    unhashed = tuple(UUID(bytes=row[2]) for row in of_day if row[4] is not None and row[5])
     place = Place(number, of_day[-1][0], of_day[-1][1])
     return HeldPage(camera_id=camera_id, segments=segments, unhashed=unhashed, place=place)
 

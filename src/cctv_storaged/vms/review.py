@@ -7,13 +7,15 @@ left. Where none is, the footage is lost and told so, though no error of ours de
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from cctv_storaged.errors import BackendError
-from cctv_storaged.journal.vouchdays import HeldPage, HeldSegment, Place
+from cctv_storaged.errors import BackendError, ObjectRejected
+from cctv_storaged.journal.vouchdays import HeldSegment, Place
 from cctv_storaged.journal.vouched import Waiting, WaitingPage, Which
 from cctv_storaged.losses import VMS_NO_LONGER_HOLDS, tell_loss
 from cctv_storaged.model import SourceState
@@ -22,6 +24,7 @@ from cctv_storaged.vms.checking import NOT_HELD
 from cctv_storaged.vms.covering import Recorded
 from cctv_storaged.vms.ground import Ground, ProvingSettings
 from cctv_storaged.vms.keeping import in_slices
+from cctv_storaged.vms.paths import parse_milestone_path
 from cctv_storaged.vms.proving import Proving
 from cctv_storaged.vms.windows import Window, spanning, windows
 
@@ -146,32 +149,29 @@ class Review:
                 break
             page = await self._days.held(NAME, self._place)
             self._proving.hash(page.unhashed)
-            if page.segments:
+            for device, segments in _by_device(page.segments).items():
                 asked += 1
-                if not await self._look_at_day(page):
-                    break  # XProtect cannot be asked: the same page next time
+                await self._look_at_day(page.camera_id, device, segments)
+            if page.segments and not self._attendance.open:
+                break  # XProtect cannot be asked: the same page next time
             self._place = page.place or Place()
             if page.place is None:
                 break
         if self._place != before:
             await self._days.note(NAME, self._place)
 
-    async def _look_at_day(self, page: HeldPage) -> bool:
-        """False: the whole site cannot be asked."""
-        camera_id = page.camera_id
+    async def _look_at_day(
+        self, camera_id: UUID | None, device: UUID, segments: Sequence[HeldSegment]
+    ) -> None:
         assert camera_id is not None
-        device = await self._device_of(camera_id)
-        if device is None:
-            return self._attendance.open
         asked_at = self._clock.now()
-        missing = await self._missing(camera_id, device, page.segments)
+        missing = await self._missing(camera_id, device, segments)
         if missing:
             told = "%d segments of camera %s are not shown by %s any more; asked again in %s"
             log.warning(told, len(missing), camera_id, NAME, CONFIRM_AFTER)
             self._suspicions.append(
                 _Suspicion(camera_id=camera_id, device=device, segments=tuple(missing), at=asked_at)
             )
-        return self._attendance.open
 
     async def _missing(
         self, camera_id: UUID, device: UUID, segments: Sequence[HeldSegment]
@@ -251,3 +251,12 @@ class Review:
             return None
         self._attendance.works(camera_id)
         return recorded
+
+
+def _by_device(segments: Sequence[HeldSegment]) -> dict[UUID, list[HeldSegment]]:
+    """By the camera of XProtect's that was shown to hold them: the settings may name another one today."""
+    found: dict[UUID, list[HeldSegment]] = defaultdict(list)
+    for each in segments:
+        with suppress(ObjectRejected):
+            found[parse_milestone_path(each.path).camera].append(each)
+    return found
