@@ -53,9 +53,14 @@ class Network:
         ):
             subprocess.run([*self.inside, "ip", *words], check=True, timeout=20)
 
-    def relay(self, port: int) -> None:
-        """This machine's loopback port, under the same number at our end of the cable."""
-        self._relays.append(Relay(self.here, port))
+    @property
+    def path(self) -> str:
+        """The namespace, as a file."""
+        return f"/proc/{self._keeper.pid}/ns/net"
+
+    def relay(self, port: int, as_port: int | None = None) -> None:
+        """This machine's loopback port, under the same number or another at our end of the cable."""
+        self._relays.append(Relay(self.here, port if as_port is None else as_port, port))
 
     def pull(self) -> None:
         """From now on every packet is lost, without a word to anybody."""
@@ -96,10 +101,10 @@ def networks(names: Mapping[str, int], *ports: int) -> Iterator[dict[str, Networ
 
 
 class Relay:
-    """Carries connections on to the same port of the loopback."""
+    """Carries connections to `port` on to one of the loopback."""
 
-    def __init__(self, address: str, port: int) -> None:
-        self._port = port
+    def __init__(self, address: str, port: int, target: int) -> None:
+        self._port = target
         self._listener = socket.create_server((address, port))
         self._listener.settimeout(POLL_S)
         self._closing = threading.Event()

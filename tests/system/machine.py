@@ -72,7 +72,9 @@ class Machine:
         return self.run("systemctl", "show", "-P", what, "cctv-storaged").strip()
 
     def log(self, *options: str) -> str:
-        return self.run("journalctl", "-u", "cctv-storaged", "--no-pager", "-n", "3000", *options, check=False)
+        return self.run(
+            "journalctl", "-u", "cctv-storaged", "--no-pager", "-n", "3000", *options, check=False
+        )
 
     def get(self, path: str) -> str:
         """The API's answer; empty where it gives none."""
@@ -104,14 +106,9 @@ class Machine:
 def booted(folder: Path, files: Path) -> Iterator[Machine]:
     """A clean Debian, booted; the files of the folder `files` lie in its /root."""
     root = folder / "root"
-    made = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, str(root), mirror()]
-    done = subprocess.run(made, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    debian(root, PACKAGES)
     shutil.copytree(files, root / "root", dirs_exist_ok=True)
-    for name in ("/etc/apt/apt.conf.d", "/etc/resolv.conf"):  # how this machine reaches the mirror
-        if Path(name).is_file():
-            shutil.copy(name, root / name.lstrip("/"))
-    with _bus(), (folder / "console").open("wb") as console:
+    with bus(), (folder / "console").open("wb") as console:
         nspawn = subprocess.Popen(
             [
                 *("systemd-nspawn", "--boot", "--register=no", "--keep-unit", "--console=pipe"),
@@ -133,6 +130,18 @@ def booted(folder: Path, files: Path) -> Iterator[Machine]:
                 nspawn.wait(30)
 
 
+def debian(root: Path, packages: str = "") -> None:
+    """A clean Debian below the folder, which reaches the mirror as this machine does."""
+    made = ["debootstrap", "--variant=minbase", *([f"--include={packages}"] if packages else [])]
+    done = subprocess.run(
+        [*made, RELEASE, str(root), mirror()], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    for name in ("/etc/apt/apt.conf.d", "/etc/resolv.conf"):
+        if Path(name).is_file():
+            shutil.copy(name, root / name.lstrip("/"))
+
+
 def mirror() -> str:
     """The address that this machine's own packages come from."""
     places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
@@ -144,7 +153,7 @@ def mirror() -> str:
 
 
 @contextmanager
-def _bus() -> Iterator[None]:
+def bus() -> Iterator[None]:
     """A system bus, which systemd-nspawn asks for: one that is there is used."""
     if Path("/run/dbus/system_bus_socket").is_socket() and _answers():
         yield
@@ -181,7 +190,7 @@ def _up(root: Path, nspawn: subprocess.Popen[bytes], console: Path) -> Machine:
     while True:
         assert nspawn.poll() is None, console.read_text(errors="replace")[-4000:]
         assert time.monotonic() < deadline, console.read_text(errors="replace")[-4000:]
-        leader = _child_of(nspawn.pid)
+        leader = child_of(nspawn.pid)
         if leader is not None:
             machine = Machine(root, leader)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -193,7 +202,7 @@ def _up(root: Path, nspawn: subprocess.Popen[bytes], console: Path) -> Machine:
         time.sleep(0.5)
 
 
-def _child_of(pid: int) -> int | None:
+def child_of(pid: int) -> int | None:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:

@@ -1,4 +1,4 @@
-"""The Ansible role: files that YAML can read, variables that are there, and settings that the daemon takes."""
+"""The Ansible role: files that YAML can read, variables that are there, settings that the daemon takes."""
 
 import re
 from pathlib import Path

@@ -1,0 +1,65 @@
+"""The wheel, installed as its recipe says into an environment that has nothing else."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import PROJECT
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def built(folder: Path) -> Path:
+    done = subprocess.run(
+        [str(PROJECT / "packaging" / "build-wheel"), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("dist"))
+
+
+def test_installed_into_a_fresh_environment_it_works(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, timeout=120)
+    pip = [str(environment / "bin" / "pip"), "--quiet", "install"]
+    requirements = wheel.parent / "requirements.txt"
+    subprocess.run([*pip, "--require-hashes", "-r", str(requirements)], check=True, timeout=400)
+    subprocess.run([*pip, "--no-deps", str(wheel)], check=True, timeout=120)
+    program = str(environment / "bin" / "cctv-storaged")
+    settings = tmp_path / "config.yaml"
+    settings.write_text((PROJECT / "config.example.yaml").read_text())
+    checked = subprocess.run(
+        [program, "check-config", "--config", str(settings)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        timeout=60,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "backend: FILESYSTEM" in checked.stdout
+    # What is no Python came along, too: the journal and the catalog are made of it.
+    listed = zipfile.ZipFile(wheel).namelist()
+    for folder in ("journal", "catalog/migrations"):
+        wanted = {path.name for path in (PROJECT / "src" / "cctv_storaged" / folder).glob("*.sql")}
+        assert wanted
+        assert wanted <= {Path(name).name for name in listed if name.startswith(f"cctv_storaged/{folder}/")}
+    metadata = next(name for name in listed if name.endswith("METADATA"))
+    assert b"Provides-Extra: systemd" in zipfile.ZipFile(wheel).read(metadata)
+
+
+def test_the_same_tree_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    again = built(tmp_path)
+    assert (again.name, again.read_bytes()) == (wheel.name, wheel.read_bytes())
