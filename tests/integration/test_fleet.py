@@ -196,6 +196,17 @@ async def test_a_copied_data_dir_is_noticed_although_its_journal_is_the_same(
         assert alarm.name is AlarmName.TWIN_HOST
 
 
+async def test_two_hosts_of_one_name_in_one_store_are_noticed_without_a_catalog(tmp_path: Path) -> None:
+    """By the heads of their ledgers, which lie below the host's name."""
+    store = {"filesystem": {"path": str(tmp_path / "store")}}
+    (tmp_path / "store").mkdir()
+    for name, alarms in (("first", []), ("second", [AlarmName.LEDGER])):
+        (tmp_path / name).mkdir()
+        async with running(tmp_path / name, {"host_id": "nvr-01", **store}) as host:
+            await host.parts.upkeep.auditing.heads.run_once()
+            assert [each.name for each in host.parts.foundation.alarms.standing] == alarms
+
+
 async def test_a_restart_and_a_journal_made_anew_are_no_second_host(
     tmp_path: Path, postgres_database: PostgresDatabase
 ) -> None:
