@@ -31,11 +31,16 @@ def doctor(options: argparse.Namespace, settings: Settings) -> int:
     """Looks and prints; an exit code."""
     found = asyncio.run(_examined(options, settings))
     if options.json:
-        print(json.dumps([asdict(each) for each in found], indent=2))
+        print(json.dumps([_starred(each, Redactor(secrets_of(settings))) for each in found], indent=2))
     failed = [each for each in found if each.verdict is Verdict.FAIL]
     if not options.json:
         print(f"{len(found)} looked at, {len(failed)} wrong", flush=True)
     return FOUND_WRONG if failed else DONE
+
+
+def _starred(finding: Finding, star: Redactor) -> dict[str, str]:
+    """Without the secrets that a server may have said back."""
+    return {name: star(str(value)) if value else value for name, value in asdict(finding).items()}
 
 
 async def _examined(options: argparse.Namespace, settings: Settings) -> list[Finding]:

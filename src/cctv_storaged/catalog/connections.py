@@ -17,6 +17,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from cctv_storaged.catalog.failures import FOREIGN, LOST, translated
 from cctv_storaged.errors import CatalogUnavailable
+from cctv_storaged.logs.redaction import Redactor
 
 Connection: TypeAlias = "PoolConnectionProxy[Any]"
 Result = TypeVar("Result")
@@ -63,6 +64,7 @@ class Connections:
     def __init__(self, target: PostgresTarget, application_name: str) -> None:
         self._target = target
         self._application_name = application_name
+        self._star = Redactor(frozenset({target.password}))
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -97,7 +99,7 @@ class Connections:
                     continue  # it was stale, as may be each of the idle ones; each fails once
             return await self._attempt(work)
         except FOREIGN as exc:
-            raise translated(str(self._target), doing, exc) from exc
+            raise translated(str(self._target), doing, exc, self._star) from exc
 
     async def close(self) -> None:
         """Close all connections, politely if the server listens, otherwise hard; safe to call twice."""

@@ -3,6 +3,8 @@
 Every foreign error that leaves the room passes here. The words never hold a password.
 """
 
+from collections.abc import Callable
+
 import asyncpg
 
 from cctv_storaged.errors import CatalogUnavailable
@@ -63,9 +65,14 @@ class RowsRefused(CatalogUnavailable):
         super().__init__(message)
 
 
-def translated(where: str, doing: str, error: Exception) -> CatalogUnavailable:
-    """The error to raise for a foreign one, met at `where` while `doing` something."""
-    reason = reason_of(error)
+def translated(
+    where: str, doing: str, error: Exception, star: Callable[[str], str] = str
+) -> CatalogUnavailable:
+    """The error to raise for a foreign one, met at `where` while `doing` something.
+
+    `star` hides secrets: what a server says may be what it was sent.
+    """
+    reason = star(reason_of(error))
     message = f"{where}: {doing}: {reason}"
     if isinstance(error, BAD_ROWS):
         return RowsRefused(message, reason=reason)

@@ -25,6 +25,7 @@ _SHAPES = tuple(
         # or the end of the line, for an AWS4 authorization has spaces and commas in it.
         (r"""(?i)(authorization['"]?\s*[:=]\s*(?:b?['"])?)[^'"\r\n]+""", rf"\1{STARS}"),
         (r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}", rf"\1{STARS}"),
+        (r"\bcctv_[\w-]{43}(?![\w-])", STARS),  # our own tokens, wherever a client puts them
         # Presigned URLs (AWS Signature Version 4, and 2), and the same names as headers.
         (
             r"""(?i)\b(x-amz-(?:signature|credential|security-token)['"]?\s*[:=]\s*(?:b?['"])?)[^&\s'",;)}\]]+""",
@@ -42,6 +43,7 @@ _MARKS = (
     "@",
     "authorization",
     "bearer",
+    "cctv_",
     "x-amz-",
     "signature=",
     "awsaccesskeyid=",
