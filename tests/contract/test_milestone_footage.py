@@ -4,6 +4,7 @@ Whatever published material leaves open is a switch of the simulator: the reader
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -186,11 +187,28 @@ async def test_bytes_may_arrive_one_by_one() -> None:
         same(await site.read(span(1.2, 1.9)), site.held(1.2, 1.9))
 
 
-@pytest.mark.parametrize("end", ["closed", "refused"])
-async def test_a_token_that_expires_in_the_middle_costs_nothing(end: str) -> None:
+async def test_a_group_that_is_answered_without_its_pictures_is_asked_for_anew() -> None:
     async with rig() as site:
         await site.record(**SMALL, gop=2)
-        site.simulator.site.assumptions.set({"expired_token": end})
+        gops: list[Gop] = []
+        async with site.images.footage(site.door, GATE, span(0, SECONDS)) as read:
+            async for gop in read:
+                gops.append(gop)
+                if len(gops) == 3:
+                    site.simulator.site.faults.bodiless_next = 1
+        same(gops, site.held())
+        assert site.simulator.site.calls["imageserver:connect"] == 2
+        site.simulator.site.faults.bodiless_next = 1000
+        with pytest.raises(BackendUnavailable, match="no pictures"):
+            await site.read(span(0, SECONDS))
+
+
+@pytest.mark.parametrize("each", [True, False], ids=["each call", "the first call"])
+@pytest.mark.parametrize("end", ["closed", "refused"])
+async def test_a_token_that_expires_in_the_middle_costs_nothing(end: str, each: bool) -> None:
+    async with rig() as site:
+        await site.record(**SMALL, gop=2)
+        site.simulator.site.assumptions.set({"expired_token": end, "refuses_each": each})
         gops: list[Gop] = []
         async with site.images.footage(site.door, GATE, span(0, SECONDS)) as read:
             async for gop in read:
@@ -226,12 +244,18 @@ async def test_what_retention_eats_in_the_middle_is_missing_and_nothing_else(
         await site.record(**SMALL, gop=1)
         before = [group.start_ms for group in site.held()]
         given: list[int] = []
-        async with site.images.footage(site.door, GATE, span(0, SECONDS)) as read:
-            async for gop in read:
-                given.append(gop.current_ms)
-                if len(given) == 3:
-                    start_ms, end_ms = (round(at(seconds).timestamp() * 1000) for seconds in (start_s, end_s))
-                    site.simulator.site.media.remove(GATE, start_ms, end_ms)
+        # With all of it gone the reading is short, and says so.
+        with (
+            contextlib.nullcontext()
+            if end_s < SECONDS
+            else pytest.raises(BackendUnavailable, match="no pictures")
+        ):
+            async with site.images.footage(site.door, GATE, span(0, SECONDS)) as read:
+                async for gop in read:
+                    given.append(gop.current_ms)
+                    if len(given) == 3:
+                        start_ms, end_ms = (round(at(s).timestamp() * 1000) for s in (start_s, end_s))
+                        site.simulator.site.media.remove(GATE, start_ms, end_ms)
         assert given == sorted(set(given) & set(before))
         assert set(given) >= {group.start_ms for group in site.held()} | set(before[:3])
 

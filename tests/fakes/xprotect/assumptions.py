@@ -114,5 +114,8 @@ class Assumptions(Settable):
     """C, 3.4: `goto` before the first group answers that one, or nothing."""
     expired_token: Literal["closed", "refused"] = "closed"
     """C, 3.3: what a connection meets whose token expired: its end, or `connected` no."""
+    refuses_each: bool = True
+    """C, 3.3: whether each call is refused that came before a fresh token, or the first one, and the others
+    are dropped."""
     single_alone: bool = False
     """B, 3.5: an answer of one picture is no multipart body, though `multipartdata` was asked for."""

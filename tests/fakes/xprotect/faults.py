@@ -102,6 +102,8 @@ class Faults(Settable):
     """Pictures come in the legacy form, whatever was asked for."""
     wrong_picture_type: bool = False
     """A bare JPEG under the type of generic byte data."""
+    bodiless_next: int = 0
+    """Groups that are there are answered without a body."""
     database_empty: bool = False
     """Prev, Current and Next are 0, without a body."""
     database_delay_s: float = 0.0

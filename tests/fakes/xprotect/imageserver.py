@@ -27,6 +27,7 @@ class _Device:
     jpeg: bool
     multipart: bool
     number: int = 0  # of packets sent
+    refused: bool = False  # a call, since the token was last shown
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class _Session:
         elif call.method == "connectupdate":
             await self._renew(call, self._device)
         elif not self.site.tokens.corporate_is_good(self._device.token):
-            await self._expired(call)
+            await self._expired(call, self._device)
         else:
             await self._move(call, self._device)
 
@@ -121,12 +122,15 @@ class _Session:
         if asked.camera != device.camera:
             refusal = "Another device"
         if not refusal:
-            device.token = asked.token
+            device.token, device.refused = asked.token, False
         await self.sender.send(imagewire.connected(call, refusal))
 
-    async def _expired(self, call: Call) -> None:
+    async def _expired(self, call: Call, device: _Device) -> None:
         await self.stop()
         if self.site.assumptions.expired_token == "refused":
+            if device.refused and not self.site.assumptions.refuses_each:
+                return
+            device.refused = True
             await self.sender.send(imagewire.connected(call, "Token expired"))
             return
         raise Cut
@@ -161,7 +165,7 @@ class _Session:
     async def _image(self, call: Call, device: _Device, place: Place) -> bytes:
         faults, assumptions = self.site.faults, self.site.assumptions
         form = self._form()
-        if place.group is None:
+        if place.group is None or faults.take("bodiless_next"):
             return imagewire.single(call, place, GENERIC, b"", form)
         if device.jpeg or faults.wrong_picture_type:
             kind = JPEG if device.jpeg and not faults.wrong_picture_type else GENERIC

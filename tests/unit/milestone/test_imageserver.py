@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from cctv_storaged.backends.milestone import imagesession
 from cctv_storaged.backends.milestone.answers import TokenRefused, Unreadable, unreachable
 from cctv_storaged.backends.milestone.base import Gop
 from cctv_storaged.backends.milestone.course import gop_of
@@ -205,7 +206,8 @@ def nothing(number: int) -> bytes:
 
 async def test_the_end_of_the_database_ends_the_reading_however_it_is_told() -> None:
     repeats = [shown(0), shown(1000), shown(1000)]
-    for ending, given in ((repeats, 2), ([shown(0), shown(1000, 1000)], 2), ([shown(0), nothing], 1)):
+    empty = [shown(0), bodiless(0, 0)]
+    for ending, given in ((repeats, 2), ([shown(0), shown(1000, 1000)], 2), (empty, 1)):
         async with rig(after_letting_in(*ending)) as site:
             assert len(await site.read(ms(0, 99_000))) == given
 
@@ -215,6 +217,36 @@ async def test_an_empty_database_holds_nothing() -> None:
         with pytest.raises(ObjectMissing):
             await site.read(ms(0, 1000))
         assert site.recorder.methods == ["connect", "goto", "begin"]
+
+
+def bodiless(current_ms: int, next_ms: int) -> Callable[[int], bytes]:
+    return lambda number: single(b"", RequestId=number, Prev=T, Current=T + current_ms, Next=T + next_ms)
+
+
+WITHOUT_PICTURES: dict[str, Callable[[int], bytes]] = {
+    "another place": bodiless(2000, 3000),
+    "where it stands, with more behind": bodiless(1000, 2000),
+    "an empty database": nothing,
+    "no parts": lambda number: multipart([], RequestId=number, Current=T + 2000, Next=T + 3000),
+    "a part of no bytes": lambda number: multipart([b""], RequestId=number, Current=T + 2000, Next=T + 3000),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_PICTURES)
+async def test_an_answer_without_pictures_before_the_end_is_asked_for_anew_and_no_end(case: str) -> None:
+    """A reading that ended with it would be short, and nobody would know."""
+    broken = after_letting_in(shown(0), shown(1000), WITHOUT_PICTURES[case])
+    async with rig(broken, holding(*SECONDS)) as site:
+        assert await site.times(ms(0, 9000)) == [1000 * number for number in range(9)]
+        assert site.recorder.connections == 2
+        assert site.tokens.refused == []
+    again = after_letting_in(*[WITHOUT_PICTURES[case]] * 2)
+    async with rig(broken, again) as site:
+        with pytest.raises(Unreadable, match=r"no pictures|no bytes"):
+            await site.read(ms(0, 9000))
+    async with rig(again) as site:  # to the first `goto`
+        with pytest.raises(ObjectMissing if case == "an empty database" else Unreadable):
+            await site.read(ms(0, 9000))
 
 
 async def test_none_comes_twice_and_going_back_is_an_error() -> None:
@@ -343,6 +375,45 @@ async def test_what_went_between_two_connections_is_not_missed_as_an_error() -> 
     later = holding(T, T + 5000, T + 6000, offsets_ms=())
     async with rig(refusing_after(3, hangs_up=True), later) as site:
         assert await site.times(ms(0, 9000)) == [0, 1000, 2000, 5000, 6000]
+
+
+async def test_a_recorder_that_refuses_one_call_and_drops_those_behind_it_costs_nothing() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.let_in()
+        at, served, refused = 0, 0, False
+        while True:
+            call = await peer.call()
+            if call.method == "connectupdate":
+                served, refused = -100, False
+                await peer.send(connected(call.number, method=call.method))
+            elif served < 2:
+                served += 1
+                at = (call.time_ms - T) // 1000 if call.method == "goto" else min(at + 1, 9)
+                await peer.send(group(call, SECONDS[at], 400, 800))
+            elif not refused:
+                refused = True
+                await peer.send(connected(call.number, "no", "Token expired", call.method))
+
+    async with rig(script) as site:
+        assert await site.times(ms(0, 9000)) == [1000 * number for number in range(9)]
+        assert site.recorder.connections == 1
+
+
+async def test_a_recorder_that_looks_at_no_fresh_token_is_connected_to_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(imagesession, "_REFRESH_S", 0.05)
+
+    async def script(peer: Peer) -> None:
+        await peer.let_in()
+        await peer.send(group(await peer.call(), T))
+        call = await peer.call()
+        await peer.send(connected(call.number, "no", "Token expired", call.method))
+        await peer.reader.read()
+
+    async with rig(script, holding(*SECONDS)) as site:
+        assert await site.times(ms(0, 9000)) == [1000 * number for number in range(9)]
+        assert site.recorder.connections == 2
 
 
 @pytest.mark.parametrize("hangs_up", [False, True])

@@ -4,6 +4,9 @@ A group of pictures belongs to a span when one of its pictures was taken in it o
 say when they were taken. Where a group ends is not told: `Next` is the far side of a gap where one follows,
 and how long a last picture stands is nowhere. What `goto` answers for a time in a gap, the last group before
 it, is thereby passed over, and footage is taken to be there for no longer than it has pictures.
+
+An answer without a body means an empty database where it says so, or its end where the recorder stands there.
+Any other is a fault: a reading that ended with it would be short, and nobody would know.
 """
 
 from cctv_storaged.backends.milestone.answers import TokenRefused, Unreadable
@@ -22,6 +25,14 @@ MOST_PICTURES = 4096
 """In one group: minutes between key pictures."""
 
 
+class WithoutPictures(Unreadable):
+    """An answer without pictures where there must be some: asked for anew, it may have them."""
+
+
+Interruption = TokenRefused | ConnectionEnded | WithoutPictures
+"""What a reading goes on after, once until something new comes."""
+
+
 class Course:
     """One reading of one span, over one or more connections."""
 
@@ -33,7 +44,7 @@ class Course:
         self._passed_over = 0
         self._stumbled = False
         self.wants_begin = False
-        """`goto` answered nothing: the span may begin before the first footage."""
+        """`goto` answered nothing: it may have asked for a time before the first footage."""
         self.over = False
 
     @property
@@ -45,8 +56,7 @@ class Course:
         """What an answer has for the reader. Unreadable, Unsupported or ObjectRejected where it is unfit."""
         self.wants_begin = False
         if not response.bodies:
-            self.wants_begin = move is Move.GOTO and self._given_ms is None
-            self.over = not self.wants_begin
+            self._take_nothing(move, response)
             return None
         if self._is_end(move, response.current_ms):
             self.over = True
@@ -64,12 +74,24 @@ class Course:
         self._passed_over = 0
         return gop
 
-    def stumble(self, exc: TokenRefused | ConnectionEnded) -> None:
+    def stumble(self, exc: Interruption) -> None:
         """The connection met an end or a refusal: raises it where nothing came since the one before, or it
         cut an answer; else `resume_ms` says where to go on."""
         if self._stumbled or (isinstance(exc, ConnectionEnded) and not exc.at_rest):
             raise exc
         self._stumbled = True
+
+    def _take_nothing(self, move: Move, response: ImageResponse) -> None:
+        """WithoutPictures where there should be some."""
+        current_ms, next_ms = response.current_ms, response.next_ms
+        if move is Move.GOTO and current_ms == 0:
+            self.wants_begin = True
+        elif move is Move.BEGIN and current_ms == 0 and self._given_ms is None:
+            self.over = True  # an empty database
+        elif move is Move.NEXT and current_ms == self._stood_ms and (next_ms or 0) <= current_ms:
+            self.over = True  # its end, told without repeating the last group
+        else:
+            raise WithoutPictures(f"the recorder answers {move} with no pictures at {current_ms} ms")
 
     def _is_end(self, move: Move, current_ms: int) -> bool:
         """At the end of the database `next` repeats the last group."""
@@ -94,6 +116,8 @@ def gop_of(response: ImageResponse) -> Gop:
                 raise AnswerTooLarge(f"a group of more than {MOST_PICTURES} pictures")
             pictures.append(picture)
     current_ms = response.current_ms
+    if not pictures:
+        raise WithoutPictures(f"the recorder sends a group at {current_ms} ms that has no bytes")
     if not pictures[0].key:
         raise ObjectRejected(f"the group of pictures at {current_ms} ms does not begin with a key picture")
     return Gop(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from cctv_storaged.backends.milestone.answers import TokenRefused
 from cctv_storaged.backends.milestone.base import Gop
-from cctv_storaged.backends.milestone.course import Course
+from cctv_storaged.backends.milestone.course import Course, Interruption, WithoutPictures
 from cctv_storaged.backends.milestone.imageconnection import ConnectionEnded, Door, Patience
 from cctv_storaged.backends.milestone.imagesession import ImageSession, Move, Subject
 from cctv_storaged.backends.milestone.imagewire import WireLimits
@@ -68,7 +68,7 @@ class ImageServer:
                     move, response = await session.answer()
                     gop = course.take(move, response)
                     await self._ask_on(session, course)
-                except (TokenRefused, ConnectionEnded) as exc:
+                except (TokenRefused, ConnectionEnded, WithoutPictures) as exc:
                     course.stumble(exc)
                     session = await self._refreshed(session, door, subject, exc)
                     await session.goto(course.resume_ms)
@@ -79,7 +79,7 @@ class ImageServer:
             await session.close()
 
     async def _refreshed(
-        self, session: ImageSession, door: Door, subject: Subject, exc: TokenRefused | ConnectionEnded
+        self, session: ImageSession, door: Door, subject: Subject, exc: Interruption
     ) -> ImageSession:
         """What a recorder does about a token that ended is not published: it may refuse, or just hang up."""
         if isinstance(exc, TokenRefused):
@@ -87,7 +87,8 @@ class ImageServer:
                 await session.refresh()
                 return session
         await session.close()
-        return await self._connected(door, subject, refused=session.token)
+        refused = None if isinstance(exc, WithoutPictures) else session.token
+        return await self._connected(door, subject, refused=refused)
 
     async def _ask_on(self, session: ImageSession, course: Course) -> None:
         if course.wants_begin:

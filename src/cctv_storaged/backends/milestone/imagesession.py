@@ -1,5 +1,6 @@
 """One camera on one connection: a token that is kept fresh, calls, and their answers in order."""
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,11 +9,18 @@ from uuid import UUID
 from cctv_storaged.backends.milestone import imagecalls
 from cctv_storaged.backends.milestone.answers import TokenRefused, Unreadable
 from cctv_storaged.backends.milestone.imagecalls import Reply
-from cctv_storaged.backends.milestone.imageconnection import Door, ImageConnection, Patience
+from cctv_storaged.backends.milestone.imageconnection import (
+    ConnectionEnded,
+    Door,
+    ImageConnection,
+    Patience,
+)
 from cctv_storaged.backends.milestone.imagewire import ImageResponse, WireLimits
 from cctv_storaged.backends.milestone.tokens import Token, TokenSource
 from cctv_storaged.errors import BackendError, ObjectRejected
 
+_REFRESH_S = 3.0
+"""How long a recorder that refused a token may take to look at a fresh one; it is connected to anew else."""
 _MOST_STRAYS = 64  # documents that nobody asked for, before an answer
 
 
@@ -120,16 +128,30 @@ class ImageSession:
                 raise TokenRefused(f"the recorder refuses {asked.move}: {reason}")
 
     async def refresh(self) -> None:
-        """After TokenRefused: shows a fresh token. What was asked before is let go unanswered."""
-        while self._asked:
-            self._answered((await self._message()).request_id)
+        """After TokenRefused: shows a fresh token. What was asked before may be refused, answered or dropped.
+
+        ConnectionEnded where nothing comes of it in a while.
+        """
         self._token = await self._tokens(self._token.value)
-        await self._update()
-        reply = await self._message()
-        self._answered(reply.request_id)
+        try:
+            async with asyncio.timeout(_REFRESH_S):
+                await self._update()
+                reply = await self._reply_to_last()
+        except TimeoutError:
+            raise ConnectionEnded("the recorder does not look at a fresh token", at_rest=True) from None
         if isinstance(reply, ImageResponse) or not reply.connected:
             reason = "a picture" if isinstance(reply, ImageResponse) else reply.reason
             raise TokenRefused(f"the recorder does not take a fresh token: {reason}")
+
+    async def _reply_to_last(self) -> ImageResponse | Reply:
+        last = self._asked[-1].number
+        while True:
+            reply = await self._message()
+            if reply.request_id == last:
+                self._asked.clear()
+                return reply
+            if self._answered(reply.request_id).number == last:
+                return reply
 
     async def close(self) -> None:
         await self._connection.close()
