@@ -8,9 +8,10 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from cctv_storaged import __version__
@@ -27,12 +28,15 @@ from cctv_storaged.journal.journal import Journal
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 EVERY_S = 30.0
 AGAIN_S = 10.0
 """After a word that was not heard."""
 STALE_S = 120.0
 """A host that said nothing for so long is cut off, or stands still."""
 FORECAST_S = 300.0
+ANSWER_S = 10.0
 DIGITS = 16
 
 
@@ -178,6 +182,18 @@ class FleetTelling:
         else:
             self._twin = None
             self._parts.alarms.end(AlarmName.TWIN_HOST, host_id)
+
+
+async def asked(question: Awaitable[Answer]) -> Answer:
+    """The catalog's answer, for somebody who waits for it. Raises CatalogUnavailable.
+
+    A network that swallows everything shows after a statement's limit only, when whoever asked has gone.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await question
+    except TimeoutError as exc:
+        raise CatalogUnavailable(f"the catalog did not answer in {ANSWER_S:g} s") from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 """The fleet: how each host was when it said so last, from the catalog."""
 
-import asyncio
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -14,21 +13,14 @@ from cctv_storaged.api.routing import PREFIX, Answer, Route
 from cctv_storaged.api.services import Services
 from cctv_storaged.catalog.hosts import MOST_HOSTS
 from cctv_storaged.clock import rfc3339
-from cctv_storaged.errors import CatalogUnavailable, NotFound
-from cctv_storaged.fleet import STALE_S, FleetHost, fleet_of
-
-ANSWER_S = 10.0
-"""A network that swallows everything shows after a statement's limit: too late for a glance."""
+from cctv_storaged.errors import NotFound
+from cctv_storaged.fleet import STALE_S, FleetHost, asked, fleet_of
 
 
 async def show(request: web.Request, services: Services) -> web.StreamResponse:
     if services.catalog is None:
         raise NotFound("this host is part of no fleet: PostgreSQL is not configured")
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            known = await services.catalog.hosts()
-    except TimeoutError as exc:
-        raise CatalogUnavailable(f"the catalog did not answer in {ANSWER_S:g} s") from exc
+    known = await asked(services.catalog.hosts())
     return answer(
         {
             "at": rfc3339(services.clock.now()),

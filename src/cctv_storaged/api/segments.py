@@ -32,6 +32,7 @@ from cctv_storaged.api.sight import Sight, hiding_holds, sight_of
 from cctv_storaged.api.spans import Position, asked_span, cursor_of, position_of
 from cctv_storaged.catalog.base import CatalogQuery
 from cctv_storaged.errors import Fault, JournalFull, NotFound, Unprocessable
+from cctv_storaged.fleet import asked
 from cctv_storaged.journal.segments import Recorded
 from cctv_storaged.model import Camera, Segment, TimeSpan
 from cctv_storaged.removal import kept_by_the_vms
@@ -134,7 +135,8 @@ async def _list_fleet(
 ) -> web.StreamResponse:
     if services.catalog is None:
         raise Unprocessable([Fault("scope", "this host is part of no fleet: PostgreSQL is not configured")])
-    page = await services.catalog.find(CatalogQuery(camera_id=camera_id, span=span, limit=limit, after=after))
+    query = CatalogQuery(camera_id=camera_id, span=span, limit=limit, after=after)
+    page = await asked(services.catalog.find(query))
     return _page_answer([fleet_segment_json(row) for row in page.rows], page.next)
 
 

@@ -1,0 +1,37 @@
+"""Which configuration a daemon works by: told by /health, the metrics and the log, also after a reload."""
+
+import signal
+from typing import Any
+
+import yaml
+
+from tests.daemon import Daemon, wait_until
+
+
+def rewritten(daemon: Daemon, **changes: Any) -> None:
+    """The settings file with other values, and word of it to the daemon."""
+    settings = yaml.safe_load(daemon.config.read_text())
+    daemon.config.write_text(yaml.safe_dump({**settings, **changes}))
+    daemon.signal(signal.SIGHUP)
+
+
+def test_a_reload_is_another_configuration_and_what_waits_for_a_restart_is_told(daemon: Daemon) -> None:
+    daemon.settings = {"config_version": "rev 1"}
+    daemon.start()
+    first = daemon.get("/health")
+    assert first["config_version"] == "rev 1"
+    assert f"configuration in force: rev 1, hash {first['config_hash'][:12]}" in daemon.log
+    assert daemon.metric("storage_config_info", version="rev 1", hash=first["config_hash"]) == 1
+
+    rewritten(daemon, config_version="rev 2", retention={"default": {"at_most": "90d"}})
+    wait_until(lambda: daemon.get("/health")["config_version"] == "rev 2", "the new one is in force")
+    second = daemon.get("/health")
+    assert second["config_hash"] != first["config_hash"]
+    assert daemon.metric("storage_config_info", version="rev 1") == 0
+    assert daemon.metric("storage_config_waiting") == 0
+
+    rewritten(daemon, config_version="rev 3", exports={"workers": 1})
+    wait_until(lambda: daemon.get("/health")["config_version"] == "rev 3", "the third is")
+    assert daemon.metric("storage_config_waiting") == 1
+    assert daemon.get("/health")["config_hash"] == second["config_hash"]  # of what is in force
+    assert daemon.stop() == 0
