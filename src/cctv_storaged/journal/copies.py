@@ -456,9 +456,7 @@ def give_up_pending(db: sqlite3.Connection, no: int, error: str) -> None:
     )
 
 
-def _retry_some(
-    db: sqlite3.Connection, *, state: CopyState, backend: str | None
-) -> tuple[Retried, bool]:
+def _retry_some(db: sqlite3.Connection, *, state: CopyState, backend: str | None) -> tuple[Retried, bool]:
     """A slice, and whether there may be more. Without source and path nothing can be done."""
     rows = db.execute(
         f"""SELECT s.source_state = 'present', copy.stored_us IS NOT NULL, copy.segment_no, copy.backend

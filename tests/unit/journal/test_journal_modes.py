@@ -40,7 +40,10 @@ async def every_combination(journal: Journal) -> None:
 
 
 def force(db, id_: UUID, source: str, copies: Mapping[str, str | None]) -> None:  # type: ignore[no-untyped-def]
-    db.execute("UPDATE segment SET source_state = ?, sha256 = CAST(id || id AS BLOB) WHERE id = ?", (source, id_.bytes))
+    db.execute(
+        "UPDATE segment SET source_state = ?, sha256 = CAST(id || id AS BLOB) WHERE id = ?",
+        (source, id_.bytes),
+    )
     no = db.execute("SELECT no FROM segment WHERE id = ?", (id_.bytes,)).fetchone()[0]
     if not any(copies.values()):
         db.execute("DELETE FROM copy WHERE segment_no = ?", (no,))
