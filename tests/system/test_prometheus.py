@@ -154,4 +154,4 @@ def test_a_recorder_that_stops_and_a_daemon_that_is_gone_are_alerts_until_they_a
         prometheus.wait(lambda: "CctvStorageDown" in prometheus.firing(), "the daemon is missed")
         daemon.start()
         prometheus.wait(lambda: "CctvStorageDown" not in prometheus.firing(), "it is back")
-        assert prometheus.health() == ["up"]
+        prometheus.wait(lambda: prometheus.health() == ["up"], "the target is up again")
