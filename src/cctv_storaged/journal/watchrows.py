@@ -3,26 +3,29 @@
 import os
 import sqlite3
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.clock import MICROSECOND, from_us, to_us
 from cctv_storaged.journal.copies import UNDELIVERED
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import TimeSpan
 
-STARTS = 101
+STARTS = 301
 """So many of a camera's newest segments tell how often one comes."""
+NEWEST = 3
+"""And so many how long one is now: a recorder may be set to another length."""
 PAGE = 200
 """Losses read in one go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
-    """When a camera's newest segments began, oldest first, and the root that the last lies under."""
+    """When a camera's newest segments began, oldest first."""
 
     starts: tuple[datetime, ...]
-    root: str | None
+    longest: timedelta  # of the last few
+    root: str | None  # that the last lies under
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +81,20 @@ class WatchRows:
 
 def _cadence(db: sqlite3.Connection, camera_id: UUID, now: datetime) -> Cadence:
     rows = db.execute(
-        """SELECT s.start_us, s.no FROM camera c CROSS JOIN segment s ON s.camera_no = c.no
+        """SELECT s.start_us, s.end_us, s.no FROM camera c CROSS JOIN segment s ON s.camera_no = c.no
             WHERE c.id = ? AND s.start_us <= ? ORDER BY s.start_us DESC LIMIT ?""",
         (camera_id.bytes, to_us(now), STARTS),
     ).fetchall()
     if not rows:
-        return Cadence(starts=(), root=None)
+        return Cadence(starts=(), longest=timedelta(0), root=None)
     root = db.execute(
-        "SELECT f.root FROM segment s CROSS JOIN folder f ON f.no = s.folder_no WHERE s.no = ?", (rows[0][1],)
+        "SELECT f.root FROM segment s CROSS JOIN folder f ON f.no = s.folder_no WHERE s.no = ?", (rows[0][2],)
     ).fetchone()[0]
-    return Cadence(starts=tuple(from_us(start) for start, _ in reversed(rows)), root=os.fsdecode(root))
+    return Cadence(
+        starts=tuple(from_us(start) for start, _, _ in reversed(rows)),
+        longest=max(end - start for start, end, _ in rows[:NEWEST]) * MICROSECOND,
+        root=os.fsdecode(root),
+    )
 
 
 def _waiting(db: sqlite3.Connection, backend: str) -> Waiting | None:

@@ -76,7 +76,8 @@ class CameraWatch:
     async def _measured_limit(self, camera: Camera, heard: Heard, rules: SilenceRules) -> timedelta | None:
         if heard.silent_s <= LEAST.total_seconds():
             return LEAST  # no limit is shorter: the journal need not be asked
-        expected = expected_interval((await self._cadence(camera, heard)).starts)
+        cadence = await self._cadence(camera, heard)
+        expected = expected_interval(cadence.starts, cadence.longest)
         return None if expected is None else longest_silence(expected, rules)
 
     async def _cadence(self, camera: Camera, heard: Heard) -> Cadence:

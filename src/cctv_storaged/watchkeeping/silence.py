@@ -17,6 +17,10 @@ MOST_OF_THEM = 0.9
 """So many of the intervals are no longer than the expected one: an outage does not stretch it."""
 
 
+IRREGULAR = 2
+"""So many times the median is more than the jitter of a recorder that cuts by the clock."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceRules:
     """What the settings say."""
@@ -34,15 +38,23 @@ class SilenceRules:
         return next((limit for key, limit in said.items() if fnmatch.fnmatchcase(camera.folder, key)), None)
 
 
-def expected_interval(starts: Sequence[datetime]) -> timedelta | None:
+def expected_interval(starts: Sequence[datetime], longest: timedelta = timedelta(0)) -> timedelta | None:
     """From one segment's start to the next, as most of them are; None with too few to tell from.
 
-    By the time in the footage, not when it was found: scans find many at once.
+    By the time in the footage, not when it was found: scans find many at once. Where they come so irregularly
+    as on motion, the longest interval of all is no surprise. `longest`: the length of segments now, which may
+    be another since yesterday.
     """
     intervals = sorted(later - earlier for earlier, later in pairwise(sorted(starts)) if later > earlier)
     if len(intervals) < HISTORY:
         return None
-    return intervals[math.ceil(MOST_OF_THEM * len(intervals)) - 1]
+    most, median = _share(intervals, MOST_OF_THEM), _share(intervals, 0.5)
+    return max(longest, intervals[-1] if most > IRREGULAR * median else most)
+
+
+def _share(ordered: Sequence[timedelta], share: float) -> timedelta:
+    """So large a share of them is no longer."""
+    return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 def longest_silence(expected: timedelta, rules: SilenceRules) -> timedelta:

@@ -8,7 +8,7 @@ import pytest
 from cctv_storaged.journal import watchrows
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import SourceState
-from tests.unit.journal.samples import GATE, LENGTH, NOW, ROOT, START, YARD, new, record
+from tests.unit.journal.samples import GATE, LENGTH, NOW, ROOT, START, YARD, new, record, span
 
 
 async def lose(journal: Journal, number: int, cause: str, minutes: int) -> None:
@@ -18,13 +18,14 @@ async def lose(journal: Journal, number: int, cause: str, minutes: int) -> None:
 
 
 async def test_a_cadence_is_that_of_the_newest_segments_and_none_of_the_future(journal: Journal) -> None:
-    for number in range(120):
-        await record(journal, new(number))
+    for number in range(320):
+        await record(journal, new(number, at=span(number, timedelta(seconds=12 if number == 318 else 9))))
     await record(journal, new(200_000))
     cadence = await journal.watch_rows.cadence(GATE.id, NOW)
     assert cadence.root == ROOT
     assert len(cadence.starts) == watchrows.STARTS
-    assert cadence.starts == tuple(START + number * LENGTH for number in range(19, 120))
+    assert cadence.starts == tuple(START + number * LENGTH for number in range(19, 320))
+    assert cadence.longest == timedelta(seconds=12)
     for nobody in (YARD.id, UUID(int=1)):
         assert (await journal.watch_rows.cadence(nobody, NOW)).starts == ()
 

@@ -36,7 +36,17 @@ def seconds(*intervals_s: float) -> float | None:
 def test_the_cadence_is_what_most_intervals_do_not_exceed() -> None:
     assert seconds(*[60] * 100) == 60
     assert seconds(*[60] * 95, *[36_000] * 5) == 60, "outages do not stretch it"
-    assert seconds(*[10] * 50, *[3600] * 50) == 3600, "of a camera that records on motion nobody expects more"
+
+
+def test_of_a_camera_that_records_on_motion_the_longest_interval_is_no_surprise() -> None:
+    assert seconds(*[10] * 50, *[60] * 40, *[600] * 19, 36_000) == 36_000
+    assert seconds(*[58, 62] * 50, 36_000) == 62, "jitter is no motion"
+
+
+def test_a_recorder_set_to_longer_segments_is_believed_at_once() -> None:
+    told = starts(*[10] * 100, 600)
+    assert expected_interval(told, timedelta(seconds=600)) == timedelta(seconds=600)
+    assert expected_interval(told, timedelta(seconds=10)) == timedelta(seconds=10)
 
 
 def test_of_a_camera_without_history_nothing_is_expected() -> None:
