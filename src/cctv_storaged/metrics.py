@@ -215,6 +215,12 @@ class Metrics:
         self.vms_cameras_unmapped = Gauge(
             "storage_vms_cameras_unmapped", "Cameras without a counterpart in XProtect", registry=registry
         )
+        self.onvif_logins_failed = Counter(
+            "storage_onvif_logins_failed",
+            "Log-ins at the ONVIF device with a wrong name or password",
+            ("side",),
+            registry=registry,
+        )
         self.of_vms = (
             *(self.vms_gaps, self.vms_grade, self.vms_clock_skew),
             *(self.vms_coverage_lag, self.vms_cameras_unmapped),

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from cctv_storaged.errors import BackendUnavailable
-from cctv_storaged.onvif import sending, session
+from cctv_storaged.onvif import guesses, sending, session
 from cctv_storaged.onvif import server as serving
 from tests.integration.api.harness import Host, running, until
 from tests.services.onvif import GATE, PASSWORD, USER, Device, after, device, recorded
@@ -143,20 +143,84 @@ async def test_hostile_bytes_end_their_connection_and_no_other(tmp_path: Path) -
             assert (await client.ask("DESCRIBE")).status == 200
 
 
+@pytest.mark.parametrize("sent", [b"\r\n", b"$\x00\x00\x00", b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"])
+async def test_a_stranger_is_sent_away_however_busy_it_is(
+    tmp_path: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "STRANGER_S", 0.3)
+    async with gate(tmp_path) as (_, at):
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.server.rtsp_port)
+        ended = asyncio.create_task(to_end(reader))
+        async with asyncio.timeout(PATIENCE_S):
+            while not ended.done():
+                writer.write(sent)
+                await asyncio.sleep(0.05)
+        assert (await ended).count(b"RTSP/1.0 200") <= session.MOST_OF_STRANGER
+        writer.close()
+
+
+async def test_a_stranger_may_ask_so_many_things_and_no_more(tmp_path: Path) -> None:
+    """Also at once, in less than its time, and without ever trying to log in."""
+    async with gate(tmp_path) as (_, at):
+        for asked in (b"OPTIONS", b"DESCRIBE", b"RECORD"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", at.server.rtsp_port)
+            uri = at.rtsp().encode()
+            writer.write(100 * (asked + b" " + uri + b" RTSP/1.0\r\nCSeq: 1\r\n\r\n"))
+            assert (await to_end(reader)).count(b"RTSP/1.0 ") == session.MOST_OF_STRANGER + 1
+            writer.close()
+
+
 async def test_there_are_not_more_connections_than_may_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "MOST_RTSP", 2)
     async with (
         gate(tmp_path) as (_, at),
-        rtsp_client(at.rtsp()) as first,
-        rtsp_client(at.rtsp()) as second,
+        rtsp_client(at.rtsp(), USER, PASSWORD) as first,
+        rtsp_client(at.rtsp(), USER, PASSWORD) as second,
     ):
         for client in (first, second):
-            assert (await client.ask("OPTIONS")).status == 200
+            assert (await client.ask("DESCRIBE")).status == 200
         reader, writer = await asyncio.open_connection("127.0.0.1", at.server.rtsp_port)
         assert await to_end(reader) == b""
         writer.close()
+        for client in (first, second):
+            assert (await client.ask("DESCRIBE")).status == 200
+
+
+async def test_strangers_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MOST_RTSP", 4)
+    async with gate(tmp_path) as (_, at):
+        silent = [await asyncio.open_connection("127.0.0.1", at.server.rtsp_port) for _ in range(10)]
+        async with rtsp_client(at.rtsp(), USER, PASSWORD) as client:
+            assert (await client.ask("DESCRIBE")).status == 200
+            assert await to_end(silent[0][0]) == b""
+            more = [await asyncio.open_connection("127.0.0.1", at.server.rtsp_port) for _ in range(10)]
+            assert (await client.ask("DESCRIBE")).status == 200
+        for _, writer in silent + more:
+            writer.close()
+
+
+async def test_a_password_cannot_be_guessed_over_ever_new_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(guesses, "PER_MINUTE", 1)
+    async with gate(tmp_path) as (host, at):
+        statuses = []
+        async with rtsp_client(at.rtsp(), USER, PASSWORD) as known:
+            assert (await known.ask("DESCRIBE")).status == 200
+            for _ in range(3):
+                async with rtsp_client(at.rtsp(), USER, "guess") as guesser:
+                    statuses.append((await guesser.ask("DESCRIBE")).status)
+            assert (await known.ask("DESCRIBE")).status == 200
+        async with rtsp_client(at.rtsp(), USER, PASSWORD) as right:
+            refused = await right.ask("DESCRIBE")
+        assert statuses == [401, 503, 503]
+        assert (refused.status, "retry-after" in refused.headers) == (503, True)
+        failed = host.parts.foundation.metrics.onvif_logins_failed.labels("rtsp")
+        assert failed._value.get() == 1
+    (told,) = (line for line in caplog.messages if "wrong name or password" in line)
+    assert "127.0.0.1" in told
 
 
 async def test_a_client_that_takes_nothing_is_given_up_and_little_is_read_for_it(

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,8 @@ import pytest
 
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import ConfigError
-from cctv_storaged.onvif import searching
+from cctv_storaged.onvif import guesses, searching
+from cctv_storaged.onvif import web as soapside
 from cctv_storaged.onvif.device import Identity
 from tests.fakes.xprotect.onvifsoap import NAMES, DeviceRefused, OnvifDevice
 from tests.integration.api.harness import Host, running
@@ -282,6 +283,57 @@ async def test_a_request_that_was_overheard_is_good_for_nothing(tmp_path: Path) 
             async with caller.http.post(url, data=document, headers=headers) as answer:
                 statuses.append(answer.status)
         assert statuses == [200, 401]
+
+
+@pytest.mark.parametrize("kind", ["wsse", "digest"])
+async def test_a_password_cannot_be_guessed_without_limit_or_trace(
+    tmp_path: Path,
+    kind: Literal["wsse", "digest"],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(guesses, "PER_MINUTE", 1)
+    async with running(tmp_path) as host, calling(host, kind) as caller:
+        guesser = OnvifDevice(caller.http, caller.soap.address, USER, "guess", kind)
+        guesser.services["trt"] = guesser.address
+        for status in ("40[01]", "429", "429"):
+            with pytest.raises(DeviceRefused, match=f"answers {status}"):
+                await guesser.call("trt", "GetProfiles")
+        with pytest.raises(DeviceRefused, match="answers 429"):  # who is right learns no more
+            await caller.call("trt", "GetProfiles")
+        assert await caller.call("tds", "GetSystemDateAndTime") is not None
+        failed = host.parts.foundation.metrics.onvif_logins_failed.labels("http")
+        assert failed._value.get() == 1
+    (told,) = (line for line in caplog.messages if "wrong name or password" in line)
+    assert "127.0.0.1" in told
+    assert PASSWORD not in caplog.text
+
+
+@pytest.mark.parametrize("begun", [b"X-A: b\r\n", b"Content-Length: 100\r\n\r\n<"], ids=["head", "body"])
+async def test_strangers_whose_requests_never_end_keep_nobody_out(tmp_path: Path, begun: bytes) -> None:
+    async with running(tmp_path) as host, calling(host) as caller:
+        slow = [await asyncio.open_connection("127.0.0.1", caller.at.server.http_port) for _ in range(70)]
+        for _, writer in slow:
+            writer.write(b"POST /onvif/device_service HTTP/1.1\r\nHost: a\r\n" + begun)
+        for _ in range(3):
+            assert await caller.call("trt", "GetProfiles") is not None
+        async with asyncio.timeout(20):
+            with suppress(ConnectionError):
+                assert await slow[0][0].read() == b""  # it had to make room
+        for _, writer in slow:
+            writer.close()
+
+
+async def test_a_request_that_does_not_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soapside, "BODY_S", 0.1)
+    async with running(tmp_path) as host, device(host) as at:
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.server.http_port)
+        writer.write(b"POST /onvif/a HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n<")
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
 
 
 async def test_on_loopback_without_a_password_nobody_is_asked(tmp_path: Path) -> None:

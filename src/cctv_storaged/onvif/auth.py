@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from urllib.parse import urlsplit
 
 from cctv_storaged.config import is_loopback
@@ -60,6 +61,16 @@ def account_of(settings: MilestoneOnvif) -> Account:
     return Account(settings.username or "", password)
 
 
+class Verdict(Enum):
+    """What became of a log-in."""
+
+    GOOD = "good"
+    WRONG = "wrong"  # name or password: what a guess is
+    UNUSABLE = (
+        "unusable"  # nothing that tells whether the password is known: unreadable, too old, used before
+    )
+
+
 class Seen:
     """What was used once and may not be used again, for as long as it would be believed."""
 
@@ -97,15 +108,20 @@ class UsernameTokens:
 
     def is_good(self, token: UsernameToken, now: datetime, monotonic_s: float) -> bool:
         """Whether name, digest and time are right, and the token was not used before."""
+        return self.verdict(token, now, monotonic_s) is Verdict.GOOD
+
+    def verdict(self, token: UsernameToken, now: datetime, monotonic_s: float) -> Verdict:
+        """The same, with what is wrong. A token that is good is used up by it."""
         created = _moment(token.created)
         nonce = _decoded(token.nonce)
         if created is None or nonce is None or abs(created - now) > WINDOW:
-            return False
+            return Verdict.UNUSABLE
         wanted = password_digest(nonce, token.created, self._account.password)
-        same = hmac.compare_digest(wanted.encode(), token.digest.encode())
+        same = _same_text(wanted, token.digest)
         if not (same and _same_text(token.username, self._account.username)):
-            return False
-        return self._seen.is_new(nonce + token.created.encode(), monotonic_s)
+            return Verdict.WRONG
+        is_new = self._seen.is_new(nonce + token.created.encode(), monotonic_s)
+        return Verdict.GOOD if is_new else Verdict.UNUSABLE
 
 
 def password_digest(nonce: bytes, created: str, password: str) -> str:
@@ -142,7 +158,7 @@ def answer_of(header: str) -> Answer | None:
         quoted = found[2]
         values[found[1].lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else found[3]
         at = found.end()
-    if any(len(value) > _LONGEST_VALUE for value in values.values()):
+    if any(len(value) > _LONGEST_VALUE or not _is_text(value) for value in values.values()):
         return None
     if not {"username", "realm", "nonce", "uri", "response"} <= values.keys():
         return None
@@ -191,20 +207,27 @@ class Digest:
         staleness = ", stale=true" if stale else ""
         return f'Digest realm="{REALM}", nonce="{nonce}"{quality}, algorithm={algorithm}{staleness}'
 
-    def is_good(self, header: str, method: str, now_s: float, path: str | None = None) -> bool:
-        """Whether the header answers a challenge of ours for this method (and path, where one is given)."""
+    def is_good(self, header: str, method: str, now_s: float, *paths: str) -> bool:
+        """Whether the header answers a challenge of ours for this method (and one of the paths, where any
+        are given).
+        """
+        return self.verdict(header, method, now_s, *paths) is Verdict.GOOD
+
+    def verdict(self, header: str, method: str, now_s: float, *paths: str) -> Verdict:
+        """The same, with what is wrong. A count that is good is used up by it."""
         answer = answer_of(header)
-        if answer is not None and path is not None and urlsplit(answer.uri).path != path:
-            return False
         if answer is None or answer.realm != REALM or not self.is_current(answer, now_s):
-            return False
+            return Verdict.UNUSABLE
+        if paths and _path_of(answer.uri) not in paths:
+            return Verdict.UNUSABLE
         wanted = response_of(answer, method, self._account.password)
-        if wanted is None or not hmac.compare_digest(wanted.encode(), answer.response.encode()):
-            return False
-        if not _same_text(answer.username, self._account.username):
-            return False
+        if wanted is None:
+            return Verdict.UNUSABLE
+        if not (_same_text(wanted, answer.response) and _same_text(answer.username, self._account.username)):
+            return Verdict.WRONG
         used = f"{answer.nonce}:{answer.nc if answer.qop else ''}".encode()
-        return self._seen is None or self._seen.is_new(used, now_s)
+        is_new = self._seen is None or self._seen.is_new(used, now_s)
+        return Verdict.GOOD if is_new else Verdict.UNUSABLE
 
     def is_current(self, answer: Answer, now_s: float) -> bool:
         """Whether the nonce is ours and still good."""
@@ -220,6 +243,22 @@ class Digest:
 
     def _signed(self, told: str) -> str:
         return hmac.new(self._key, told.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8, which bytes that were none cannot as they are handed to us."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _path_of(uri: str) -> str | None:
+    try:
+        return urlsplit(uri).path
+    except ValueError:
+        return None
 
 
 def _same_text(one: str, other: str) -> bool:

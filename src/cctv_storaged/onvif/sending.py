@@ -69,8 +69,6 @@ class Sending:
         self._skipped_us = 0  # gaps that are not waited through
         self._started: tuple[float, int] | None = None  # by our clock, and by the recording's
         self._previous: Placed | None = None
-        self.heard_s = clock.monotonic()
-        """When the client last took something."""
 
     async def run(self, first: Placed, pictures: AsyncGenerator[Placed], replay: Replay) -> None:
         """To the end of what is asked for. Raises what reading raises, and OSError or TimeoutError for a
@@ -128,7 +126,6 @@ class Sending:
         """Waits until there is room for more."""
         async with asyncio.timeout(STALLED_S):
             await self._writer.drain()
-        self.heard_s = self._clock.monotonic()
 
     async def _due(self, picture: Placed) -> int:
         """Waits until the picture is due; its time on a clock that has no gaps."""

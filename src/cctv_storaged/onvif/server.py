@@ -17,7 +17,9 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Segment
 from cctv_storaged.onvif.auth import account_of
+from cctv_storaged.onvif.crowd import Crowd
 from cctv_storaged.onvif.device import DeviceService, Identity
+from cctv_storaged.onvif.guesses import Guesses
 from cctv_storaged.onvif.inventory import Inventory
 from cctv_storaged.onvif.mediaservice import MediaService
 from cctv_storaged.onvif.recording import RecordingService
@@ -28,7 +30,7 @@ from cctv_storaged.onvif.searching import Searches
 from cctv_storaged.onvif.sending import WRITE_AHEAD_BYTES
 from cctv_storaged.onvif.session import Connection, Replaying, Slots
 from cctv_storaged.onvif.streaming import Footage
-from cctv_storaged.onvif.web import SoapSide
+from cctv_storaged.onvif.web import Door, SoapSide
 from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.pins import Pins
 from cctv_storaged.reading import Reader
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 MOST_HTTP, MOST_RTSP = 64, 320
 """Connections: a recording server may keep a live stream open for each camera, silent as it is."""
+MOST_HTTP_STRANGERS, MOST_RTSP_STRANGERS = 32, 128
+"""Of one address, before they log in: a recording server that starts opens all its streams at once."""
 LEAST_REPLAYS = 4
 """At the same time; more where more retrievals may run: XProtect retrieves on its own account as well."""
 MOST_BYTES_PER_S = 16 * 2**20
@@ -60,7 +64,8 @@ class OnvifServer:
         self._http: asyncio.Server | None = None
         self._rtsp: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
-        self._clients: set[_HttpConnection] = set()
+        self._replayers = Crowd(MOST_RTSP, MOST_RTSP_STRANGERS)
+        self._callers = Crowd(MOST_HTTP, MOST_HTTP_STRANGERS)
         self.trouble: str | None = None
         """Why nobody can retrieve anything right now; None while it listens."""
 
@@ -87,7 +92,7 @@ class OnvifServer:
             )
             self._soap.rtsp_port = self.rtsp_port
             self._http = await loop.create_server(
-                lambda: _HttpConnection(server, loop, self._clients),
+                lambda: _HttpConnection(server, loop, self._callers),
                 self._settings.bind,
                 self._settings.http_port,
             )
@@ -106,8 +111,7 @@ class OnvifServer:
         for task in tuple(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
-        for client in tuple(self._clients):
-            client.abort()
+        self._callers.send_away()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -129,42 +133,43 @@ class OnvifServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine: before Python 3.12 asyncio takes the end of its task at a stop for a fault."""
-        if len(self._serving) >= MOST_RTSP:
-            writer.transport.abort()
+        connection = Connection(reader, writer, self.replaying)
+        if not self._replayers.admits(connection):
+            connection.abort()
             return
         writer.transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
-        task = asyncio.create_task(self._serve(reader, writer))
+        task = asyncio.create_task(self._serve(connection))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, connection: Connection) -> None:
         try:
-            await Connection(reader, writer, self.replaying).serve()
+            await connection.serve()
         except Exception:  # one client's connection, whatever it meets
             log.exception("an RTSP connection failed")
         finally:
-            writer.transport.abort()
+            connection.abort()
+            self._replayers.left(connection)
 
 
-class _HttpConnection(web.RequestHandler):
-    """One client's connection; there are not more of them than MOST_HTTP."""
+class _HttpConnection(Door):
+    """One client's connection."""
 
-    def __init__(
-        self, manager: web.Server, loop: asyncio.AbstractEventLoop, others: "set[_HttpConnection]"
-    ) -> None:
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, others: Crowd) -> None:
         super().__init__(manager, loop=loop, keepalive_timeout=KEEPALIVE_S)
         self._others = others
         self._raw: asyncio.BaseTransport | None = None
+        self.address = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._raw = transport
-        self._others.add(self)
-        if len(self._others) > MOST_HTTP:
+        self.address = str((transport.get_extra_info("peername") or ("",))[0])
+        if not self._others.admits(self):
             self.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._others.discard(self)
+        self._others.left(self)
         super().connection_lost(exc)
 
     def abort(self) -> None:
@@ -206,9 +211,11 @@ def open_onvif(
         "tse": SearchService(inventory, replayable, searches, clock).operations,
         "trp": ReplayService(inventory).operations,
     }
-    soap = SoapSide(services, account, onvif.rtsp_port, onvif.advertise_host, clock)
+    guesses = Guesses(clock, metrics)
+    soap = SoapSide(services, account, guesses, onvif.rtsp_port, onvif.advertise_host, clock)
     replaying = Replaying(
         account=account,
+        guesses=guesses,
         inventory=inventory,
         footage=Footage(replayable, Gathering(journal, reader)),
         slots=Slots(max(LEAST_REPLAYS, 2 * settings.max_retrievals)),

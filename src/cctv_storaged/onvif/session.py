@@ -17,8 +17,9 @@ from uuid import UUID
 
 from cctv_storaged.clock import Clock, from_us
 from cctv_storaged.errors import BackendUnavailable, StoragedError
-from cctv_storaged.onvif.auth import Account, Digest
+from cctv_storaged.onvif.auth import Account, Digest, Verdict
 from cctv_storaged.onvif.describing import CONTROL, Description, description_of
+from cctv_storaged.onvif.guesses import Guesses
 from cctv_storaged.onvif.inventory import Channel, Inventory, camera_of
 from cctv_storaged.onvif.mediaservice import LIVE_PATH
 from cctv_storaged.onvif.replay import REPLAY_PATH, SESSION_TIMEOUT_S
@@ -45,6 +46,8 @@ METHODS = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER, 
 STRANGER_S = 15.0
 """Who has not logged in by then is sent away."""
 MOST_ATTEMPTS = 5
+MOST_OF_STRANGER = 16
+"""Requests before a log-in, of any kind."""
 MOST_DESCRIBED = 16
 FIRST_PICTURE_S = 20.0
 """A store that has not given one by then is away."""
@@ -73,6 +76,7 @@ class Replaying:
     """What every connection uses."""
 
     account: Account
+    guesses: Guesses
     inventory: Inventory
     footage: Footage
     slots: Slots
@@ -101,22 +105,25 @@ class _Session:
         return self.task is not None and not self.task.done()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Connection:
     """Serves one client until it leaves."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     replaying: Replaying
-    _known: bool = False
+    known: bool = field(default=False, init=False)  # it has logged in, or need not
+    address: str = field(init=False)
     _attempts: int = 0
+    _asked: int = 0
     _session: _Session | None = None
     _described: dict[UUID, Description] = field(default_factory=dict)
     _digest: Digest = field(init=False)
     _since_s: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._known = self.replaying.account.open
+        self.known = self.replaying.account.open
+        self.address = str((self.writer.get_extra_info("peername") or ("",))[0])
         self._digest = Digest(self.replaying.account, life_s=24 * 3600, once=False)
         self._since_s = self.replaying.clock.monotonic()
 
@@ -132,23 +139,30 @@ class Connection:
         finally:
             await self._stop()
 
+    def abort(self) -> None:
+        """Ends it at once, whatever is under way."""
+        self.writer.transport.abort()
+
     async def _next(self) -> Request | None:
+        if not self.known:
+            return await self._next_of_stranger()
         while True:
-            now_s = self.replaying.clock.monotonic()
-            left_s = self._since_s + STRANGER_S - now_s
             try:
-                return await read_request(
-                    self.reader, SESSION_TIMEOUT_S if self._known else max(left_s, 0.01)
-                )
+                return await read_request(self.reader, SESSION_TIMEOUT_S)
             except TimeoutError:
-                if not self._takes_pictures():
+                # A replay under way notices itself when nothing is taken.
+                if self._session is None or not self._session.playing:
                     return None
 
-    def _takes_pictures(self) -> bool:
-        session = self._session
-        if session is None or not session.playing or session.sending is None:
-            return False
-        return self.replaying.clock.monotonic() - session.sending.heard_s < SESSION_TIMEOUT_S
+    async def _next_of_stranger(self) -> Request | None:
+        """None once it had its time, however busy it was."""
+        left_s = self._since_s + STRANGER_S - self.replaying.clock.monotonic()
+        try:
+            async with asyncio.timeout(max(left_s, 0)):
+                await asyncio.sleep(0)  # a timeout that is over strikes here, also where all is in the buffer
+                return await read_request(self.reader, STRANGER_S)
+        except TimeoutError:
+            return None
 
     async def _answered(self, request: Request) -> bool:
         """Whether the client may ask on."""
@@ -167,6 +181,9 @@ class Connection:
         return True
 
     async def _answer(self, request: Request, cseq: int) -> None:
+        self._asked += not self.known
+        if self._asked > MOST_OF_STRANGER:
+            raise Refusal(503, last=True)
         handlers: Mapping[str, Callable[[Request, int], Awaitable[None]]] = {
             "OPTIONS": self._options,
             "DESCRIBE": self._describe,
@@ -192,13 +209,24 @@ class Connection:
         if self.replaying.account.open:
             return
         header = request.headers.get("authorization", "")
-        now_s = self.replaying.clock.monotonic()
-        if header and self._digest.is_good(header, request.method, now_s):
-            self._known = True
+        now_s, guesses = self.replaying.clock.monotonic(), self.replaying.guesses
+        wait_s = guesses.wait_s(self.address) if header and not self.known else 0
+        if wait_s:
+            raise Refusal(503, {"Retry-After": str(wait_s)}, last=True)
+        verdict = self._digest.verdict(header, request.method, now_s, *_paths_of(request))
+        if verdict is Verdict.GOOD:
+            self._log_in()
             return
+        if verdict is Verdict.WRONG:
+            guesses.wrong(self.address, "rtsp")
         self._attempts += bool(header)
         challenge = {"WWW-Authenticate": self._digest.challenge("MD5", now_s)}
         raise Refusal(401, challenge, last=self._attempts >= MOST_ATTEMPTS)
+
+    def _log_in(self) -> None:
+        if not self.known:
+            self.replaying.guesses.right(self.address)
+        self.known = True
 
     # Methods
 
@@ -399,6 +427,13 @@ class Connection:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STRANGER_S):
                     await self.writer.drain()
+
+
+def _paths_of(request: Request) -> tuple[str, ...]:
+    """What a log-in for this request may name: its path, or that of the whole stream as some clients do."""
+    path = request.path
+    stream = path.rstrip("/").removesuffix(f"/{CONTROL}")
+    return path, stream, f"{stream}/"
 
 
 async def _first(pictures: AsyncGenerator[Placed]) -> Placed | None:

@@ -1,6 +1,7 @@
 """Who is let in: the specifications' own examples, and what may be used only once."""
 
 import base64
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from cctv_storaged.onvif.auth import (
     Seen,
     UsernameToken,
     UsernameTokens,
+    Verdict,
     account_of,
     answer_of,
     password_digest,
@@ -149,6 +151,27 @@ def test_a_digest_is_for_its_method_path_listener_and_time() -> None:
 def test_what_is_no_digest_is_not_good(header: str) -> None:
     assert answer_of(header) is None
     assert not Digest(ACCOUNT, life_s=60, once=True).is_good(header, "POST", 0)
+
+
+def test_only_what_tells_whether_a_password_is_right_is_a_guess() -> None:
+    digest = Digest(ACCOUNT, life_s=60, once=True)
+    header = answered(digest)
+    wrong = answered(digest).replace('username="', 'username="x')
+    assert digest.verdict(wrong, "POST", 100) is Verdict.WRONG
+    assert digest.verdict(header, "POST", 200) is Verdict.UNUSABLE  # too old: nobody looked
+    assert digest.verdict(header, "POST", 100) is Verdict.GOOD
+    assert digest.verdict(header, "POST", 100) is Verdict.UNUSABLE  # once more
+
+
+@pytest.mark.parametrize(
+    ("field", "hostile"),
+    [("uri", "http://["), ("username", "\udcff"), ("response", "\udcff"), ("cnonce", "\udcff")],
+)
+def test_a_digest_that_is_no_text_is_not_good(field: str, hostile: str) -> None:
+    digest = Digest(ACCOUNT, life_s=60, once=True)
+    header = re.sub(rf'\b{field}="[^"]*"', f'{field}="{hostile}"', answered(digest))
+    assert hostile in header
+    assert not digest.is_good(header, "POST", 100, "/onvif/a")
 
 
 def test_a_digest_by_an_unknown_algorithm_or_quality_is_not_good() -> None:
