@@ -86,7 +86,7 @@ def rows(database: PostgresDatabase, host_id: str) -> dict[str, tuple[str, str]]
     return {segment_id: (path, by) for segment_id, path, by in found}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_host_that_is_cut_off_records_on_and_catches_up_and_nobody_touches_what_is_anothers(
     hosts: dict[str, NetHost], postgres_database: PostgresDatabase, seaweed_bucket: Bucket
 ) -> None:
@@ -114,6 +114,9 @@ def test_a_host_that_is_cut_off_records_on_and_catches_up_and_nobody_touches_wha
     assert len(cut.network.ask(cut.daemon.segments)) == 4
     assert cut.ask("/ready")["ready"] is True
     assert cut.ask("/fleet", expect=(503,))["type"].endswith("catalog-away")
+    assert cut.daemon.stop() == 0  # and somebody restarts it just now
+    cut.daemon.start()
+    assert len(cut.network.ask(cut.daemon.segments)) == 4
     postgres_database.sql(  # as if the quarter of an hour had gone by in which it could not speak
         f"UPDATE storage_hosts SET seen_at = seen_at - interval '15 minutes' WHERE host_id = '{CUT}'"
     )
