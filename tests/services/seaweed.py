@@ -28,6 +28,16 @@ import boto3
 import pytest
 
 ACCESS_KEY = "cctv-access"
+GUIDE_KEY = "guide-access"
+GUIDE_RIGHTS = [
+    "Read",
+    "Write",
+    "List",
+    "GetBucketObjectLockConfiguration",
+    "GetObjectLegalHold",
+    "PutObjectLegalHold",
+    "GetObjectRetention",
+]
 SECRET_KEY = "canary-secret-of-the-seaweed-tests"
 START_TIMEOUT_S = 60.0
 MARK = ".cctv-storaged-identity"
@@ -259,7 +269,12 @@ _IDENTITIES = {
             "name": "tests",
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
+        },
+        {
+            "name": "guide",  # with no more rights than docs/guide/stores.md gives
+            "credentials": [{"accessKey": GUIDE_KEY, "secretKey": SECRET_KEY}],
+            "actions": GUIDE_RIGHTS,
+        },
     ]
 }
 
