@@ -10,6 +10,7 @@ from cctv_storaged.config import Milestone, secrets_of
 from cctv_storaged.foundation import Foundation
 from cctv_storaged.logs.redaction import Redactor
 from cctv_storaged.model import BackendKind, Segment
+from cctv_storaged.reading import READABLE
 from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.retention.rules import key_of
 from cctv_storaged.vms.condition import condition_rules
@@ -54,18 +55,24 @@ async def open_vms_parts(stack: AsyncExitStack, needs: VmsNeeds) -> VmsParts | N
     store = open_store(block, vms, foundation.clock)
     stack.push_async_callback(store.close)
     settings = proving_settings(foundation.settings, block)
+    readback = await _readback(stack, needs, block, vms)
     return VmsParts(
         vms=vms,
         mapping=mapping,
-        proof=open_proof(store, settings, _ground(needs, vms, mapping)),
-        readback=await _readback(stack, needs, block, vms),
+        proof=open_proof(store, settings, _ground(needs, vms, mapping, readback)),
+        readback=readback,
         watch=_watch(foundation, block, vms, mapping),
         marking=_marking(foundation, block, vms, mapping),
     )
 
 
-def _ground(needs: VmsNeeds, vms: Vms, mapping: CameraMapping) -> Ground:
+def _ground(needs: VmsNeeds, vms: Vms, mapping: CameraMapping, readback: Readback) -> Ground:
     foundation = needs.foundation
+
+    def delivered(segment: Segment) -> None:
+        readback.renewed(segment.id)
+        needs.delivered(segment)
+
     return Ground(
         journal=foundation.journal,
         vms=vms,
@@ -75,7 +82,7 @@ def _ground(needs: VmsNeeds, vms: Vms, mapping: CameraMapping) -> Ground:
         hub=foundation.hub,
         alarms=foundation.alarms,
         look_again=needs.look_again,
-        delivered=needs.delivered,
+        delivered=delivered,
         roots=foundation.places.roots,
         star=Redactor(secrets_of(foundation.settings)),
     )
@@ -86,12 +93,19 @@ async def _readback(stack: AsyncExitStack, needs: VmsNeeds, block: Milestone, vm
     folder = block.cache.dir or foundation.settings.data_dir / "cache" / "vms"
     cache = ReadbackCache(folder, block.cache.max_bytes, foundation.settings.capacity.reserve)
     await cache.open()
+
+    async def is_left(segment_id: UUID) -> bool:
+        segment = await foundation.journal.segments.by_id(segment_id)
+        copy = None if segment is None else segment.copy_at(BackendKind.MILESTONE)
+        return copy is not None and copy.state in READABLE
+
     readback = Readback(
         vms,
         cache,
         foundation.journal.read_backs,
         foundation.clock,
         stream_of=_streams(block, needs.cameras),
+        is_left=is_left,
     )
     stack.push_async_callback(readback.close)
     return readback

@@ -86,6 +86,9 @@ class ReadingBack(Protocol):
     def opened(self, segment: Segment, path: str) -> AbstractAsyncContextManager[OpenReadBack]:
         """Reads it back, unless it was already. Raises BackendError; ObjectMissing: it is not there."""
 
+    def shows(self, segment_id: UUID) -> TimeSpan | None:
+        """From when to when what was read back of it shows; None where nobody knows yet."""
+
     async def forget(self, segment_id: UUID) -> None:
         """What was read back of it is not to be used again."""
 
@@ -153,6 +156,10 @@ class Reader:
     def apart(self) -> str | None:
         """The backend whose footage is read back: other bytes than the recorder's; None: there is none."""
         return None if self._reading_back is None else self._reading_back.name
+
+    def shows_apart(self, segment_id: UUID) -> TimeSpan | None:
+        """From when to when a segment shows that was read back; None where nobody knows yet."""
+        return None if self._reading_back is None else self._reading_back.shows(segment_id)
 
     @asynccontextmanager
     async def open(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,11 +14,20 @@ from uuid import UUID, uuid4
 import pytest
 
 from cctv_storaged.backends.base import Backend
-from cctv_storaged.errors import BackendUnavailable, NoPlace, NotHeld, Unsupported
+from cctv_storaged.errors import (
+    BackendUnavailable,
+    NoPlace,
+    NotFound,
+    NotHeld,
+    ObjectRejected,
+    Unsupported,
+)
+from cctv_storaged.keyframes import Footage
 from cctv_storaged.model import Copy, CopyState, Segment, TimeSpan
 from cctv_storaged.mpegts.probe import StreamFacts, probe_by
 from cctv_storaged.mpegts.track import WRAP, ticks_between
 from cctv_storaged.reading import Content, Reader
+from cctv_storaged.vms import readback, readbackcache
 from cctv_storaged.vms.readback import Readback
 from cctv_storaged.vms.readbackcache import ReadbackCache
 from tests.fakes.scripted_backend import Op, ScriptedBackend, Unavailable
@@ -40,6 +50,12 @@ class Bench:
     readback: Readback
     reader: Reader
     folder: Path
+    deleted: set[UUID]  # segments that have their tombstone
+
+    async def delete(self, segment: Segment) -> None:
+        """What the remover does."""
+        self.deleted.add(segment.id)
+        await self.readback.forget(segment.id)
 
     async def segment(self, number: int, source: Path) -> Segment:
         """The recorder's `number`th segment, which only the VMS has any more; not yet recorded there."""
@@ -64,13 +80,18 @@ async def bench(
         vms = ScriptedVms()
         cache = ReadbackCache(folder / "cache", most_bytes, reserve_bytes)
         await cache.open()
-        readback = Readback(vms, cache, rig.journal.read_backs, rig.clock)
+        deleted: set[UUID] = set()
+
+        async def is_left(segment_id: UUID) -> bool:
+            return segment_id not in deleted
+
+        back = Readback(vms, cache, rig.journal.read_backs, rig.clock, is_left=is_left)
         doubt = rig._doubt
-        reader = Reader(backends, rig.metrics, rig.pruner().pins, doubt, readback)
+        reader = Reader(backends, rig.metrics, rig.pruner().pins, doubt, back)
         try:
-            yield Bench(rig, vms, cache, readback, reader, folder / "cache")
+            yield Bench(rig, vms, cache, back, reader, folder / "cache", deleted)
         finally:
-            await readback.close()
+            await back.close()
 
 
 def facts_of(data: bytes) -> StreamFacts:
@@ -141,6 +162,136 @@ async def test_what_the_vms_holds_in_part_is_given_in_part(tmp_path: Path) -> No
     )
     told = json.loads(next(line.line.detail for line in lines.lines if line.line.cause == "remuxed"))
     assert datetime.fromisoformat(told["start"]) == content.span.start
+
+
+@pytest.mark.parametrize("left", [slice(0, 2), slice(2, 4)], ids=["its begin", "its end"])
+async def test_what_was_read_back_in_part_is_asked_for_anew_soon(
+    tmp_path: Path, left: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retrieval may be under way, or the footage not readable yet."""
+    source = numbered_ts(seconds=SECONDS)
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, source)
+        host.vms.record(CAMERA, source, segment.span.start)
+        whole = host.vms.groups[CAMERA]
+        host.vms.groups[CAMERA] = whole[left]
+        part, _ = await host.read(segment)
+        assert part.span.duration < segment.span.duration
+        await host.read(segment)
+        assert len(host.vms.asked) == 1, "whoever asks for its bytes in ranges is given the same"
+        host.vms.groups[CAMERA] = whole
+        monkeypatch.setattr(readback, "IN_PART_S", 0.0)
+        await host.readback.forget(segment.id)
+        host.vms.groups[CAMERA] = whole[left]
+        await host.read(segment)
+        host.vms.groups[CAMERA] = whole
+        content, _ = await host.read(segment)
+        assert segment.span.end - content.span.end < timedelta(milliseconds=100)
+        assert abs(content.span.start - segment.span.start) <= timedelta(milliseconds=1)
+        asked = len(host.vms.asked)
+        await host.read(segment)
+        assert len(host.vms.asked) == asked, "what is whole is kept"
+
+
+async def test_a_hole_in_the_middle_is_a_part_as_well_and_no_later_process_finds_it(tmp_path: Path) -> None:
+    source = numbered_ts(seconds=SECONDS)
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, source)
+        host.vms.record(CAMERA, source, segment.span.start)
+        whole = host.vms.groups[CAMERA]
+        host.vms.groups[CAMERA] = [whole[0], *whole[3:]]
+        await host.read(segment)
+        assert len(host.files()) == 1
+    async with bench(tmp_path) as host:
+        assert host.files() == []
+
+
+async def test_what_was_proven_anew_is_read_back_anew(tmp_path: Path) -> None:
+    source = numbered_ts(seconds=SECONDS)
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, source)
+        host.vms.record(CAMERA, source, segment.span.start)
+        await host.read(segment)
+        host.readback.renewed(segment.id)
+        while host.files():
+            await asyncio.sleep(0.001)
+        assert host.readback.shows(segment.id) is None
+
+
+async def test_a_segment_that_is_deleted_while_its_file_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = numbered_ts(seconds=SECONDS)
+    began, go_on, synced = threading.Event(), threading.Event(), readbackcache._synced
+
+    def slowly(descriptor: int) -> None:
+        began.set()
+        go_on.wait(30)
+        synced(descriptor)
+
+    monkeypatch.setattr(readbackcache, "_synced", slowly)
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, source)
+        host.vms.record(CAMERA, source, segment.span.start)
+        reading = asyncio.create_task(host.read(segment))
+        await asyncio.to_thread(began.wait, 30)
+        deleting = asyncio.create_task(host.delete(segment))
+        await asyncio.sleep(0)
+        go_on.set()
+        await deleting
+        assert (host.files(), host.cache.size_bytes) == ([], 0)
+        await asyncio.gather(reading, return_exceptions=True)
+        assert host.files() == []
+
+
+async def test_who_found_a_segment_before_it_was_deleted_does_not_bring_its_footage_back(
+    tmp_path: Path,
+) -> None:
+    source = numbered_ts(seconds=SECONDS)
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, source)
+        host.vms.record(CAMERA, source, segment.span.start)
+        picture = Footage(host.reader, segment)
+        await picture._content()
+        await host.delete(segment)
+        with pytest.raises(NotFound):
+            await host.read(segment)
+        with pytest.raises(NotFound):
+            await picture.first()
+        assert (host.files(), host.cache.size_bytes) == ([], 0)
+
+
+async def test_a_segment_without_a_picture_of_its_own_shows_the_one_before(tmp_path: Path) -> None:
+    """XProtect recorded a key frame every few seconds; its copy is not doubted."""
+    source = numbered_ts(seconds=SECONDS)
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, source)
+        host.vms.record(CAMERA, source, segment.span.start - timedelta(seconds=7))
+        host.vms.record(CAMERA, source, segment.span.end + timedelta(seconds=1))
+        host.vms.pause_ms = 20_000
+        content, data = await host.read(segment)
+        assert content.span.end < segment.span.start, "told as it is"
+        assert facts_of(data).starts_with_keyframe
+        assert await host.rig.state(segment, "MILESTONE") == "verified"
+        host.vms.groups[CAMERA] = []
+        host.vms.record(CAMERA, source, segment.span.start - timedelta(seconds=SECONDS + 70))
+        host.vms.record(CAMERA, source, segment.span.end + timedelta(seconds=1))
+        host.vms.pause_ms = 10**6
+        await host.readback.forget(segment.id)
+        with pytest.raises(ObjectRejected, match="no picture"):
+            await host.read(segment)
+        assert await host.rig.state(segment, "MILESTONE") == "verified"
+
+
+async def test_a_cache_that_cannot_be_read_holds_nothing_and_keeps_nobody_from_starting(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cache").symlink_to("cache")  # to itself
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, numbered_ts(seconds=SECONDS))
+        host.vms.record(CAMERA, numbered_ts(seconds=SECONDS), segment.span.start)
+        with pytest.raises(NoPlace):
+            await host.read(segment)
 
 
 async def test_a_vms_that_has_nothing_of_it_makes_its_copy_doubted(tmp_path: Path) -> None:

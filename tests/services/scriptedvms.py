@@ -8,13 +8,13 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from cctv_storaged.backends.milestone.base import Gop, Picture
-from cctv_storaged.clock import to_us
+from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.errors import BackendUnavailable, ObjectMissing
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import Segment, TimeSpan
@@ -35,6 +35,7 @@ class ScriptedVms:
     asked: list[tuple[UUID, TimeSpan, UUID | None]] = field(default_factory=list)
     hold: asyncio.Event | None = None  # waited for before the first group
     location: str = "vms.example"
+    pause_ms: int = 3000  # a longer one ends a recording
 
     def record(self, camera: UUID, path: Path, start: datetime) -> None:
         """A transport stream whose first picture was recorded then."""
@@ -43,6 +44,16 @@ class ScriptedVms:
     def lose(self, camera: UUID, *, before: datetime) -> None:
         """Its retention takes what ended before."""
         self.groups[camera] = [group for group in self.groups[camera] if group.last_ms >= ms(before)]
+
+    async def recorded(self, camera: UUID, span: TimeSpan) -> Sequence[TimeSpan]:
+        found: list[TimeSpan] = []
+        for group in self.groups.get(camera, []):
+            own = TimeSpan(from_us(1000 * group.start_ms), from_us(1000 * group.last_ms + 1000))
+            if found and own.start - found[-1].end <= timedelta(milliseconds=self.pause_ms):
+                own = TimeSpan(found.pop().start, own.end)
+            found.append(own)
+        clipped = [(max(each.start, span.start), min(each.end, span.end)) for each in found]
+        return [TimeSpan(start, end) for start, end in clipped if start < end]
 
     @asynccontextmanager
     async def footage(

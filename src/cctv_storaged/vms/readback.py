@@ -8,10 +8,12 @@ One making for all who ask for a segment at the same time; it ends when nobody w
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
 from cctv_storaged.backends.milestone.base import Gop, Picture, Vms
@@ -19,6 +21,7 @@ from cctv_storaged.clock import Clock, from_us, to_us
 from cctv_storaged.errors import (
     BackendUnavailable,
     JournalFull,
+    NotFound,
     NotHeld,
     ObjectMissing,
     ObjectRejected,
@@ -38,10 +41,16 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 4
 """Segments read from XProtect at the same time."""
+IN_PART_S = 10.0
+"""How long what was read back in part is given out, before XProtect is asked for it anew."""
+STANDS = timedelta(minutes=1)
+"""How long before a segment without pictures the one is looked for that was taken last."""
 _CODECS: Mapping[str, str] = {"h264": "h264", "h265": "hevc"}
 _LONG_AGO_US = 2_000_000
 """A group that ends so long before the segment's start lies before a hole: nothing of it is shown."""
 _USUAL_FRAME_US = 40_000
+_SLACK_US, _SLACK_FRAMES = 200_000, 4
+"""What is shown may begin so much later, end so much earlier and have such holes, and is whole."""
 _HEAD_BYTES = 4 * 2**20
 _TRIES = 3  # a file that was made may have to go before it is read, where the cache is small
 
@@ -64,16 +73,22 @@ class Readback:
         notes: ReadBacks,
         clock: Clock,
         stream_of: Callable[[UUID], UUID | None] = lambda camera_id: None,
+        is_left: Callable[[UUID], Awaitable[bool]] | None = None,
     ) -> None:
-        """`stream_of(camera)`: of our camera, the stream of XProtect's to read; None: its default."""
+        """`stream_of(camera)`: of our camera, the stream of XProtect's to read; None: its default.
+
+        `is_left(segment)`: whether it may be read back still, and was not deleted.
+        """
         self._vms = vms
         self._cache = cache
         self._notes = notes
         self._clock = clock
         self._stream_of = stream_of
+        self._is_left = is_left
         self._places = asyncio.Semaphore(AT_ONCE)
         self._making: dict[UUID, _Making] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._until_s: dict[UUID, float] = {}  # of files in part: when they are not given out any more
         self._untold: set[UUID] = set()  # the journal's disk was full: told when they are read next
 
     @property
@@ -90,8 +105,9 @@ class Readback:
         """The segment as XProtect has it under `path`, which stays while the block lasts.
 
         Raises NotHeld where it has nothing of it, Unsupported for pictures that no transport stream holds,
-        ObjectRejected, BackendUnavailable, NoPlace.
+        NotFound for a segment that was deleted, ObjectRejected, BackendUnavailable, NoPlace.
         """
+        await self._forget_old_part(segment.id)
         for _ in range(_TRIES):
             async with self._cache.reading(segment.id) as found:
                 if found is not None:
@@ -106,7 +122,21 @@ class Readback:
         making = self._making.pop(segment_id, None)
         if making is not None:
             making.task.cancel()
+            await asyncio.wait([making.task])  # it may be past where it can be ended
+        self._until_s.pop(segment_id, None)
         await self._cache.forget(segment_id)
+
+    def renewed(self, segment_id: UUID) -> None:
+        """XProtect was shown to hold it anew: what was read back earlier may not be all of it."""
+        if self._cache.known(segment_id) is not None:
+            task = asyncio.create_task(self.forget(segment_id), name=f"forgetting {segment_id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def shows(self, segment_id: UUID) -> TimeSpan | None:
+        """From when to when a segment that was read back shows; None where nobody knows yet."""
+        known = self._cache.known(segment_id)
+        return None if known is None else known.span
 
     async def shrink(self, by_bytes: int) -> int:
         """Room is needed on the disk: files of so many bytes go; how many bytes went."""
@@ -117,6 +147,13 @@ class Readback:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _forget_old_part(self, segment_id: UUID) -> None:
+        known = self._cache.known(segment_id)
+        if known is None or known.whole:
+            self._until_s.pop(segment_id, None)
+        elif self._clock.monotonic() >= self._until_s.get(segment_id, 0):
+            await self._cache.forget(segment_id)
 
     # Making
 
@@ -150,25 +187,56 @@ class Readback:
         camera, stream = parse_milestone_path(path).camera, self._stream_of(segment.camera_id)
         async with self._places, self._cache.making(segment.id) as file:
             remuxing = _Remuxing(segment, file)
+            why = "none of its pictures lies in the segment's time"
             try:
                 async with self._vms.footage(camera, segment.span, stream) as gops:
                     async for gop in gops:
                         if not await remuxing.add(gop):
                             break
             except ObjectMissing as exc:
-                raise self._not_held(segment, str(exc)) from exc
+                why = str(exc)
             if not remuxing.pictures:
-                raise self._not_held(segment, "none of its pictures lies in the segment's time")
+                await self._add_standing(remuxing, camera, stream, why)
             made = await remuxing.finished()
             self._untold.add(segment.id)
             await self._tell(made)  # first: a line of a file that did not become is true of the next
+            self._until_s[segment.id] = self._clock.monotonic() + IN_PART_S
             await file.keep(made)
+        await self._require_left(segment)
         log.info(
             "read back from the VMS: %s of %s",
             made.span,
             segment.span,
             extra={"segment_id": str(segment.id), "size_bytes": made.size_bytes},
         )
+
+    async def _add_standing(self, remuxing: "_Remuxing", camera: UUID, stream: UUID | None, why: str) -> None:
+        """No picture was taken in the segment. Where XProtect recorded then all the same (key frames alone, a
+        picture every few seconds), the one before is what was seen. NotHeld where it did not record.
+        """
+        span = remuxing.segment.span
+        held = await self._vms.recorded(camera, TimeSpan(span.start - STANDS, span.end))
+        recorded = next((each for each in held if each.end > span.start and each.start < span.end), None)
+        if recorded is None:
+            raise self._not_held(remuxing.segment, why)
+        last: Gop | None = None
+        if recorded.start < span.start:
+            with contextlib.suppress(ObjectMissing):
+                async with self._vms.footage(camera, TimeSpan(recorded.start, span.start), stream) as gops:
+                    async for gop in gops:
+                        last = gop
+        if last is not None:
+            await remuxing.add(last, standing=True)
+        if not remuxing.pictures:
+            raise ObjectRejected(
+                f"{self.name} at {self.location} recorded in {span}, and gives no picture of it"
+            )
+
+    async def _require_left(self, segment: Segment) -> None:
+        """Looks for the tombstone afterwards: one written later finds the file and removes it."""
+        if self._is_left is not None and not await self._is_left(segment.id):
+            await self._cache.forget(segment.id)
+            raise NotFound(f"segment {segment.id} is gone")
 
     def _not_held(self, segment: Segment, why: str) -> NotHeld:
         return NotHeld(
@@ -209,19 +277,26 @@ class _Remuxing:
     _first_us: int | None = None
     _last_us: int = 0
     _before_us: int = 0  # when the picture before the last was shown
+    _widest_us: int = 0  # from one picture to the next
+    _ended_early: bool = False
 
-    async def add(self, gop: Gop) -> bool:
-        """Whether more is wanted. Raises Unsupported, ObjectRejected, NoPlace."""
+    async def add(self, gop: Gop, *, standing: bool = False) -> bool:
+        """Whether more is wanted. Raises Unsupported, ObjectRejected, NoPlace.
+
+        `standing`: also where it was taken long before the segment.
+        """
         pictures = gop.pictures if self._timeline is not None else _from_key(gop.pictures)
         if not pictures:
             return True
         codec = _codec_of(pictures)
         if self._timeline is None:
-            if 1000 * max(each.time_ms for each in pictures) < to_us(self.segment.span.start) - _LONG_AGO_US:
+            ended_us = 1000 * max(each.time_ms for each in pictures)
+            if not standing and ended_us < to_us(self.segment.span.start) - _LONG_AGO_US:
                 return True
             self._codec, self._timeline, self._muxer = codec, Timeline(codec), Muxer(codec)
         elif codec != self._codec:
             log.warning("the VMS's codec changes within segment %s: read back up to there", self.segment.id)
+            self._ended_early = True
             return False
         data, more = await asyncio.to_thread(self._muxed, pictures)
         if data:
@@ -238,7 +313,19 @@ class _Remuxing:
         assert self._first_us is not None
         stream = StreamStart(self._ticks(self._first_us), facts.start.fingerprint)
         span = TimeSpan(from_us(self._first_us), from_us(self._end_us()))
-        return self.file.facts(span, stream)
+        return self.file.facts(span, stream, whole=self._is_whole(span))
+
+    def _is_whole(self, shown: TimeSpan) -> bool:
+        """Whether all of the segment is there, as far as its pictures tell."""
+        wanted = self.segment.span
+        assert self._first_us is not None
+        frame_us = (self._last_us - self._first_us) // max(1, self.pictures - 1)
+        slack_us = _SLACK_US + _SLACK_FRAMES * frame_us
+        late_us, early_us = (
+            to_us(shown.start) - to_us(wanted.start),
+            to_us(wanted.end) - to_us(shown.end),
+        )
+        return not self._ended_early and max(late_us, early_us, self._widest_us) <= slack_us
 
     def _muxed(self, pictures: Sequence[Picture]) -> tuple[bytes, bool]:
         """The packets of a group, and whether the segment goes on behind it. In a thread."""
@@ -267,6 +354,8 @@ class _Remuxing:
         self.pictures += 1
         self._first_us = shown_us if self._first_us is None else min(self._first_us, shown_us)
         if shown_us > self._last_us:
+            if self._last_us:
+                self._widest_us = max(self._widest_us, shown_us - self._last_us)
             self._before_us, self._last_us = self._last_us, shown_us
 
     def _end_us(self) -> int:

@@ -42,6 +42,7 @@ class Remuxed:
     stream: StreamStart  # how it begins
     size_bytes: int
     sha256: bytes
+    whole: bool = True  # False: the VMS gave less than the segment, and may give more the next time
 
 
 class OpenRemuxed:
@@ -75,14 +76,25 @@ class ReadbackCache:
         return self._size_bytes
 
     async def open(self) -> None:
-        """Finds what an earlier process left, and removes what it left half-done."""
-        found = await asyncio.to_thread(_swept, self._folder)
+        """Finds what an earlier process left, and removes what it left half-done, or in part.
+
+        A folder that cannot be read is taken for an empty one: whoever reads back is told then (NoPlace).
+        """
+        try:
+            found = await asyncio.to_thread(_swept, self._folder)
+        except OSError as exc:
+            log.warning("footage that was read back earlier cannot be found: %s", exc)
+            found = []
         self._entries = OrderedDict((each.segment_id, each) for each in found)
         self._size_bytes = sum(each.size_bytes for each in self._entries.values())
         for each in found:
             if self._entries[each.segment_id] is not each:  # an earlier file of the same segment
                 await asyncio.to_thread(_remove, self._path(each))
         await self._make_room(0)
+
+    def known(self, segment_id: UUID) -> Remuxed | None:
+        """What there is of the segment."""
+        return self._entries.get(segment_id)
 
     @asynccontextmanager
     async def reading(self, segment_id: UUID) -> AsyncIterator[OpenRemuxed | None]:
@@ -204,7 +216,7 @@ class RemuxedFile:
         self.size_bytes += len(data)
         await _in_thread(self._written, self._descriptor, data)
 
-    def facts(self, span: TimeSpan, stream: StreamStart) -> Remuxed:
+    def facts(self, span: TimeSpan, stream: StreamStart, *, whole: bool = True) -> Remuxed:
         """What was written so far, if it is all."""
         return Remuxed(
             segment_id=self._segment_id,
@@ -212,6 +224,7 @@ class RemuxedFile:
             stream=stream,
             size_bytes=self.size_bytes,
             sha256=self._digest.digest(),
+            whole=whole,
         )
 
     async def keep(self, facts: Remuxed) -> None:
@@ -280,7 +293,8 @@ def _told() -> Iterator[None]:
 
 
 def _require_free(folder: Path, for_bytes: int, reserve_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
+    with _told():
+        free = shutil.disk_usage(folder).free
     if free < for_bytes + reserve_bytes:
         raise NoPlace(
             f"footage cannot be read back to {folder}: {free} bytes are free there, and {reserve_bytes} stay"
@@ -291,7 +305,8 @@ def _require_free(folder: Path, for_bytes: int, reserve_bytes: int) -> None:
 def _name(facts: Remuxed) -> str:
     start, end = to_us(facts.span.start), to_us(facts.span.end)
     stream = f"{facts.stream.ticks}.{facts.stream.fingerprint.hex()}"
-    return f"{facts.segment_id}.{start}.{end}.{stream}.{facts.sha256.hex()}{_ENDING}"
+    ending = _ENDING if facts.whole else f"{_ENDING}{_UNFINISHED}"  # which no later process takes for whole
+    return f"{facts.segment_id}.{start}.{end}.{stream}.{facts.sha256.hex()}{ending}"
 
 
 def _facts(name: str, size_bytes: int) -> Remuxed | None:
@@ -311,16 +326,17 @@ def _facts(name: str, size_bytes: int) -> Remuxed | None:
 
 
 def _swept(folder: Path) -> list[Remuxed]:
-    """Every whole file, the one used longest ago first."""
+    """Every whole file, the one used longest ago first. Raises OSError, but not for one that vanishes."""
     found: list[tuple[int, Remuxed]] = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as files:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:
         for file in files:
-            status = file.stat(follow_symlinks=False)
-            facts = _facts(file.name, status.st_size) if file.is_file(follow_symlinks=False) else None
-            if facts is not None:
-                found.append((status.st_mtime_ns, facts))
-            elif file.name.endswith((_UNFINISHED, _ENDING)):
-                _remove(Path(file.path))
+            with contextlib.suppress(FileNotFoundError):
+                status = file.stat(follow_symlinks=False)
+                facts = _facts(file.name, status.st_size) if file.is_file(follow_symlinks=False) else None
+                if facts is not None:
+                    found.append((status.st_mtime_ns, facts))
+                elif file.name.endswith((_UNFINISHED, _ENDING)):
+                    _remove(Path(file.path))
     return [facts for _, facts in sorted(found, key=lambda each: each[0])]
 
 
