@@ -132,5 +132,5 @@ def _waiting_text(age: timedelta, limit: timedelta) -> str:
 def _filling_text(left: timedelta) -> str:
     return (
         f"full in {lasting_text(left)} at the measured rate: add a disk, keep less, or record less "
-        "(GET /capacity/forecast tells what each would do)"
+        "(GET /retention/forecast tells what each would do)"
     )
