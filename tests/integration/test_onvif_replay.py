@@ -112,6 +112,51 @@ async def test_a_camera_that_changed_its_codec_is_retrieved_in_both(tmp_path: Pa
     assert coded(held) == coded(wanted)
 
 
+async def test_a_codec_used_only_in_between_is_retrieved_as_well(tmp_path: Path) -> None:
+    async with running(tmp_path) as host:
+        first = await recorded(host, "gate/a.ts", after(0), recipe=PLAIN)
+        second = await recorded(host, "gate/b.ts", after(10), recipe=HEVC)
+        third = await recorded(host, "gate/c.ts", after(20), recipe=PLAIN)
+        async with device(host) as at:
+            held = await pulled(at, START, after(60))
+        wanted = await expected((first, after(0)), (second, after(10)), (third, after(20)))
+    assert times(held) == times(wanted)
+    assert coded(held) == coded(wanted)
+
+
+async def test_only_codecs_that_were_used_are_described(tmp_path: Path) -> None:
+    """Players believe the last one, whatever comes."""
+    async with running(tmp_path) as host:
+        await recorded(host, "gate/a.ts", after(0), recipe=PLAIN)
+        await recorded(host, "yard/a.ts", after(0), camera=UUID(int=4), recipe=HEVC)
+        async with device(host) as at:
+            for camera, line in (
+                (GATE, b"m=video 0 RTP/AVP 96\r\n"),
+                (UUID(int=4), b"m=video 0 RTP/AVP 97\r\n"),
+            ):
+                async with rtsp_client(at.rtsp(camera), USER, PASSWORD) as client:
+                    assert line in (await client.ask("DESCRIBE")).body
+
+
+async def test_a_codec_that_comes_after_the_description_is_a_gap_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as host:
+        await recorded(host, "gate/a.ts", after(0), recipe=PLAIN)
+        async with device(host) as at, rtsp_client(at.rtsp(), USER, PASSWORD) as client:
+            await client.set_up()
+            await recorded(host, "gate/b.ts", after(2), recipe=HEVC)
+            await recorded(host, "gate/c.ts", after(4), recipe={"seconds": 2, "ts_offset_s": 4})
+            assert (await client.play(Range="npt=0-", **AT_ONCE)).status == 200
+            packets = await client.pictures()
+    assert len(packets) == 100
+    assert [at for at, each in enumerate(packets) if stamp(each).end] == [49, 99]
+    assert [at for at, each in enumerate(packets) if stamp(each).discontinuity] == [50]
+    assert [line for line in caplog.messages if "leaves out" in line] == [
+        "a replay leaves out hevc: its client was not told of it"
+    ]
+
+
 async def test_what_only_the_store_has_is_retrieved_from_there(tmp_path: Path) -> None:
     async with running(tmp_path) as host:
         path = await recorded(host, "gate/a.ts", after(0), recipe=PLAIN)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import pytest
 from cctv_storaged.errors import BackendUnavailable
 from cctv_storaged.onvif import guesses, sending, session
 from cctv_storaged.onvif import server as serving
+from cctv_storaged.pacing import ByteBudget
 from tests.integration.api.harness import Host, running, until
 from tests.services.onvif import GATE, PASSWORD, USER, Device, after, device, recorded
 from tests.services.rtspclient import AT_ONCE, OVER_TCP, rtsp_client
@@ -243,6 +245,38 @@ async def test_a_client_that_takes_nothing_is_given_up_and_little_is_read_for_it
             await until(is_given_up)
             transport.resume_reading()
             assert len(await to_end(client.reader)) < recorded_bytes * 0.9
+
+
+class Slow(ByteBudget):
+    """Lets the first bytes wait."""
+
+    def debit(self, size_bytes: int) -> float:
+        wait_s = 0.6 if self.limited else 0.0
+        self.change(None)
+        return wait_s
+
+
+async def test_a_replay_that_waits_for_the_shared_rate_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gate(tmp_path) as (_, at):
+        at.server.replaying = replace(at.server.replaying, budgets=(Slow(1.0),))
+        async with rtsp_client(at.rtsp(), USER, PASSWORD) as client:
+            assert (await client.play(Range="npt=0-", **AT_ONCE)).status == 200
+            monkeypatch.setattr(session, "SESSION_TIMEOUT_S", 0.1)
+            assert (await client.ask("GET_PARAMETER")).status == 200
+            assert len(await client.pictures()) == 50
+
+
+async def test_a_log_in_is_good_for_its_stream_alone(tmp_path: Path) -> None:
+    """Its track is a part of it: some clients name the whole in every request."""
+    async with gate(tmp_path) as (_, at), rtsp_client(at.rtsp(), USER, PASSWORD) as client:
+        assert (await client.ask("DESCRIBE")).status == 200
+        auth, client.auth = client.auth, None
+        assert auth is not None
+        for named, status in ((at.rtsp(), 200), (at.rtsp() + "/video", 200), (at.rtsp(UUID(int=4)), 401)):
+            header = auth.header("SETUP", named)
+            assert (await client.ask("SETUP", at.rtsp() + "/video", **OVER_TCP, **header)).status == status
 
 
 async def test_a_store_that_is_away_ends_the_connection_and_not_just_the_pictures(

@@ -177,7 +177,7 @@ async def test_every_operation_that_is_offered_is_answered(tmp_path: Path) -> No
 
 
 START_STATE = "<tse:IncludeStartState>true</tse:IncludeStartState>"
-HISTORY = (
+HISTORY: tuple[tuple[int, int, str, list[str]], ...] = (
     (-60, 120, "", ["0 true", "4 false", "60 true", "62 false"]),
     (120, -60, "", ["62 false", "60 true", "4 false", "0 true"]),
     (2, 61, "", ["4 false", "60 true"]),  # where one segment follows another nothing changes

@@ -29,6 +29,8 @@ _ROWS = f"""SELECT s.id, s.start_us, s.end_us, s.size_bytes, s.sha256, s.flags, 
      ORDER BY s.start_us, s.no LIMIT ?"""
 _ENDS = """SELECT s.{column}, s.codec, {replayable} FROM segment s
      WHERE s.camera_no = ? ORDER BY s.start_us {order} LIMIT ?"""
+_CODECS = """SELECT s.no, c.id, s.codec, s.start_us FROM segment s CROSS JOIN camera c ON c.no = s.camera_no
+     WHERE s.no > ? ORDER BY s.no LIMIT ?"""
 
 Position = tuple[int, int]
 """Start (microseconds) and number of the last row of a slice."""
@@ -49,6 +51,15 @@ class Ends:
     span: TimeSpan
     first_codec: str | None
     last_codec: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CodecSlice:
+    """Camera, codec and start of the latest segment of those looked at, for each camera and codec."""
+
+    rows: tuple[tuple[UUID, str, int], ...]
+    last: int  # number of the last segment that was looked at
+    more: bool  # there may be more behind it
 
 
 class Replayable:
@@ -72,6 +83,10 @@ class Replayable:
     async def rows(self, camera_id: UUID, span: TimeSpan, limit: int, after: Position | None = None) -> Slice:
         """Of `limit` segments that overlap the span, from `after` on, those that can be fetched."""
         return await self._store.read(lambda db: _rows(db, camera_id, span, limit, after, self._vms))
+
+    async def codecs(self, after: int, limit: int = LOOKED_AT) -> CodecSlice:
+        """Of `limit` segments behind number `after`, in the order in which they became known."""
+        return await self._store.read(lambda db: _codecs(db, after, limit))
 
 
 def _cameras(db: sqlite3.Connection, limit: int) -> list[Camera]:
@@ -114,3 +129,13 @@ def _rows(
     found = db.execute(_ROWS, bounds).fetchall()
     following = (found[-1][1], found[-1][8]) if len(found) == limit else None
     return Slice(tuple(MaterialRow(*row[:8]) for row in found if row[9]), following)
+
+
+def _codecs(db: sqlite3.Connection, after: int, limit: int) -> CodecSlice:
+    found = db.execute(_CODECS, (after, limit)).fetchall()
+    latest: dict[tuple[bytes, str], int] = {}
+    for _, id_, codec, start_us in found:
+        if codec is not None:
+            latest[id_, codec] = max(start_us, latest.get((id_, codec), start_us))
+    rows = tuple((UUID(bytes=id_), codec, start_us) for (id_, codec), start_us in latest.items())
+    return CodecSlice(rows, found[-1][0] if found else after, len(found) == limit)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cctv_storaged.clock import MICROSECOND
+from cctv_storaged.onvif.codecs import Codecs
 from cctv_storaged.onvif.inventory import VIDEO_TRACK, Channel
 from cctv_storaged.onvif.rtp import ParameterSets, format_of
 from cctv_storaged.onvif.streaming import Footage
@@ -40,20 +41,21 @@ class Description:
         return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-async def description_of(channel: Channel, footage: Footage) -> Description | None:
+async def description_of(channel: Channel, footage: Footage, codecs: Codecs) -> Description | None:
     """None where there is no footage that is read here.
 
-    A camera that changed its codec has footage of both, and either may be asked for: what the newest and the
-    oldest footage are in is described, the newest first.
+    A camera that changed its codec has footage of both, and any of it may be asked for: the newest is
+    described first. What is not known to be there is left out: clients believe the last that is described.
     """
     if channel.ends is None:
         return None
     camera_id, span = channel.camera.id, channel.ends.span
     newest = await footage.facts(camera_id, span.end - MICROSECOND)
     found = [] if newest is None else [newest]
-    other = channel.ends.first_codec
-    if other in PAYLOAD_TYPES and (newest is None or other != newest.codec):
-        oldest = await footage.facts(camera_id, span.start)
-        if oldest is not None and (newest is None or oldest.codec != newest.codec):
-            found.append(oldest)
+    known = {channel.ends.first_codec: span.start} | dict(await codecs.of(camera_id))
+    for codec, start in known.items():
+        if codec is None or codec not in PAYLOAD_TYPES or any(each.codec == codec for each in found):
+            continue
+        told = await footage.facts(camera_id, start)
+        found.append(told if told is not None and told.codec == codec else ParameterSets(codec))
     return Description(tuple(found)) if found else None

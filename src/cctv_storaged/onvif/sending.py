@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cctv_storaged.clock import Clock
 from cctv_storaged.onvif.rtp import Marks, Packetiser, extension, goodbye, interleaved
@@ -90,18 +90,28 @@ class Sending:
 
     async def _wanted(self, first: Placed, pictures: AsyncIterator[Placed]) -> AsyncGenerator[Placed]:
         """What is sent at all: of a kind that was described, and of those the ones that are asked for."""
-        known, manner = self._track.packetiser.payload_types, self._manner
-        if first.unit.codec in known:
-            yield first  # a key picture
-        shown_us = first.time_us
-        async for picture in pictures:
-            if picture.unit.codec not in known:
+        manner = self._manner
+        shown_us: int | None = None
+        async with aclosing(self._described(first, pictures)) as described:
+            async for picture in described:
+                if manner.intra:
+                    early = shown_us is not None and picture.time_us - shown_us < manner.interval_us
+                    if not picture.unit.key or early:
+                        continue
+                    shown_us = picture.time_us
+                yield picture
+
+    async def _described(self, first: Placed, pictures: AsyncIterator[Placed]) -> AsyncGenerator[Placed]:
+        """What has a payload type; the rest is a gap, and told of."""
+        left_out, missing = 0, False
+        async for picture in _with_first(first, pictures):
+            if picture.unit.codec not in self._track.packetiser.payload_types:
+                if not left_out:
+                    log.warning("a replay leaves out %s: its client was not told of it", picture.unit.codec)
+                left_out, missing = left_out + 1, True
                 continue
-            if manner.intra:
-                if not picture.unit.key or picture.time_us - shown_us < manner.interval_us:
-                    continue
-                shown_us = picture.time_us
-            yield picture
+            yield replace(picture, after_gap=True) if missing else picture
+            missing = False
 
     def _is_discontinuous(self, picture: Placed) -> bool:
         return picture.after_gap if self._previous is not None else self._track.begun
@@ -139,6 +149,12 @@ class Sending:
         if ahead_s > 0:
             await asyncio.sleep(ahead_s)
         return picture.time_us - self._skipped_us
+
+
+async def _with_first(first: Placed, pictures: AsyncIterator[Placed]) -> AsyncGenerator[Placed]:
+    yield first
+    async for picture in pictures:
+        yield picture
 
 
 async def _with_next(pictures: AsyncIterator[Placed]) -> AsyncGenerator[tuple[Placed, Placed | None]]:

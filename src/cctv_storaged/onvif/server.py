@@ -17,6 +17,7 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Segment
 from cctv_storaged.onvif.auth import account_of
+from cctv_storaged.onvif.codecs import Codecs
 from cctv_storaged.onvif.crowd import Crowd
 from cctv_storaged.onvif.device import DeviceService, Identity
 from cctv_storaged.onvif.guesses import Guesses
@@ -218,6 +219,7 @@ def open_onvif(
         guesses=guesses,
         inventory=inventory,
         footage=Footage(replayable, Gathering(journal, reader)),
+        codecs=Codecs(replayable),
         slots=Slots(max(LEAST_REPLAYS, 2 * settings.max_retrievals)),
         budgets=(budget, ByteBudget(MOST_BYTES_PER_S)),
         clock=clock,

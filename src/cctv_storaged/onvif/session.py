@@ -18,6 +18,7 @@ from uuid import UUID
 from cctv_storaged.clock import Clock, from_us
 from cctv_storaged.errors import BackendUnavailable, StoragedError
 from cctv_storaged.onvif.auth import Account, Digest, Verdict
+from cctv_storaged.onvif.codecs import Codecs
 from cctv_storaged.onvif.describing import CONTROL, Description, description_of
 from cctv_storaged.onvif.guesses import Guesses
 from cctv_storaged.onvif.inventory import Channel, Inventory, camera_of
@@ -79,6 +80,7 @@ class Replaying:
     guesses: Guesses
     inventory: Inventory
     footage: Footage
+    codecs: Codecs
     slots: Slots
     budgets: tuple[ByteBudget, ...]  # of bytes sent by all replays together
     clock: Clock
@@ -379,7 +381,7 @@ class Connection:
         if known is not None:
             return known
         channel = await self._channel(target.camera_id)
-        described = await description_of(channel, self.replaying.footage)
+        described = await description_of(channel, self.replaying.footage, self.replaying.codecs)
         if described is None:
             raise Refusal(404)
         if len(self._described) >= MOST_DESCRIBED:

@@ -72,7 +72,7 @@ async def vouch(journal: Journal) -> None:
     segment, later = await record(journal, new(4)), NOW + timedelta(minutes=1)
     vouched, ids = journal.vouched, [segment.id]
     await vouched.put_off("S3", ids, "not yet", later, tried=True)
-    await vouched.gap("S3", ids, "no", NOW)
+    await vouched.gap("S3", ids, "no", "lost", NOW)
     await vouched.looked("S3", ids, "no", later)
     await vouched.hashed("S3", segment.id, bytes(32))
     await vouched.verified("S3", [Held(id=segment.id, path="a")], NOW)
@@ -223,6 +223,7 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         lambda j: j.replayable("MILESTONE").rows(GATE.id, span(5), 100, (to_us(START), 5)),
         {"segment_by_time"},
     ),
+    "replayable, codecs": (lambda j: j.replayable("MILESTONE").codecs(5), set()),
     "newest_footage": (lambda j: j.clocks.newest_footage(), {"segment_by_time"}),
     "clock, last": (lambda j: j.clocks.last(), set()),
     "clock, steps": (lambda j: j.clocks.steps(20), set()),
