@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 from cctv_storaged import cli
 from cctv_storaged.api.app import ROUTES
 from cctv_storaged.api.routing import PREFIX
 from cctv_storaged.config.settings import Settings
+from cctv_storaged.metrics import Metrics
 from tests.unit.config.given import load
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +70,14 @@ KNOWN = {(route.method, shape(route.path)) for route in ROUTES}
 def test_every_request_that_is_told_is_a_route(page: Path) -> None:
     told = {(method, shape(path)) for method, path in REQUEST.findall(code_of(page.read_text()))}
     assert told - KNOWN == set()
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=named)
+def test_every_metric_that_is_told_is_exposed(page: Path) -> None:
+    exposed = generate_latest(Metrics().registry).decode()
+    told = set(re.findall(r"\b(storage_[a-z_]+[a-z])\b", code_of(page.read_text())))
+    columns = (ROOT / "docs" / "reference" / "tables.md").read_text()
+    assert [name for name in told if f"# TYPE {name} " not in exposed and f"`{name}`" not in columns] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
