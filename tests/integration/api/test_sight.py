@@ -194,8 +194,10 @@ async def test_holds_of_several_cameras_keep_its_footage_and_stay_unseen(tmp_pat
 async def test_events_of_its_camera_are_all_it_hears(tmp_path: Path) -> None:
     async with scene_of(tmp_path) as scene, aiohttp.ClientSession() as session:
         headers = {"Authorization": f"Bearer {scene.limited}"}
-        assert (await scene.host.get("/events", camera_id=str(YARD))).status == 404
-        async with session.get(f"{scene.host.url}{API}/events", headers=headers) as stream:
+        url = f"{scene.host.url}{API}/events"
+        async with session.get(url, headers=headers, params={"camera_id": str(YARD)}) as refused:
+            assert refused.status == 404
+        async with session.get(url, headers=headers) as stream:
             await stream.content.readuntil(b"\n\n")
             await scene.more_of_the_other(1)
             scene.host.token = scene.admin
