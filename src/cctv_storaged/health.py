@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cctv_storaged.alarms import Alarms
 from cctv_storaged.bringing import Bringing
@@ -35,6 +36,14 @@ class Readiness:
         return not any(part.trouble and part.essential for part in self.parts)
 
 
+class Listener(Protocol):
+    """Somebody that others retrieve footage from."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nobody can right now."""
+
+
 class Health:
     """Asks the parts how they are; opens no connection to anything outside."""
 
@@ -46,6 +55,7 @@ class Health:
         cataloguing: Cataloguing | None,
         alarms: Alarms,
         vms: ConditionWatch | None = None,
+        onvif: Listener | None = None,
     ) -> None:
         self._journal = journal
         self._watches = watches
@@ -53,6 +63,7 @@ class Health:
         self._cataloguing = cataloguing
         self._alarms = alarms
         self._vms = vms
+        self._onvif = onvif
 
     def readiness(self) -> Readiness:
         """A missing backend, XProtect or catalog is told and does not make the daemon unready: it is built
@@ -71,6 +82,8 @@ class Health:
             Part(name=f"milestone {part.name}", trouble=part.told(), essential=False)
             for part in parts_of(self._vms)
         ]
+        if self._onvif is not None:
+            parts.append(Part(name="onvif", trouble=self._onvif.trouble, essential=False))
         if self._cataloguing is not None:
             parts.append(Part(name="catalog", trouble=self._cataloguing.trouble, essential=False))
         parts += [

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ import pytest
 
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import ConfigError
+from cctv_storaged.health import Health
 from cctv_storaged.onvif import guesses, searching
+from cctv_storaged.onvif import server as serving
 from cctv_storaged.onvif import web as soapside
 from cctv_storaged.onvif.device import Identity
 from tests.fakes.xprotect.onvifsoap import NAMES, DeviceRefused, OnvifDevice
-from tests.integration.api.harness import Host, running
+from tests.integration.api.harness import Host, running, until
 from tests.services.onvif import (
     GATE,
     PASSWORD,
@@ -345,6 +348,34 @@ async def test_on_loopback_without_a_password_nobody_is_asked(tmp_path: Path) ->
             assert len(await anybody.call("trt", "GetProfiles")) == 1
         with pytest.raises(ConfigError, match="password"):
             opened(host, onvif_settings("", bind="0.0.0.0"))
+
+
+async def test_a_port_that_cannot_be_had_is_told_by_ready_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "RETRY_S", 0.05)
+    async with running(tmp_path) as host:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            wanted = onvif_settings()
+            port = {"rtsp_port": taken.getsockname()[1]}
+            onvif = wanted.onvif.model_copy(update=port)
+            server = opened(host, wanted.model_copy(update={"onvif": onvif}))
+            assert server is not None
+            health = Health(host.journal, (), (), None, host.parts.foundation.alarms, onvif=server)
+
+            async def trouble() -> str | None:
+                return next(part.trouble for part in health.readiness().parts if part.name == "onvif")
+
+            async def well() -> bool:
+                return await trouble() is None
+
+            listening = asyncio.create_task(server.run())
+            assert "cannot listen on 127.0.0.1" in (await until(trouble) or "")
+            assert health.readiness().ready
+        await until(well)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 HOSTILE = (
