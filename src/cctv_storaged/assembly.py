@@ -181,6 +181,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
     thumbnailing = Thumbnailing(thumbnails, clock, metrics, on_ingest=settings.thumbnails.on_ingest)
     inflow.drawing.append(thumbnailing)
     remover = _remover(foundation, inflow, pruner.pins, thumbnails)
+    onvif = _onvif(foundation, inflow, pruner.pins, doubt)
     health = Health(
         journal,
         inflow.watches,
@@ -188,6 +189,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         inflow.cataloguing,
         foundation.alarms,
         None if vms is None else vms.watch,
+        onvif,
     )
     signing = await _signing(settings)
     exporting = _exporting(foundation, reader, inflow.cameras, signing, pruner.pins)
@@ -254,7 +256,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         exporting=exporting,
         health=health,
         gauges=_gauges(foundation, inflow.backends, catalogued=inflow.cataloguing is not None),
-        onvif=_onvif(foundation, inflow, pruner.pins, doubt),
+        onvif=onvif,
         api=ApiServer(services),
     )
 
