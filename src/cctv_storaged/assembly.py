@@ -226,7 +226,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         thumbnails=thumbnails,
         storyboards=Storyboards(journal, thumbnails),
         clips=clips,
-        playlists=Playlists(journal, players_store(settings, backends), reader.apart),
+        playlists=Playlists(journal, players_store(settings, backends), reader.apart, reader.shows_apart),
         exporting=exporting,
         exports_store=foundation.exports_store,
         catalog=foundation.catalog,

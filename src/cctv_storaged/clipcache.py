@@ -47,8 +47,14 @@ class ClipCache:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # what was asked for last stands last
 
     async def open(self) -> None:
-        """Finds what an earlier process left, and removes what it left half-done."""
-        self._entries = OrderedDict(await asyncio.to_thread(_swept, self._folder))
+        """Finds what an earlier process left, and removes what it left half-done.
+
+        A folder that cannot be read is taken for an empty one.
+        """
+        try:
+            self._entries = OrderedDict(await asyncio.to_thread(_swept, self._folder))
+        except OSError as exc:
+            log.warning("clips that were kept cannot be found: %s", exc)
         await self._make_room()
 
     @property
@@ -109,17 +115,28 @@ class ClipCache:
 
 
 def _swept(folder: Path) -> list[tuple[str, _Entry]]:
-    """Every whole clip, the one used longest ago first."""
+    """Every whole clip, the one used longest ago first. Raises OSError, but not for one that vanishes."""
     found: list[tuple[int, str, _Entry]] = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as files:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:
         for file in files:
-            tag, _, start_us = file.name.removesuffix(_ENDING).partition(".")
-            if file.name.endswith(_ENDING) and start_us.isdigit():
-                status = file.stat(follow_symlinks=False)
-                found.append((status.st_mtime_ns, tag, _Entry(from_us(int(start_us)), status.st_size)))
+            entry = _entry(file)
+            if entry is not None:
+                found.append(entry)
             elif file.name.endswith((_UNFINISHED, _ENDING)):
                 _remove(Path(file.path))
     return [(tag, entry) for _, tag, entry in sorted(found, key=lambda each: each[0])]
+
+
+def _entry(file: os.DirEntry[str]) -> tuple[int, str, _Entry] | None:
+    """When it was used last, its tag, and what it is; None where it is no whole clip (any more)."""
+    tag, _, start_us = file.name.removesuffix(_ENDING).partition(".")
+    if not (file.name.endswith(_ENDING) and start_us.isdigit()):
+        return None
+    try:
+        status, start = file.stat(follow_symlinks=False), from_us(int(start_us))
+    except (FileNotFoundError, OverflowError, ValueError):
+        return None
+    return status.st_mtime_ns, tag, _Entry(start, status.st_size)
 
 
 def _remove(path: Path) -> None:

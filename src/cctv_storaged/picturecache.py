@@ -61,8 +61,16 @@ class PictureCache:
         return self._size_bytes
 
     async def open(self) -> None:
-        """Finds what an earlier process left, and removes what it left half-done."""
-        for name, entry in await asyncio.to_thread(_swept, self._folder):
+        """Finds what an earlier process left, and removes what it left half-done.
+
+        A folder that cannot be read is taken for an empty one.
+        """
+        try:
+            found = await asyncio.to_thread(_swept, self._folder)
+        except OSError as exc:
+            log.warning("pictures that were kept cannot be found: %s", exc)
+            return
+        for name, entry in found:
             await self._remember(name, entry)
 
     async def find(self, name: Name) -> Kept | None:
@@ -150,7 +158,7 @@ def _parsed(file_name: str) -> tuple[Name, str] | None:
 
 
 def _swept(folder: Path) -> list[tuple[Name, _Entry]]:
-    """Every whole picture, oldest first."""
+    """Every whole picture, oldest first. Raises OSError, but not for one that vanishes."""
     found: list[tuple[int, Name, _Entry]] = []
     for file in _files(folder):
         parsed = _parsed(file.name)
@@ -158,13 +166,14 @@ def _swept(folder: Path) -> list[tuple[Name, _Entry]]:
             if file.name.endswith((_UNFINISHED, _ENDING)):
                 _remove(Path(file.path))
             continue
-        status = file.stat(follow_symlinks=False)
-        found.append((status.st_mtime_ns, parsed[0], _Entry(parsed[1], status.st_size)))
+        with contextlib.suppress(FileNotFoundError):
+            status = file.stat(follow_symlinks=False)
+            found.append((status.st_mtime_ns, parsed[0], _Entry(parsed[1], status.st_size)))
     return [(name, entry) for _, name, entry in sorted(found, key=lambda each: each[0])]
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as inner:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as inner:
         for entry in inner:
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(Path(entry.path))

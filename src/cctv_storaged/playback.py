@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import itemgetter
 from typing import Protocol
 from uuid import UUID
 
@@ -50,11 +51,19 @@ class Playlist:
 class Playlists:
     """Makes playlists."""
 
-    def __init__(self, journal: Journal, store: Signing | None, apart: str | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        store: Signing | None,
+        apart: str | None = None,
+        shows: Callable[[UUID], TimeSpan | None] = lambda segment_id: None,
+    ) -> None:
         """`store`: where players fetch what has a verified copy there; None: everything from the API.
 
         `apart`: the backend whose footage comes in another stream than the recorder's (`Reader.apart`).
+        `shows`: from when to when such a segment shows, where it is known (`Reader.shows_apart`).
         """
+        self._shows = shows
         self._journal = journal
         self._apart = apart
         self._store = store
@@ -71,7 +80,7 @@ class Playlists:
                 return None
             apart = await self._apart_of(camera_id, span)
             signed = await self._signed(camera_id, span)
-            return await asyncio.to_thread(_made, rows, apart, signed, to_us(span.start))
+            return await asyncio.to_thread(_made, rows, self._shown(apart), signed, to_us(span.start))
 
     async def nearest(self, camera_id: UUID, span: TimeSpan) -> str:
         """Where footage is, said of a span that has none."""
@@ -83,6 +92,13 @@ class Playlists:
         if self._apart is None:
             return frozenset()
         return await self._journal.playback.apart(camera_id, span, self._apart)
+
+    def _shown(self, apart: Set[bytes]) -> dict[bytes, tuple[int, int] | None]:
+        """From when to when each shows; None where nobody knows yet."""
+        spans = {id_: self._shows(UUID(bytes=id_)) for id_ in apart}
+        return {
+            id_: None if span is None else (to_us(span.start), to_us(span.end)) for id_, span in spans.items()
+        }
 
     async def _signed(self, camera_id: UUID, span: TimeSpan) -> dict[bytes, str]:
         """URLs of the segments that have a copy at the store, by id."""
@@ -108,10 +124,14 @@ def lifetime(span: TimeSpan) -> timedelta:
 
 
 def _made(
-    rows: Sequence[PlaybackRow], apart: Set[bytes], signed: Mapping[bytes, str], from_us: int
+    rows: Sequence[PlaybackRow],
+    apart: Mapping[bytes, tuple[int, int] | None],
+    signed: Mapping[bytes, str],
+    from_us: int,
 ) -> Playlist:
     if apart:
-        rows = [remuxed(row) if row[-1] in apart else row for row in rows]
+        rows = [remuxed(row, apart[row[-1]]) if row[-1] in apart else row for row in rows]
+        rows.sort(key=itemgetter(0))
     pieces = chosen(rows)
     text = written(pieces, signed, from_us).encode()
     return Playlist(text, hashlib.sha256(text).hexdigest(), any(piece[-1] in signed for piece in pieces))

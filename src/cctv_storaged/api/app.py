@@ -50,7 +50,7 @@ SEGMENTS = f"{PREFIX}/segments/{{camera_id}}"
 SEGMENT = f"{SEGMENTS}/{{segment_id}}"
 TOKENS = f"{PREFIX}/tokens"
 CONDITIONS = ("If-Match", "If-None-Match")
-CONTENT_HEADERS = ("ETag", "Accept-Ranges", "Content-Disposition", content.ORIGIN)
+CONTENT_HEADERS = ("ETag", "Accept-Ranges", "Content-Disposition", content.ORIGIN, content.SPAN)
 WHOLE_CONTENT = Answer(
     status=200, means="All of the bytes", media_type=content.MEDIA_TYPE, headers=CONTENT_HEADERS
 )

@@ -8,6 +8,7 @@ from cctv_storaged.api.segments import segment_of
 from cctv_storaged.api.sending import Part, asked_range, matches, named, requested_part, send
 from cctv_storaged.api.services import Services
 from cctv_storaged.auditing.trail import Seen
+from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import SourceChanged
 from cctv_storaged.model import Segment
 from cctv_storaged.reading import Content
@@ -15,7 +16,9 @@ from cctv_storaged.reading import Content
 MEDIA_TYPE = "video/mp2t"
 MAX_AGE_S = 3600
 ORIGIN, REMUXED = "Content-Origin", "remuxed-from-vms"
-"""These are not the recorded bytes, but their pictures read back from a VMS (docs/reference/playback.md)."""
+"""These are not the recorded bytes, but their pictures read back from a VMS (docs/reference/read-back.md)."""
+SPAN = "Content-Span"
+"""From when to when they show: perhaps less than the segment, or a little more at its begin."""
 
 
 async def content(request: web.Request, services: Services) -> web.StreamResponse:
@@ -63,6 +66,7 @@ async def _headers(found: Content, services: Services) -> dict[str, str]:
     }
     if found.remuxed:
         headers[ORIGIN] = REMUXED
+        headers[SPAN] = f"{rfc3339(found.span.start)}/{rfc3339(found.span.end)}"
     if found.sha256 is not None:
         headers["ETag"] = f'"{found.sha256.hex()}"'
     return headers

@@ -36,6 +36,7 @@ ANSWER_HEADERS: Mapping[str, str] = {
     "Content-Disposition": "A file name with camera and start.",
     "Content-Origin": "`remuxed-from-vms`: not the recorded bytes, but their pictures read back from a VMS.",
     "Content-Range": "Which bytes, and of how many.",
+    "Content-Span": "From when to when it shows what was read back: less than the segment, or a little more.",
     "ETag": "The content's SHA-256 in hex, once it is known.",
     "Location": "The thing made.",
     "Retry-After": "Seconds after which another try makes sense.",

@@ -80,9 +80,10 @@ def chosen(pieces: Sequence[Piece]) -> Sequence[Piece]:
 of_tuple: Callable[[Piece], Parts] = itemgetter(0, 1, 3, 4)
 
 
-def remuxed(piece: Piece) -> Piece:
+def remuxed(piece: Piece, shown_us: tuple[int, int] | None = None) -> Piece:
     """The segment as it is where it is read back: another stream, which plays on from none of the recorder's.
 
+    `shown_us`: from when to when it shows, where that is known; what leads to its start is left aside.
     It goes by the recorder's clock, or else by one that began in 1970 (`vms.readback`), and begins with a
     key picture.
     """
@@ -90,6 +91,12 @@ def remuxed(piece: Piece) -> Piece:
     flags = " ".join(flag for flag in flags.split() if flag != SegmentFlag.NO_KEYFRAME)
     if ticks is None:
         ticks = start_us * 9 // 100 % WRAP
+    if shown_us is not None:
+        from_us = min(max(start_us, shown_us[0]), end_us - 1)
+        # A picture that was taken before the segment and stands for it is as long as it is.
+        until_us = shown_us[1] if shown_us[1] > from_us else from_us + shown_us[1] - shown_us[0]
+        ticks = (ticks + (from_us - start_us) * 9 // 100) % WRAP
+        start_us, end_us = from_us, min(end_us, until_us)
     return start_us, end_us, flags, ticks, b"remuxed" + (fingerprint or b""), id_
 
 

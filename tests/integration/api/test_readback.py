@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +21,7 @@ from cctv_storaged import assembly_vms
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.evidence.manifest import FileRole, read
 from tests.daemon import PROJECT
+from tests.fakes.xprotect.pictures import ms
 from tests.hls import read_playlist
 from tests.integration.api.exported import (
     GATE,
@@ -103,6 +106,24 @@ async def test_the_content_is_told_by_its_own_size_and_checksum(host: Host, vms:
     assert len(vms.asked) == 1
     shown = (await host.get(path_of(first))).json
     assert (shown["size_bytes"], shown["checksum"]) == (first["size_bytes"], first["checksum"])
+
+
+async def test_what_is_there_in_part_is_told_and_played_as_the_part_that_it_is(
+    host: Host, vms: ScriptedVms
+) -> None:
+    first, second, *_ = await kept_apart(host)
+    film_in_vms(vms, lead_s=0)
+    kept = [group for group in vms.groups[CAMERA] if group.start_ms < ms(moment(1))]
+    vms.groups[CAMERA] = kept
+    show = partial(host.get, f"/segments/{GATE}/playlist.m3u8", start=rfc3339(T0), end=rfc3339(moment(6)))
+    whole = [float(each) for each in re.findall(rb"EXTINF:([0-9.]+)", (await show()).body)]
+    part = await host.get(content_of(first))
+    start, end = map(datetime.fromisoformat, part.headers["Content-Span"].split("/"))
+    assert start == T0
+    assert end < moment(1.5)
+    lengths = [float(each) for each in re.findall(rb"EXTINF:([0-9.]+)", (await show()).body)]
+    assert lengths == [(end - start).total_seconds(), *whole[1:]]
+    assert "Content-Span" not in (await host.get(path_of(second))).headers
 
 
 async def test_the_recorders_bytes_go_before_those_of_the_vms(host: Host, vms: ScriptedVms) -> None:
