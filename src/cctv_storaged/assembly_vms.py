@@ -52,7 +52,7 @@ async def open_vms_parts(stack: AsyncExitStack, needs: VmsNeeds) -> VmsParts | N
         map_rules(block, required=required),
         foundation.alarms,
     )
-    store = open_store(block, vms, foundation.clock)
+    store = open_store(block, vms, foundation.clock, mapping)
     stack.push_async_callback(store.close)
     settings = proving_settings(foundation.settings, block)
     readback = await _readback(stack, needs, block, vms)
@@ -85,6 +85,7 @@ def _ground(needs: VmsNeeds, vms: Vms, mapping: CameraMapping, readback: Readbac
         delivered=delivered,
         roots=foundation.places.roots,
         star=Redactor(secrets_of(foundation.settings)),
+        doubt=foundation.clock_guard.distrust_over,
     )
 
 

@@ -30,6 +30,7 @@ from cctv_storaged.errors import (
     BackendThrottled,
     BackendUnavailable,
     JournalError,
+    JournalFull,
     NotASegment,
     ObjectMismatch,
     ObjectMissing,
@@ -44,7 +45,7 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.lanes import Lanes
 from cctv_storaged.logs.redaction import Redactor
 from cctv_storaged.losses import tell_loss
-from cctv_storaged.marking import Marking
+from cctv_storaged.marking import FULL_PAUSE_S, Marking
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import Copy, CopyState, Segment, SourceState, key_family, object_key, spare_key
 from cctv_storaged.objectlocks import ObjectLocks
@@ -479,12 +480,22 @@ class Delivery:
         if where is Whereabouts.GONE:
             await self._not_found(segment, copy)
             return
-        await self._context.look_again(segment)
+        if not await self._looked_again(segment):
+            return
         if where is Whereabouts.ANOTHER and copy.attempts + 1 >= ATTEMPTS:
             # Nobody registers what stands there: it lies outside all roots, or is never closed.
             await self._source_gone(segment, SourceState.REPLACED, "overwritten_by_recorder")
         else:
             await self._postpone(segment, error, retry_delay(copy.attempts + 1))
+
+    async def _looked_again(self, segment: Segment) -> bool:
+        """Whether what stands there was looked at. While the journal has no room it waits as it is."""
+        try:
+            await self._context.look_again(segment)
+        except JournalFull:  # it has said so itself
+            await asyncio.sleep(FULL_PAUSE_S)
+            return False
+        return True
 
     async def _not_found(self, segment: Segment, copy: Copy) -> None:
         """Not there twice is gone: once may be the moment in which somebody moves a folder back."""

@@ -13,6 +13,7 @@ StoragedError
 ├── BackendError
 │   ├── BackendUnavailable the whole backend is away: wait, count nothing against the segment
 │   │   ├── BackendThrottled   it asks for a slower pace
+│   │   ├── PartAway           a part of it is (one recorder of a VMS): what lies elsewhere can be asked for
 │   │   ├── WrongPlace         its disk or bucket is not the one that the journal knows
 │   │   └── NoPlace            this host's disk takes nothing of what is read back: make room
 │   ├── ObjectRejected     this object failed: retry it later, alone
@@ -125,6 +126,17 @@ class BackendThrottled(BackendUnavailable):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message, reason="throttled")
+
+
+class PartAway(BackendUnavailable):
+    """A part of the backend cannot be asked, and the rest of it answers: one recorder of a VMS, a camera there.
+
+    `part` names it.
+    """
+
+    def __init__(self, message: str, *, part: str, reason: str = "network") -> None:
+        self.part = part
+        super().__init__(message, reason=reason)
 
 
 class WrongPlace(BackendUnavailable):

@@ -30,6 +30,7 @@ from cctv_storaged.errors import (
     BackendUnavailable,
     JournalError,
     JournalFull,
+    PartAway,
     SegmentError,
 )
 from cctv_storaged.events import EventHub
@@ -100,6 +101,7 @@ class _Fate(Enum):
     STAYS = "stays"
     REFUSED = "refused"  # the disk did not let it go; it stays
     UNASKED = "unasked"  # a backend could not be asked; it stays, in this hour
+    UNREACHED = "unreached"  # the same of a part of a backend: others may go
     UNDECIDED = "undecided"  # the journal has no room
 
 
@@ -132,6 +134,7 @@ class Pruner:
         self._whole_at = -WHOLE_S  # when the last pass began that considered all
         self._under_way: set[UUID] = set()  # whose tombstone somebody here is seeing through
         self._barred: set[str] = set()  # folders in which nothing can be removed, in this hour
+        self._told_away: set[tuple[str, str]] = set()  # parts of backends, in this hour
         self.holds_unknown: Callable[[], str | None] = lambda: None
         """Why there may be holds that the journal does not know: a source that one needs stays."""
 
@@ -173,6 +176,7 @@ class Pruner:
         if now - self._whole_at >= WHOLE_S:
             self._whole_at, self._considered = now, None
             self._barred.clear()
+            self._told_away.clear()
 
     async def prune_early(self, segment_ids: Sequence[UUID]) -> EarlyPruned:
         """Prunes these for room: without grace and `keep`, and with every other question asked as ever.
@@ -239,10 +243,10 @@ class Pruner:
             await self._vanished(segment)
         if where is not Whereabouts.HERE:
             return _Fate.STAYS  # another version is registered by the scan
-        held = await self._still_held_everywhere(segment)
-        if held is None:
-            return _Fate.UNASKED
-        now = await self._journal.segments.by_id(segment.id) if held else None
+        fate = await self._fate_by_asking(segment)
+        if fate is not None:
+            return fate
+        now = await self._journal.segments.by_id(segment.id)
         # Asking took its time: a copy that was put anew meanwhile has a grace of its own.
         return await self._prune(now) if now is not None and self._may_go(now, rules) else _Fate.STAYS
 
@@ -294,25 +298,38 @@ class Pruner:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             self._barred.add(_folder_of(segment))
 
-    async def _still_held_everywhere(self, segment: Segment) -> bool | None:
-        """None: a backend cannot be asked now."""
+    async def _fate_by_asking(self, segment: Segment) -> _Fate | None:
+        """None: every backend still holds it."""
         assert segment.sha256 is not None
         for name in self.rules.required:
             copy, backend = segment.copy_at(name), self._backends.get(name)
             if copy is None or copy.path is None or backend is None:
-                return False
+                return _Fate.STAYS
             held = StoredObject(
-                path=copy.path, size_bytes=segment.size_bytes, sha256=segment.sha256, etag=copy.etag
+                path=copy.path,
+                size_bytes=segment.size_bytes,
+                sha256=segment.sha256,
+                etag=copy.etag,
+                camera_id=segment.camera_id,
             )
             try:
                 await backend.verify(held)
+            except PartAway as exc:
+                self._tell_away(name, exc)
+                return _Fate.UNREACHED
             except BackendUnavailable as exc:
                 log.warning("no source is pruned while %s cannot be asked: %s", name, exc)
-                return None
+                return _Fate.UNASKED
             except BackendError as exc:
                 await self._forgotten(segment, name, str(exc))
-                return False
-        return True
+                return _Fate.STAYS
+        return None
+
+    def _tell_away(self, backend: str, error: PartAway) -> None:
+        """Once an hour: it may be many thousand segments."""
+        if (backend, error.part) not in self._told_away:
+            self._told_away.add((backend, error.part))
+            log.warning("sources stay while %s cannot be asked for %s: %s", backend, error.part, error)
 
     async def _forgotten(self, segment: Segment, backend: str, error: str) -> None:
         """The store lost what it had acknowledged: the source is here, so it is delivered again."""

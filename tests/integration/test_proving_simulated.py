@@ -98,7 +98,7 @@ async def beside(folder: Path, ingest: Ingest) -> AsyncIterator[Beside]:
         )
         vms = LosesOneAnswer(target, simulator)
         try:
-            async with opened(folder, store_of(vms, clock), clock=clock) as rig:
+            async with opened(folder, store_of(vms, clock, OneCamera(DEVICE)), clock=clock) as rig:
                 alarms = Alarms(rig.metrics, rig.hub, rig.clock)
                 proof = proof_of(rig, vms, OneCamera(DEVICE), quick, alarms)
                 yield Beside(rig=rig, simulator=simulator, proof=proof, vms=vms)

@@ -51,6 +51,9 @@ class CoveringVms:
     recorders_away: set[UUID] = field(default_factory=set)  # cameras of which nothing can be asked
     unreadable: set[UUID] = field(default_factory=set)  # cameras whose ImageServer does not answer
     storage_available: bool = True
+    deleted: set[UUID] = field(default_factory=set)  # cameras that somebody removed from it
+    site_id: UUID = SITE
+    skew: timedelta | None = None
     twice: Twice = Twice.ACCEPTED
     finishes: bool = True  # a task is done when it is asked for the first time
     fails_with: str | None = None  # tasks end in error
@@ -99,7 +102,7 @@ class CoveringVms:
 
     async def site(self) -> Site:
         await self._befall("site", None)
-        return Site(id=SITE, name="site", version="25.2", clock_skew=None)
+        return Site(id=self.site_id, name="site", version="25.2", clock_skew=self.skew)
 
     async def cameras(self) -> Sequence[VmsCamera]:
         await self._befall("cameras", None)
@@ -114,6 +117,7 @@ class CoveringVms:
                 storage_id=STORAGE,
             )
             for device in self.held
+            if device not in self.deleted
         ]
 
     async def storage(self, storage_id: UUID) -> VmsStorage:
@@ -130,6 +134,7 @@ class CoveringVms:
 
     async def reach(self, camera: UUID) -> None:
         await self._befall("reach", camera)
+        self._find(camera)
         if camera in self.unreadable:
             raise BackendUnavailable("the recorder does not answer")
 
@@ -140,10 +145,15 @@ class CoveringVms:
             await self._befall("recorded", (camera, span))
         finally:
             self.at_once -= 1
+        self._find(camera)
         if camera in self.recorders_away:
             raise BackendUnavailable("the recorder does not answer")
         parts = (each.clipped_to(span) for each in self.held.get(camera, []))
         return Recorded(part for part in parts if part is not None).spans
+
+    def _find(self, camera: UUID) -> None:
+        if camera in self.deleted:
+            raise ObjectMissing(f"no camera {camera}")
 
     async def retrieve(self, camera: UUID, span: TimeSpan, identifier: UUID) -> str:
         await self._befall("retrieve", (camera, span, identifier))

@@ -1,6 +1,6 @@
 """Proving around a rig: a stand-in for XProtect, and whatever of the journal a test needs to know."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +10,7 @@ from uuid import UUID
 from cctv_storaged.alarms import Alarms
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.backends.milestone.base import Vms
+from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.model import Segment, TimeSpan
 from cctv_storaged.vms.attendance import Backoff
 from cctv_storaged.vms.ground import Ground, Mapping, ProvingSettings
@@ -79,7 +80,15 @@ def settings(
     )
 
 
-def proof_of(rig: Rig, vms: Vms, mapping: Mapping, chosen: ProvingSettings, alarms: Alarms) -> Proof:
+def proof_of(
+    rig: Rig,
+    vms: Vms,
+    mapping: Mapping,
+    chosen: ProvingSettings,
+    alarms: Alarms,
+    doubt: Callable[[timedelta], str | None] = lambda span: None,
+    store: MilestoneStore | None = None,
+) -> Proof:
     """Not running."""
 
     async def look_again(segment: Segment) -> None:
@@ -96,12 +105,13 @@ def proof_of(rig: Rig, vms: Vms, mapping: Mapping, chosen: ProvingSettings, alar
         alarms=alarms,
         look_again=look_again,
         delivered=rig.delivered.append,
+        doubt=doubt,
     )
-    return open_proof(store_of(vms, rig.clock), chosen, ground)
+    return open_proof(store or store_of(vms, rig.clock, mapping), chosen, ground)
 
 
-def store_of(vms: Vms, clock: LoopClock) -> MilestoneStore:
-    return MilestoneStore(vms, clock, window=WINDOW, settle=SETTLE, tolerance=TOLERANCE)
+def store_of(vms: Vms, clock: LoopClock, mapping: Mapping) -> MilestoneStore:
+    return MilestoneStore(vms, clock, mapping, window=WINDOW, settle=SETTLE, tolerance=TOLERANCE)
 
 
 @asynccontextmanager
@@ -111,15 +121,20 @@ async def proven(
     vms: CoveringVms | None = None,
     clock: LoopClock | None = None,
     chosen: ProvingSettings | None = None,
+    guarded: bool = False,
 ) -> AsyncIterator[Proven]:
-    """New segments get a copy at MILESTONE, and at the stores. Opened again it goes on where it ended."""
+    """New segments get a copy at MILESTONE, and at the stores. Opened again it goes on where it ended.
+
+    `guarded`: steps of the clock are seen.
+    """
     vms = vms or CoveringVms()
     mapping = OneToOne()
     clock = clock or LoopClock(MIDNIGHT + timedelta(minutes=30))
-    store = store_of(vms, clock)
+    store = store_of(vms, clock, mapping)
     async with opened(folder, *stores, store, clock=clock) as rig:
         alarms = Alarms(rig.metrics, rig.hub, rig.clock)
-        proof = proof_of(rig, vms, mapping, chosen or settings(), alarms)
+        doubt = ClockGuard(clock, alarms).distrust_over if guarded else lambda span: None
+        proof = proof_of(rig, vms, mapping, chosen or settings(), alarms, doubt, store)
         rig.deliveries.append(proof.proving)
         yield Proven(rig=rig, vms=vms, mapping=mapping, proof=proof, store=store, alarms=alarms)
 

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
+from uuid import UUID
 
 from cctv_storaged.errors import BackendError
 from cctv_storaged.model import FileIdentity
@@ -42,6 +43,7 @@ class StoredObject:
     sha256: bytes
     etag: str | None = None  # the backend's own name for this content, as answered by the put
     doubted: bool = False  # a reader got other bytes: verify believes nothing but the bytes
+    camera_id: UUID | None = None  # ours, whose footage it is; for a backend that has cameras of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

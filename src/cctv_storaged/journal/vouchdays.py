@@ -31,6 +31,7 @@ class HeldSegment:
     id: UUID
     span: TimeSpan
     path: str  # where it was shown to be
+    with_source: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ def _held(db: sqlite3.Connection, backend: str, place: Place) -> HeldPage:
     rows = db.execute(
         """SELECT s.start_us, s.no, s.id, s.end_us, (
                   SELECT path FROM copy WHERE segment_no = s.no AND backend = ? AND state = 'verified'),
-                  s.source_state = 'present' AND s.sha256 IS NULL
+                  s.source_state = 'present' AND s.sha256 IS NULL, s.source_state = 'present'
              FROM segment s WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?)
              ORDER BY s.start_us, s.no LIMIT ?""",
         (backend, number, place.start_us, place.segment_no, LOOKED),
@@ -111,8 +112,13 @@ def _held(db: sqlite3.Connection, backend: str, place: Place) -> HeldPage:
     day = rows[0][0] // _DAY_US
     of_day = [row for row in rows if row[0] // _DAY_US == day]
     segments = tuple(
-        HeldSegment(id=UUID(bytes=id_), span=TimeSpan(from_us(start), from_us(end)), path=path)
-        for start, _, id_, end, path, _ in of_day
+        HeldSegment(
+            id=UUID(bytes=id_),
+            span=TimeSpan(from_us(start), from_us(end)),
+            path=path,
+            with_source=bool(with_source),
+        )
+        for start, _, id_, end, path, _, with_source in of_day
         if path is not None
     )
     unhashed = tuple(UUID(bytes=row[2]) for row in of_day if row[4] is not None and row[5])

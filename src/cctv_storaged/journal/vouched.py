@@ -53,6 +53,7 @@ class Waiting:
     source: SourceState
     created_at: datetime
     due: bool
+    when_in_doubt: bool = False  # it may have been recorded at another time than its name says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,10 @@ class Vouched:
         """
         return await self._store.write(lambda db: _verified(db, backend, held, now))
 
+    async def moved(self, backend: str, held: Sequence[Held], now: datetime) -> list[UUID]:
+        """Verified copies that are shown to be held elsewhere: their path is another one. Give AT_MOST."""
+        return await self._store.write(lambda db: _moved(db, backend, held, now))
+
     async def gap(self, backend: str, ids: Sequence[UUID], error: str, now: datetime) -> list[UUID]:
         """Undelivered copies that are not held: their state is `gap` now, with a line in the ledger each."""
         return await self._store.write(lambda db: _gap(db, backend, ids, error, now))
@@ -144,7 +149,8 @@ class Vouched:
 _COLUMNS = """s.no, s.id, c.id, s.start_us, s.end_us, copy.state, copy.attempts, copy.urgent,
     s.sha256 IS NOT NULL, s.sha256 IS NULL AND EXISTS (
         SELECT 1 FROM copy o WHERE o.segment_no = s.no AND o.backend <> copy.backend AND o.state = 'pending'),
-    s.source_state, s.created_us, copy.due_us, s.deletion_due_us"""
+    s.source_state, s.created_us, copy.due_us,
+    s.flags LIKE '%time_suspect%' OR s.flags LIKE '%time_ambiguous%', s.deletion_due_us"""
 _TABLES = "CROSS JOIN segment s ON s.no = copy.segment_no CROSS JOIN camera c ON c.no = s.camera_no"
 
 
@@ -235,6 +241,7 @@ def _one(row: Sequence[object], first_us: int, last_us: int) -> Waiting:
         source=SourceState(str(source)),
         created_at=from_us(created),
         due=not first_us <= due <= last_us,
+        when_in_doubt=bool(row[13]),
     )
 
 
@@ -296,6 +303,31 @@ def _gap(db: sqlite3.Connection, backend: str, ids: Sequence[UUID], error: str, 
             ledger.append(db, ledger.Kind.NOTED, segment, GAP, now, f"{backend}: {error}")
             made.append(segment_id)
     return made
+
+
+def _moved(db: sqlite3.Connection, backend: str, held: Sequence[Held], now: datetime) -> list[UUID]:
+    moved = []
+    for each in held:
+        no = _number(db, each.id)
+        changed = db.execute(
+            """UPDATE copy SET path = ?, verified_us = ?
+                WHERE segment_no = ? AND backend = ? AND state = 'verified'""",
+            (each.path, to_us(now), no, backend),
+        )
+        if changed.rowcount:
+            segment = segment_by_no(db, no)
+            ledger.add(
+                db,
+                ledger.Kind.VERIFIED,
+                segment.id,
+                segment.camera_id,
+                segment.span,
+                backend,
+                now,
+                f"at {each.path}",
+            )
+            moved.append(each.id)
+    return moved
 
 
 def _number(db: sqlite3.Connection, segment_id: UUID) -> int:

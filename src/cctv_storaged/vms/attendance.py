@@ -3,12 +3,11 @@
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from cctv_storaged.backends.milestone.base import Vms
 from cctv_storaged.breaker import Breaker, Suspects
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import BackendError, BackendThrottled, BackendUnavailable
@@ -87,12 +86,12 @@ class Attendance:
         """Whether the camera's own failures, if any, were long enough ago."""
         return self._not_before.get(camera_id, -math.inf) <= self._clock.monotonic()
 
-    async def find_out(self, vms: Vms) -> bool:
-        """With its pause over: whether the site is back."""
+    async def find_out(self, ask: Callable[[], Awaitable[object]]) -> bool:
+        """With its pause over: whether the site is back. `ask` raises BackendError where it is not."""
         if not self._breaker.admit(self._clock.monotonic()):
             return False
         try:
-            await vms.site()
+            await ask()
         except BackendUnavailable as exc:
             self.failed(exc)
         except BackendError as exc:

@@ -18,7 +18,7 @@ from cctv_storaged.vms.paths import milestone_path
 from cctv_storaged.vms.store import MilestoneStore
 from cctv_storaged.vms.telling import Telling
 from cctv_storaged.vms.verdict import Answer, Verdict, look_again_in, verdict
-from cctv_storaged.vms.windows import Window
+from cctv_storaged.vms.windows import Window, spanning
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ NOT_HELD = "XProtect does not hold it"
 WAITS = "XProtect does not hold it yet"
 FETCHED = "XProtect does not hold it yet; a retrieval is under way"
 TO_FETCH = "XProtect does not hold it; it waits for a retrieval"
+TIME_IN_DOUBT = "when it was recorded is in doubt: what XProtect shows of the time in its name proves nothing"
 UNREACHED = "XProtect answered that it does not hold it, but its recorder cannot be reached: not believed yet"
 
 
@@ -78,29 +79,65 @@ class Checking:
         device = await self._ground.mapping.device_of(window.camera_id)
         if device is None:
             return None
-        site = await self._store.site_id()
+        site = await self._site()
+        if site is None:
+            return None
         asked_at = self._clock.now()
-        recorded = Recorded(await self._ground.vms.recorded(device, window.span))
-        self._attendance.works(window.camera_id)
+        dated = [each for each in window.segments if not each.when_in_doubt]
+        undated = [each for each in window.segments if each.when_in_doubt]
+        covered = await self._covered(window.camera_id, device, dated)
         by_verdict: dict[Verdict, list[Waiting]] = defaultdict(list)
-        for each in window.segments:
-            by_verdict[self._verdict(each, recorded, asked_at)].append(each)
+        for each, is_covered in zip(dated, covered, strict=True):
+            by_verdict[self._verdict(each, asked_at, covered=is_covered)].append(each)
         verified = await self.verify(site, device, by_verdict[Verdict.VERIFIED])
-        gaps = await self._call_gaps(device, by_verdict[Verdict.GAP])
+        late = f"{NOT_HELD}, {self._settings.rules.deadline} after it was recorded"
+        gaps = await self._call_gaps(device, by_verdict[Verdict.GAP], late)
+        gaps += await self._leave_undated(device, undated, asked_at)
         await self._put_off(by_verdict[Verdict.WAIT], WAITS, asked_at)
         await self._put_off(by_verdict[Verdict.UNDER_WAY], FETCHED, asked_at)
         to_retrieve = by_verdict[Verdict.RETRIEVE]
         await self._put_off(to_retrieve, TO_FETCH, asked_at)
         return Looked(device=device, verified=verified, gaps=gaps, to_retrieve=tuple(to_retrieve))
 
+    async def _site(self) -> UUID | None:
+        """Its id, while it is there and its clock is ours."""
+        try:
+            return (await self._store.standing.site()).id
+        except BackendError as exc:
+            self._attendance.failed(exc)
+            return None
+
+    async def _covered(self, camera_id: UUID, device: UUID, segments: Sequence[Waiting]) -> list[bool]:
+        """One question for all of them. Raises BackendError."""
+        if not segments:
+            return []
+        spans = [each.span for each in segments]
+        recorded = Recorded(await self._ground.vms.recorded(device, spanning(spans)))
+        self._attendance.works(camera_id)
+        return recorded.cover(spans, self._settings.tolerance)
+
+    async def _leave_undated(self, device: UUID, segments: Sequence[Waiting], asked_at: datetime) -> int:
+        """They are told like what XProtect lacks, and keep their sources: nobody can prove them."""
+        by_verdict: dict[Verdict, list[Waiting]] = defaultdict(list)
+        for each in segments:
+            by_verdict[self._verdict(each, asked_at, covered=False)].append(each)
+        await self._put_off(by_verdict[Verdict.WAIT], TIME_IN_DOUBT, asked_at)
+        await self._put_off(by_verdict[Verdict.UNDER_WAY], TIME_IN_DOUBT, asked_at)
+        return await self._call_gaps(device, by_verdict[Verdict.GAP], TIME_IN_DOUBT)
+
     def _answer(self, each: Waiting, asked_at: datetime, *, covered: bool) -> Answer:
         under_way = self.is_under_way(each.camera_id, each.span)
         return Answer(
-            end=each.span.end, asked_at=asked_at, covered=covered, under_way=under_way, tried=each.attempts
+            end=each.span.end,
+            asked_at=asked_at,
+            covered=covered,
+            under_way=under_way,
+            tried=each.attempts,
+            when_in_doubt=each.when_in_doubt,
+            clock_trusted=self._ground.doubt(self._settings.rules.deadline) is None,
         )
 
-    def _verdict(self, each: Waiting, recorded: Recorded, asked_at: datetime) -> Verdict:
-        covered = recorded.covers(each.span, self._settings.tolerance)
+    def _verdict(self, each: Waiting, asked_at: datetime, *, covered: bool) -> Verdict:
         return verdict(self._settings.rules, self._answer(each, asked_at, covered=covered))
 
     async def verify(self, site: UUID, device: UUID, segments: Sequence[Waiting]) -> int:
@@ -112,7 +149,7 @@ class Checking:
         await self._telling.verified(ids)
         return len(ids)
 
-    async def _call_gaps(self, device: UUID, segments: Sequence[Waiting]) -> int:
+    async def _call_gaps(self, device: UUID, segments: Sequence[Waiting], why: str) -> int:
         """Only while the recorder can be reached: a site may answer for one that is away."""
         if not segments:
             return 0
@@ -123,7 +160,7 @@ class Checking:
             self._attendance.failed(exc, camera_id)
             await self._put_off(segments, UNREACHED, self._clock.now())
             return 0
-        why, now = f"{NOT_HELD}, {self._settings.rules.deadline} after it was recorded", self._clock.now()
+        now = self._clock.now()
         ids = [each.id for each in segments]
         made = await in_slices(ids, lambda some: self._vouched.gap(NAME, some, why, now))
         known = {each for some in made for each in some}

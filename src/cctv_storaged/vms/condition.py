@@ -16,6 +16,7 @@ from cctv_storaged.config import Milestone
 from cctv_storaged.errors import BackendError, BackendUnavailable
 from cctv_storaged.model import TimeSpan
 from cctv_storaged.vms.counterparts import Counterpart
+from cctv_storaged.vms.standing import most_skew
 
 GATEWAY = (22, 1)
 """The first release with the API gateway."""
@@ -23,8 +24,6 @@ MARKS = (24, 2)
 """The first one with bookmarks and evidence locks in REST."""
 RETRIEVAL = (25, 2)
 """The one from which on the vendor shows retrieval by a REST task."""
-USELESS_SKEW = timedelta(minutes=1)
-"""Clocks so far apart let other footage prove ours."""
 SHORTEST_LOOK = timedelta(minutes=10)
 REMEDIES = {  # by BackendUnavailable.reason
     "network": "is milestone.url right, the management server running, and no firewall between?",
@@ -86,7 +85,7 @@ class ConditionRules:
     """What is expected of the site."""
 
     min_retention: timedelta
-    skew: timedelta  # clocks may differ so much
+    skew: timedelta  # with clocks that differ by more nothing is proven (vms/standing.py)
     lag: timedelta  # coverage may be behind so much
     settle: timedelta  # footage so young is not asked for
     retrieves: bool
@@ -99,7 +98,7 @@ def condition_rules(settings: Milestone) -> ConditionRules:
     marks = settings.marks
     return ConditionRules(
         min_retention=timedelta(days=settings.min_retention_days),
-        skew=max(timedelta(seconds=2), tolerance),
+        skew=most_skew(tolerance),
         lag=timedelta(seconds=settings.deadline_s),
         settle=timedelta(seconds=settings.settle_s),
         retrieves=settings.ingest in ("edge_retrieval", "hybrid"),
@@ -271,11 +270,8 @@ def _clock_part(site: Site, rules: ConditionRules) -> ConditionPart:
     told = f"the site's clock is {skew.total_seconds():+.1f} s from ours"
     if abs(skew) <= rules.skew:
         return ConditionPart(name="clock", note=told)
-    grade = Grade.DOWN if abs(skew) > USELESS_SKEW else Grade.DEGRADED
-    remedy = (
-        f"set both by NTP: more than {rules.skew.total_seconds():g} s make its recordings look like others"
-    )
-    return ConditionPart(name="clock", grade=grade, trouble=told, remedy=remedy)
+    remedy = f"set both by NTP: nothing is proven with more than {rules.skew.total_seconds():g} s between"
+    return ConditionPart(name="clock", grade=Grade.DOWN, trouble=told, remedy=remedy)
 
 
 def _camera_parts(cameras: Sequence[Counterpart]) -> Iterator[ConditionPart]:

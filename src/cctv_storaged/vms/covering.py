@@ -1,4 +1,13 @@
-"""Whether what XProtect says it has recorded covers a segment. Pure."""
+"""Whether what XProtect says it has recorded covers a segment. Pure.
+
+XProtect tells its recordings by sequences, whose ends are those of pictures and groups of them: a segment may
+seem to lack some moments at its ends that nobody lost. How much may be missing is bounded three times:
+
+- of a segment: `coverage_tolerance_ms`, and a tenth of its length (or LEAST, if that is more), and always
+  less than half of it: of a segment of which nothing was recorded nothing is covered;
+- of what was asked for together: the tolerance once, for what all of its segments miss. Where they miss more,
+  those are covered of which nothing is missing, and no others.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -7,6 +16,13 @@ from datetime import timedelta
 from cctv_storaged.model import TimeSpan
 
 NOTHING = timedelta(0)
+LEAST = timedelta(milliseconds=300)
+"""A tenth of a short segment is less than a sequence's ends are exact to."""
+
+
+def bearable(span: TimeSpan, tolerance: timedelta) -> timedelta:
+    """How much of one segment may be missing."""
+    return min(tolerance, max(LEAST, span.duration / 10))
 
 
 def merged(spans: Iterable[TimeSpan]) -> tuple[TimeSpan, ...]:
@@ -40,9 +56,14 @@ class Recorded:
         return missing
 
     def covers(self, span: TimeSpan, tolerance: timedelta) -> bool:
-        """Whether no more than `tolerance` of it is missing in all, and never half of it or more.
-
-        Without the second rule a segment shorter than the tolerance would be covered by nothing at all.
-        """
+        """Whether no more of it is missing than is bearable, and never half of it or more."""
         missing = self.missing(span)
-        return missing == NOTHING or (missing <= tolerance and 2 * missing < span.duration)
+        return missing == NOTHING or (missing <= bearable(span, tolerance) and 2 * missing < span.duration)
+
+    def cover(self, spans: Sequence[TimeSpan], tolerance: timedelta) -> list[bool]:
+        """The same for each of what was asked for together: the tolerance is what all of them may miss."""
+        covered = [self.covers(each, tolerance) for each in spans]
+        missing = [self.missing(each) for each in spans]
+        if sum((lack for lack, fine in zip(missing, covered, strict=True) if fine), NOTHING) <= tolerance:
+            return covered
+        return [lack == NOTHING for lack in missing]

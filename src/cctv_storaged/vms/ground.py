@@ -63,3 +63,5 @@ class Ground:
     delivered: Callable[[Segment], None]  # a copy was verified
     roots: Roots = UNGUARDED
     star: Callable[[str], str] = STAR_SHAPES
+    doubt: Callable[[timedelta], str | None] = lambda span: None
+    """Why an age of that length may be another one although the clock says so."""

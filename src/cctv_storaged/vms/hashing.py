@@ -105,7 +105,7 @@ class Hashing:
             await self._another(segment, copy, where, error)
 
     async def _another(self, segment: Segment, copy: Copy, where: Whereabouts, error: str) -> None:
-        await self._ground.look_again(segment)
+        await kept(lambda: self._ground.look_again(segment))
         if where is Whereabouts.ANOTHER and copy.attempts + 1 >= ATTEMPTS:
             # Nobody registers what stands there: it lies outside all roots, or is never closed.
             await self._gone(segment, SourceState.REPLACED, "overwritten_by_recorder")

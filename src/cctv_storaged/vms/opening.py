@@ -7,7 +7,7 @@ from cctv_storaged.backends.milestone.base import Vms
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Milestone, Settings
 from cctv_storaged.vms.attendance import Backoff
-from cctv_storaged.vms.ground import Ground, ProvingSettings
+from cctv_storaged.vms.ground import Ground, Mapping, ProvingSettings
 from cctv_storaged.vms.proving import Proving
 from cctv_storaged.vms.review import Review
 from cctv_storaged.vms.store import MilestoneStore
@@ -22,11 +22,12 @@ class Proof:
     review: Review
 
 
-def open_store(block: Milestone, vms: Vms, clock: Clock) -> MilestoneStore:
+def open_store(block: Milestone, vms: Vms, clock: Clock, mapping: Mapping) -> MilestoneStore:
     """The site as a backend."""
     return MilestoneStore(
         vms,
         clock,
+        mapping,
         window=timedelta(seconds=block.window_max_s),
         settle=timedelta(seconds=block.settle_s),
         tolerance=timedelta(milliseconds=block.coverage_tolerance_ms),

@@ -17,11 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.config import TimeWindow
-from cctv_storaged.errors import BackendError
+from cctv_storaged.errors import BackendError, JournalError
 from cctv_storaged.journal.retrievals import Retrieval
 from cctv_storaged.journal.vouched import Waiting
 from cctv_storaged.model import Segment, SourceState
@@ -33,6 +34,7 @@ from cctv_storaged.vms.hashing import Hashing
 from cctv_storaged.vms.intake import Intake
 from cctv_storaged.vms.keeping import in_slices
 from cctv_storaged.vms.retrieving import Retrieving
+from cctv_storaged.vms.standing import Standing
 from cctv_storaged.vms.store import MilestoneStore
 from cctv_storaged.vms.telling import Telling
 from cctv_storaged.vms.windows import Window, in_turn, ripe, ripens_in, spanning, windows
@@ -68,7 +70,7 @@ class Proving:
         self.retrieving = Retrieving(ground, settings, self.attendance, self._telling, self)
         self.checking.is_under_way = self.retrieving.is_under_way
         self._hashing = Hashing(ground, HASHING, self._telling.alert)
-        self._intake = Intake(ground, settings.newest_share)
+        self._intake = Intake(ground, settings.newest_share, self._is_of_use)
         self._locks = ObjectLocks()
         self._to_hash: OrderedDict[UUID, None] = OrderedDict()
         self._in_hand: set[UUID] = set()
@@ -88,13 +90,10 @@ class Proving:
     def backend(self) -> Backend:
         return self._store
 
-    async def site_id(self) -> UUID | None:
-        """The site's own id; None while it cannot be asked for it."""
-        try:
-            return await self._store.site_id()
-        except BackendError as exc:
-            self.attendance.failed(exc)
-            return None
+    @property
+    def standing(self) -> Standing:
+        """Which site it is, and its clock."""
+        return self._store.standing
 
     @property
     def telling(self) -> Telling:
@@ -180,7 +179,7 @@ class Proving:
     async def _round(self) -> float:
         """How long until the next is worth it."""
         if not self.attendance.open and self.attendance.wait_s == 0:
-            await self.attendance.find_out(self._ground.vms)
+            await self.attendance.find_out(partial(self._store.standing.site, anew=True))
         waiting = await self._intake.some()
         self._find_unhashed(waiting)
         if not self.attendance.open:
@@ -209,6 +208,12 @@ class Proving:
             and self.attendance.may_ask(camera_id)
             and self._unmapped.get(camera_id, -math.inf) <= self._clock.monotonic()
         )
+
+    def _is_of_use(self, each: Waiting) -> bool:
+        """It is to be hashed, or its camera can be asked for."""
+        camera_id = each.camera_id
+        mapped = self._unmapped.get(camera_id, -math.inf) <= self._clock.monotonic()
+        return not _has_hash(each) or (mapped and self.attendance.may_ask(camera_id))
 
     async def _ask_all(self, chosen: Sequence[Window]) -> bool:
         """Whether something came of it, or there was no time for all of them."""
@@ -262,6 +267,12 @@ class Proving:
             device = await self._ground.mapping.device_of(camera_id)
         except BackendError as exc:
             self.attendance.failed(exc, camera_id)
+            return False
+        except JournalError:
+            raise
+        except Exception as exc:  # the item boundary: one odd camera must not end the others' proving
+            log.exception("looking for the counterpart of camera %s", camera_id)
+            self.attendance.failed(BackendError(f"{type(exc).__name__}: {exc}"), camera_id)
             return False
         if device is not None:
             self._unmapped.pop(camera_id, None)

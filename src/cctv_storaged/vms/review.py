@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from cctv_storaged.errors import BackendError, ObjectRejected
+from cctv_storaged.errors import BackendError, ObjectMissing, ObjectRejected
 from cctv_storaged.journal.vouchdays import HeldSegment, Place
-from cctv_storaged.journal.vouched import Waiting, WaitingPage, Which
+from cctv_storaged.journal.vouched import Held, Waiting, WaitingPage, Which
 from cctv_storaged.losses import VMS_NO_LONGER_HOLDS, tell_loss
-from cctv_storaged.model import SourceState
+from cctv_storaged.model import SourceState, TimeSpan
 from cctv_storaged.vms.attendance import NAME
-from cctv_storaged.vms.checking import NOT_HELD
+from cctv_storaged.vms.checking import NOT_HELD, TIME_IN_DOUBT
 from cctv_storaged.vms.covering import Recorded
 from cctv_storaged.vms.ground import Ground, ProvingSettings
 from cctv_storaged.vms.keeping import in_slices
-from cctv_storaged.vms.paths import parse_milestone_path
+from cctv_storaged.vms.paths import milestone_path, parse_milestone_path
+from cctv_storaged.vms.presence import prove_presence
 from cctv_storaged.vms.proving import Proving
 from cctv_storaged.vms.windows import Window, spanning, windows
 
@@ -109,24 +110,22 @@ class Review:
     async def _look_at_gap(self, window: Window) -> bool:
         """Whether that took a question."""
         camera_id, now = window.camera_id, self._clock.now()
-        device = await self._device_of(camera_id)
+        undated = [each for each in window.segments if each.when_in_doubt]
+        await self._later(undated, TIME_IN_DOUBT, now)
+        dated = [each for each in window.segments if not each.when_in_doubt]
+        device = await self._device_of(camera_id) if dated else None
         if device is None:
-            await self._later(window.segments, None, now)
+            await self._later(dated, None, now)
             return False
-        recorded = await self._recorded(camera_id, device, window.segments)
-        if recorded is None:
+        site, recorded = await self._site(), await self._recorded(device, [each.span for each in dated])
+        if recorded is None or site is None:
             return True
-        tolerance = self._settings.tolerance
-        held = [each for each in window.segments if recorded.covers(each.span, tolerance)]
-        known = {each.id for each in held}
+        covered = recorded.cover([each.span for each in dated], self._settings.tolerance)
+        held = [each for each, is_covered in zip(dated, covered, strict=True) if is_covered]
         if held:
-            site = await self._proving.site_id()
-            if site is not None:
-                await self._proving.checking.verify(site, device, held)
-                log.info(
-                    "%d segments of camera %s that were missing are at %s now", len(held), camera_id, NAME
-                )
-        missing = [each for each in window.segments if each.id not in known]
+            await self._proving.checking.verify(site, device, held)
+            log.info("%d segments of camera %s that were missing are at %s now", len(held), camera_id, NAME)
+        missing = [each for each, is_covered in zip(dated, covered, strict=True) if not is_covered]
         await self._later(missing, NOT_HELD, now)
         return True
 
@@ -149,7 +148,8 @@ class Review:
                 break
             page = await self._days.held(NAME, self._place)
             self._proving.hash(page.unhashed)
-            for device, segments in _by_device(page.segments).items():
+            site = await self._site()
+            for device, segments in _by_device(page.segments, site).items():
                 asked += 1
                 await self._look_at_day(page.camera_id, device, segments)
             if page.segments and not self._attendance.open:
@@ -165,7 +165,8 @@ class Review:
     ) -> None:
         assert camera_id is not None
         asked_at = self._clock.now()
-        missing = await self._missing(camera_id, device, segments)
+        segments = await self._where_they_are_meant(camera_id, device, segments)
+        missing = await self._missing(device, segments) if segments else None
         if missing:
             told = "%d segments of camera %s are not shown by %s any more; asked again in %s"
             log.warning(told, len(missing), camera_id, NAME, CONFIRM_AFTER)
@@ -173,28 +174,62 @@ class Review:
                 _Suspicion(camera_id=camera_id, device=device, segments=tuple(missing), at=asked_at)
             )
 
-    async def _missing(
+    async def _where_they_are_meant(
         self, camera_id: UUID, device: UUID, segments: Sequence[HeldSegment]
-    ) -> list[HeldSegment] | None:
+    ) -> Sequence[HeldSegment]:
+        """Those that are still to be asked for at this camera of XProtect's, as the settings name another.
+
+        What that one holds is there from now on; what has a source is proven anew; the rest is left.
+        """
+        meant, site = await self._device_of(camera_id), await self._site()
+        if meant is None or meant == device or site is None:
+            return segments
+        recorded = await self._recorded(meant, [each.span for each in segments])
+        if recorded is None:
+            return segments
+        covered = recorded.cover([each.span for each in segments], self._settings.tolerance)
+        held = {each.id for each, is_covered in zip(segments, covered, strict=True) if is_covered}
+        there = [
+            Held(id=each.id, path=milestone_path(site, meant, each.span))
+            for each in segments
+            if each.id in held
+        ]
+        now = self._clock.now()
+        await in_slices(there, lambda some: self._vouched.moved(NAME, some, now))
+        doubted = [each.id for each in segments if each.id not in held and each.with_source]
+        why = f"it was proven by XProtect's camera {device}, and its own is {meant}"
+        await in_slices(doubted, lambda some: self._doubt(some, why))
+        if there or doubted:
+            told = "%s: camera %s is XProtect's %s now: %d segments are there, %d are to be proven there"
+            log.warning(told, NAME, camera_id, meant, len(there), len(doubted))
+        return [each for each in segments if each.id not in held and not each.with_source]
+
+    async def _doubt(self, ids: Sequence[UUID], why: str) -> None:
+        for each in ids:
+            await self._ground.journal.copies.doubt(each, NAME, why)
+
+    async def _missing(self, device: UUID, segments: Sequence[HeldSegment]) -> list[HeldSegment] | None:
         """Those that a believable answer does not show; None: there is no such answer."""
-        recorded = await self._recorded(camera_id, device, segments)
+        try:
+            recorded = await self._recorded_there(device, [each.span for each in segments])
+        except ObjectMissing:
+            return list(segments) if await self._is_believable(device) else None
         if recorded is None:
             return None
         missing = [each for each in segments if not recorded.covers(each.span, self._settings.tolerance)]
-        if missing and not await self._is_believable(camera_id, device):
+        if missing and not await self._is_believable(device):
             return None
         return missing
 
-    async def _is_believable(self, camera_id: UUID, device: UUID) -> bool:
-        """Whether the recorder is there, and its storage."""
+    async def _is_believable(self, device: UUID) -> bool:
+        """Whether recorder and storage are there; or the site tells of cameras, and not of this one."""
+        vms = self._ground.vms
         try:
-            await self._ground.vms.reach(device)
-            known = next((each for each in await self._ground.vms.cameras() if each.id == device), None)
-            if known is None or known.storage_id is None:
-                return known is not None
-            return (await self._ground.vms.storage(known.storage_id)).available is not False
+            if any(each.id == device for each in await vms.cameras()):
+                await prove_presence(vms, device)
+            return bool(await vms.cameras())  # who sees none has lost its rights
         except BackendError as exc:
-            self._attendance.failed(exc, camera_id)
+            self._attendance.failed(exc, device)
             return False
 
     async def _confirm(self) -> None:
@@ -205,7 +240,7 @@ class Review:
             if not self._attendance.open:
                 return
             self._suspicions.remove(suspicion)
-            missing = await self._missing(suspicion.camera_id, suspicion.device, suspicion.segments)
+            missing = await self._missing(suspicion.device, suspicion.segments)
             if missing is None:
                 continue  # the walk comes by again
             if missing:
@@ -229,34 +264,55 @@ class Review:
                 " are lost, of the others a source or another copy is left"
             )
 
-    # Asking
+    # Asking. What fails here is noted for XProtect's camera: it holds up no proving of ours.
+
+    async def _site(self) -> UUID | None:
+        """Its id, while it is there and its clock is ours."""
+        try:
+            return (await self._proving.standing.site()).id
+        except BackendError as exc:
+            self._attendance.failed(exc)
+            return None
 
     async def _device_of(self, camera_id: UUID) -> UUID | None:
         try:
             return await self._ground.mapping.device_of(camera_id)
         except BackendError as exc:
-            self._attendance.failed(exc, camera_id)
+            self._attendance.failed(exc)
             return None
 
-    async def _recorded(
-        self, camera_id: UUID, device: UUID, segments: Sequence[Waiting] | Sequence[HeldSegment]
-    ) -> Recorded | None:
-        if not self._attendance.may_ask(camera_id):
-            return None
-        whole = spanning(each.span for each in segments)
+    async def _recorded(self, device: UUID, spans: Sequence[TimeSpan]) -> Recorded | None:
+        """None: it cannot be asked."""
         try:
-            recorded = Recorded(await self._ground.vms.recorded(device, whole))
-        except BackendError as exc:
-            self._attendance.failed(exc, camera_id)
+            return await self._recorded_there(device, spans)
+        except ObjectMissing as exc:
+            self._attendance.failed(exc, device)
             return None
-        self._attendance.works(camera_id)
+
+    async def _recorded_there(self, device: UUID, spans: Sequence[TimeSpan]) -> Recorded | None:
+        """The same. Raises ObjectMissing where the site says that it has no such camera."""
+        if not self._attendance.may_ask(device):
+            return None
+        try:
+            recorded = Recorded(await self._ground.vms.recorded(device, spanning(spans)))
+        except ObjectMissing:
+            raise
+        except BackendError as exc:
+            self._attendance.failed(exc, device)
+            return None
+        self._attendance.works(device)
         return recorded
 
 
-def _by_device(segments: Sequence[HeldSegment]) -> dict[UUID, list[HeldSegment]]:
-    """By the camera of XProtect's that was shown to hold them: the settings may name another one today."""
+def _by_device(segments: Sequence[HeldSegment], site: UUID | None) -> dict[UUID, list[HeldSegment]]:
+    """By the camera of XProtect's that was shown to hold them: the settings may name another one today.
+
+    What is at another site cannot be asked for: it is left.
+    """
     found: dict[UUID, list[HeldSegment]] = defaultdict(list)
     for each in segments:
         with suppress(ObjectRejected):
-            found[parse_milestone_path(each.path).camera].append(each)
+            place = parse_milestone_path(each.path)
+            if place.site == site:
+                found[place.camera].append(each)
     return found

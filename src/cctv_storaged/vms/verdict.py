@@ -52,19 +52,26 @@ class Answer:
     covered: bool
     under_way: bool  # a retrieval over it is
     tried: int  # retrievals of it that came to nothing
+    when_in_doubt: bool = False  # what was recorded then may be of another time
+    clock_trusted: bool = True  # ages mean something
 
 
 def verdict(rules: Rules, answer: Answer) -> Verdict:
-    """A gap needs an answer from after the deadline and, where it can be fetched, a try at that."""
-    if answer.covered:
+    """A gap needs an answer from after the deadline and, where it can be fetched, a try at that.
+
+    Footage whose time is in doubt is proven by nothing that was recorded then: it waits, and is a gap in the
+    end. With the clock in doubt nobody knows whether a deadline is over.
+    """
+    if answer.covered and not answer.when_in_doubt:
         return Verdict.VERIFIED
     if answer.under_way:
         return Verdict.UNDER_WAY
     age = answer.asked_at - answer.end
     over = age >= max(rules.deadline, rules.retrieve_after)
-    if rules.retrieves and age >= rules.retrieve_after and not (over and answer.tried):
+    fetched = rules.retrieves and not answer.when_in_doubt
+    if fetched and age >= rules.retrieve_after and not (over and answer.tried):
         return Verdict.RETRIEVE
-    return Verdict.GAP if over else Verdict.WAIT
+    return Verdict.GAP if over and answer.clock_trusted else Verdict.WAIT
 
 
 def look_again_in(rules: Rules, answer: Answer) -> timedelta:

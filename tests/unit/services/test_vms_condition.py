@@ -107,7 +107,7 @@ async def test_reads_that_fail_degrade_and_coverage_that_cannot_be_proven_is_dow
 
 
 @pytest.mark.parametrize(
-    ("seconds", "grade"), [(1.5, Grade.OK), (-20, Grade.DEGRADED), (61, Grade.DOWN), (-3600, Grade.DOWN)]
+    ("seconds", "grade"), [(1.5, Grade.OK), (-2.5, Grade.DOWN), (61, Grade.DOWN), (-3600, Grade.DOWN)]
 )
 async def test_clocks_that_differ_are_told_and_too_far_apart_prove_nothing(
     bench: Bench, seconds: float, grade: Grade

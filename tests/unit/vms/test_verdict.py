@@ -19,8 +19,12 @@ def rules(ingest: Ingest, deadline: timedelta = HOUR) -> Rules:
     return Rules(ingest=ingest, settle=SETTLE, deadline=deadline)
 
 
-def answer(age: timedelta, *, covered: bool = False, under_way: bool = False, tried: int = 0) -> Answer:
-    return Answer(end=START, asked_at=START + age, covered=covered, under_way=under_way, tried=tried)
+def answer(
+    age: timedelta, *, covered: bool = False, under_way: bool = False, tried: int = 0, **doubts: bool
+) -> Answer:
+    return Answer(
+        end=START, asked_at=START + age, covered=covered, under_way=under_way, tried=tried, **doubts
+    )
 
 
 @pytest.mark.parametrize("ingest", EVERY)
@@ -97,3 +101,17 @@ def test_looks_are_seldom_and_never_later_than_the_journal_lets_them_be(
 
 def test_a_look_comes_soon_after_the_deadline() -> None:
     assert look_again_in(rules("vms_recording"), answer(HOUR - timedelta(seconds=7))) == timedelta(seconds=7)
+
+
+@pytest.mark.parametrize("ingest", EVERY)
+def test_footage_whose_time_is_in_doubt_is_neither_proven_nor_fetched(ingest: Ingest) -> None:
+    for age, expected in ((SETTLE, Verdict.WAIT), (HOUR, Verdict.GAP)):
+        assert verdict(rules(ingest), answer(age, covered=True, when_in_doubt=True)) is expected
+
+
+@pytest.mark.parametrize("ingest", EVERY)
+@pytest.mark.parametrize("tried", [0, 1])
+def test_no_deadline_is_over_by_a_clock_in_doubt(ingest: Ingest, tried: int) -> None:
+    found = verdict(rules(ingest), answer(100 * HOUR, tried=tried, clock_trusted=False))
+    assert found in (Verdict.WAIT, Verdict.RETRIEVE)
+    assert verdict(rules(ingest), answer(HOUR, covered=True, clock_trusted=False)) is Verdict.VERIFIED
