@@ -3,8 +3,8 @@
 A mark is in the journal before XProtect is asked for it, with an id that is its reference there. Where an
 answer was lost (kill -9, a broken line) it is looked for by that reference; where a site cannot be asked for
 it, it is placed once more, and the ledger says with its removal that another of the same reference may be
-left: no lock is ever one that nobody knows of. What edition or version do not offer is asked for once after
-each start.
+left: no lock is ever one that nobody knows of. What edition or version do not offer is asked for again after
+each start, daily, and with each new hold.
 """
 
 import asyncio
@@ -38,6 +38,12 @@ CAMERAS_AT_ONCE = 40
 PLAN_S = 600.0
 """How often the holds in force are looked through for a part without a mark; a new one is at once."""
 REFUSED_CAP = timedelta(hours=1)
+STUBBORN = 3
+"""Tries that met no answer, though the site gives some, after which somebody should know."""
+REFUSERS = 2
+"""Cameras that must have refused before it is believed that nothing of the kind is offered."""
+ASK_AGAIN_S = 86_400.0
+"""How often what is not offered is asked for again: licences are bought, rights given."""
 HEADER = 200
 """Characters of a mark's title."""
 
@@ -85,6 +91,9 @@ class HoldMarking:
         self._to_settle = True  # holds may have been released since the marks were last compared with them
         self._offered: dict[MarkKind, str | None] = dict.fromkeys(MarkKind)  # why not, where it is not
         self._reopen: tuple[MarkKind, ...] = parts.rules.kinds  # an earlier process found them unsupported
+        self._refusers: dict[MarkKind, set[UUID]] = {kind: set() for kind in MarkKind}
+        self._known_offered: frozenset[MarkKind] = frozenset()  # XProtect has accepted one since the start
+        self._asked_at = parts.clock.monotonic()
         self._tries: dict[UUID, int] = {}
         self._refused: dict[UUID, UUID] = {}  # mark → hold
         self._failures = 0
@@ -93,8 +102,19 @@ class HoldMarking:
 
     def wake(self) -> None:
         """A hold was made, changed or released."""
+        self._ask_anew()
         self._plan_at, self._to_settle = 0.0, True
         self._wake.set()
+
+    def _ask_anew(self) -> None:
+        """What was not offered may be by now."""
+        self._asked_at = self._parts.clock.monotonic()
+        missing = tuple(kind for kind, why in self._offered.items() if why is not None)
+        for kind in missing:
+            self._offered[kind] = None
+            self._refusers[kind].clear()
+        if missing:
+            self._reopen, self._to_settle = tuple(dict.fromkeys((*self._reopen, *missing))), True
 
     def reason(self, hold: Hold) -> str | None:
         """Why a hold may have fewer marks than it should; None: there is no reason."""
@@ -132,6 +152,8 @@ class HoldMarking:
 
         Raises BackendError where XProtect is away; the next round goes on.
         """
+        if self._parts.clock.monotonic() - self._asked_at >= ASK_AGAIN_S:
+            self._ask_anew()
         try:
             await self._settle()
             await self._plan()
@@ -211,8 +233,9 @@ class HoldMarking:
         step = self._remove if mark.state is MarkState.REMOVING else self._place
         try:
             await step(mark)
-        except BackendUnavailable:
-            raise
+        except BackendUnavailable as exc:
+            await self._parts.vms.site()  # raises where it is not this camera alone
+            await self._put_off(mark, exc, alarming_from=STUBBORN)
         except Unsupported as exc:
             await self._not_offered(mark, exc)
         except BackendError as exc:
@@ -239,6 +262,7 @@ class HoldMarking:
                 return  # its hold was released this moment
             remote_id = await self._made(mark, wanted)
         await self._noted(mark, remote_id)
+        self._known_offered |= {mark.kind}
         log.info("%s placed in XProtect for hold %s: %s", _word(mark.kind), mark.hold_id, remote_id)
 
     async def _made(self, mark: VmsMark, wanted: Mark) -> UUID:
@@ -309,8 +333,14 @@ class HoldMarking:
     # What comes of it
 
     async def _not_offered(self, mark: VmsMark, error: Unsupported) -> None:
-        if mark.state is MarkState.REMOVING:
-            await self._put_off(mark, error)
+        if mark.state is MarkState.REMOVING or mark.kind in self._known_offered:
+            await self._put_off(mark, error)  # others were accepted: it is this camera, or a right
+            return
+        refusers = self._refusers[mark.kind]
+        refusers.add(mark.camera_id)
+        if len(refusers) < min(REFUSERS, len(self._parts.mapping.cameras)):
+            due = self._parts.clock.now() + REFUSED_CAP
+            await self._parts.marks.postpone(mark.id, str(error), due)
             return
         why = f"XProtect offers no {_word(mark.kind)}s: {error}"
         if self._offered[mark.kind] is None:
@@ -321,14 +351,15 @@ class HoldMarking:
                 self._parts.alarms.sound(AlarmName.VMS_MARK, mark.kind, f"{why} ({hint})")
         await self._parts.marks.unsupported(mark, why, self._parts.clock.now())
 
-    async def _put_off(self, mark: VmsMark, error: BackendError) -> None:
-        """XProtect refuses this one; the others may still go."""
+    async def _put_off(self, mark: VmsMark, error: BackendError, *, alarming_from: int = 1) -> None:
+        """XProtect refuses this one; the others may still go. An alarm from so many tries on."""
         tries = self._tries[mark.id] = self._tries.get(mark.id, 0) + 1
         doing = "removed" if mark.state is MarkState.REMOVING else "placed"
         told = f"the {_word(mark.kind)} of {mark.span} cannot be {doing} in XProtect, tried again: {error}"
         log.warning("hold %s: %s", mark.hold_id, told)
-        self._refused[mark.id] = mark.hold_id
-        self._parts.alarms.sound(AlarmName.VMS_MARK, str(mark.hold_id), told)
+        if tries >= alarming_from:
+            self._refused[mark.id] = mark.hold_id
+            self._parts.alarms.sound(AlarmName.VMS_MARK, str(mark.hold_id), told)
         delay = min(REFUSED_CAP, retry_delay(tries) * max(1, tries))
         await self._parts.marks.postpone(mark.id, str(error), self._parts.clock.now() + delay)
 
