@@ -408,7 +408,8 @@ async def test_a_gap_in_xprotect_is_undelivered_it_stays_or_is_given_up_as_the_s
         segments = await recorded(rig, 4)
         rig.delivery(backend)
         ids = [each.id for each in segments]
-        assert len(await rig.journal.vouched.gap("MILESTONE", ids, "not held", rig.clock.now())) == 4
+        missed = await rig.journal.vouched.gap("MILESTONE", ids, "not held", "lost", rig.clock.now())
+        assert missed.gaps == tuple(ids)
         room = room_of(rig, disk_of(rig, 4), gives_up=gives_up, limits=ONE_FILE)
         with unlinks_below(rig.recordings) as unlinks:
             await room.made()

@@ -1,12 +1,14 @@
 """Looking again at gaps, and at what XProtect held: what is lost is told, and nothing else is called so."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 from cctv_storaged.errors import BackendUnavailable
 from cctv_storaged.events import EventKind
-from cctv_storaged.model import Segment
+from cctv_storaged.journal.copies import Retried
+from cctv_storaged.model import Camera, GapCause, NewSegment, Segment
 from cctv_storaged.vms.review import CONFIRM_AFTER, GAP_QUESTIONS, next_look
 from tests.fakes.scripted_backend import ScriptedBackend
 from tests.services.coveringvms import device_of
@@ -78,7 +80,7 @@ async def test_the_last_copy_that_retention_eats_is_told_lost_and_found_if_it_co
         await host.rig.pruner(timedelta(0), required=(NAME,)).run_once()
         host.loses(eaten)
         await two_rounds(host)
-        assert await host.states(kept, eaten) == ["verified", "gap"]
+        assert await host.states(kept, eaten) == ["verified", "failed"]
         (event,) = host.rig.told(EventKind.LOST)
         assert event.segment_id == eaten.id and CAUSE in (event.detail or "")
         assert host.rig.metric("storage_segments_lost_total", cause=CAUSE) == 1
@@ -101,7 +103,76 @@ async def test_what_another_copy_is_left_of_is_not_lost(tmp_path: Path) -> None:
         assert await host.rig.pruner(timedelta(0), required=("S3", NAME)).run_once() == 1
         host.loses(segment)
         await two_rounds(host)
-        assert await host.states(segment) == ["gap"] and host.rig.told(EventKind.LOST) == []
+        assert await host.states(segment) == ["gone"] and host.rig.told(EventKind.LOST) == []
+        assert host.alarms.standing == (), "its retention may be shorter than ours"
+
+
+@jumping
+async def test_what_goes_by_xprotects_own_retention_is_no_loss(tmp_path: Path) -> None:
+    async with proven(tmp_path) as host:
+        (segment,) = await held(host, 1)
+        await host.rig.pruner(timedelta(0), required=(NAME,)).run_once()
+        host.vms.retention = timedelta(minutes=1)
+        await passing(timedelta(minutes=5))
+        host.loses(segment)
+        await two_rounds(host)
+        assert await host.states(segment) == ["gone"] and host.rig.told(EventKind.LOST) == []
+        lines = [each.line for each in (await host.rig.journal.ledger_lines.page(0)).lines]
+        assert [(each.kind, each.cause) for each in lines][-1] == ("deleted", "vms_retention")
+        gaps = await host.rig.journal.gaps.absences(segment.camera_id, segment.span, timedelta(0), 10, None)
+        assert {each.cause for each in gaps.parts} == {GapCause.RETENTION}
+
+
+@jumping
+async def test_what_a_reader_did_not_get_and_nobody_has_is_told_lost(tmp_path: Path) -> None:
+    """It is asked for anew, and not held: nobody else would ever tell of it."""
+    async with proven(tmp_path, chosen=settings(deadline=timedelta(minutes=1))) as host:
+        (segment,) = await held(host, 1)
+        await host.rig.pruner(timedelta(0), required=(NAME,)).run_once()
+        host.loses(segment)
+        async with host.running():
+            await host.rig.journal.copies.doubt(segment.id, NAME, "a reader did not get it")
+            host.proof.proving.reopen()
+            await eventually(lambda: is_failed(host, segment), "it is told")
+        assert await host.rig.journal.ledger.losses() == {CAUSE: 1}
+        assert [each.segment_id for each in host.rig.told(EventKind.LOST)] == [segment.id]
+        assert await host.rig.journal.copies.retry_failed(None) == Retried(retried=0), "it claims no bytes"
+
+
+async def is_failed(host: Proven, segment: Segment) -> bool:
+    return await host.states(segment) == ["failed"]
+
+
+@jumping
+async def test_in_mode_local_nobody_waits_for_what_xprotect_had_of_an_earlier_mode(tmp_path: Path) -> None:
+    store = ScriptedBackend("S3")
+    async with proven(tmp_path, store, chosen=replace(settings(), mode="LOCAL")) as host:
+        (segment,) = await held(host, 1)
+        async with host.rig.delivering(host.rig.delivery(store)):
+            await eventually(lambda: host.rig.all_verified(segment, backend="S3"), "at the store")
+        host.loses(segment)
+        await two_rounds(host)
+        assert await host.states(segment) == ["gone"] and host.alarms.standing == ()
+        assert await host.rig.pruner(timedelta(0), required=("S3",)).run_once() == 1
+
+
+@jumping
+async def test_a_source_that_comes_back_under_another_mode_gets_a_copy_where_one_is_required(
+    tmp_path: Path,
+) -> None:
+    async with proven(tmp_path) as host:
+        segment = await host.rig.recorded(0)
+        await host.rig.journal.requirement.require([NAME])
+        await host.rig.miss(segment)
+        await host.rig.journal.requirement.require(["S3"])
+        found = await host.rig.journal.segments.record(new_of(segment), ["S3"], host.rig.clock.now())
+        assert {copy.backend: str(copy.state) for copy in found.segment.copies}["S3"] == "pending"
+
+
+def new_of(segment: Segment) -> NewSegment:
+    """The same file, seen again."""
+    camera = Camera(id=segment.camera_id, name="gate", folder="gate")
+    return NewSegment(camera=camera, span=segment.span, source=segment.source)
 
 
 @jumping

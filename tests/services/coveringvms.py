@@ -46,6 +46,7 @@ class CoveringVms:
     """What it holds, by camera of XProtect's, and how it answers. `before` is asked at each call."""
 
     held: dict[UUID, list[TimeSpan]] = field(default_factory=dict)
+    retention: timedelta = timedelta(days=30)
     edge: dict[UUID, list[TimeSpan]] = field(default_factory=dict)  # what the device still has
     away: Exception | None = None  # the whole site
     recorders_away: set[UUID] = field(default_factory=set)  # cameras of which nothing can be asked
@@ -125,7 +126,7 @@ class CoveringVms:
         return VmsStorage(
             id=storage_id,
             name="storage",
-            retention=timedelta(days=30),
+            retention=self.retention,
             size_bytes=None,
             used_bytes=None,
             available=self.storage_available,

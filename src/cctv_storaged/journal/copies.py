@@ -379,7 +379,7 @@ def _redeliver(db: sqlite3.Connection, segment_id: UUID, backend: str, error: st
     no = _key(db, segment_id)
     db.execute(
         """UPDATE copy SET state = 'pending', urgent = 1, error = ?, due_us = 0, stored_us = NULL,
-                           verified_us = NULL, etag = NULL
+                           verified_us = NULL, etag = NULL, attempts = 0
             WHERE segment_no = ? AND backend = ? AND state IN ('stored', 'verified')""",
         (text(error), no, backend),
     )
@@ -462,7 +462,8 @@ def _retry_some(db: sqlite3.Connection, *, state: CopyState, backend: str | None
         f"""SELECT s.source_state = 'present', copy.stored_us IS NOT NULL, copy.segment_no, copy.backend
               FROM copy CROSS JOIN segment s ON s.no = copy.segment_no
              WHERE copy.state = '{state}' AND (?1 IS NULL OR copy.backend = ?1)
-               AND (s.source_state = 'present' OR copy.path IS NOT NULL) LIMIT ?2""",
+               AND (s.source_state = 'present' OR (copy.state = 'failed' AND copy.path IS NOT NULL))
+             LIMIT ?2""",
         (backend, RETRIED_AT_ONCE),
     ).fetchall()
     db.executemany(

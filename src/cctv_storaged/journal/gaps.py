@@ -29,6 +29,7 @@ KNOWN_SINCE = "known_since"
 """Key of `meta`: microseconds. The journal was begun then beside older footage, and knows of nothing that was
 deleted or lost before."""
 RETENTION, CAPACITY, GIVEN_UP = "retention_at_most", "capacity_", "disk_full"
+VMS_RETENTION = "vms_retention"
 """Causes of a deletion (deletions.py); capacity has several, and what was given up was the only copy."""
 
 
@@ -117,7 +118,7 @@ def cause_of(kind: str, cause: str) -> GapCause:
     """What the gap is called that a line of the ledger, or a tombstone, explains."""
     if kind == Kind.LOST or cause == GIVEN_UP:
         return GapCause.LOST
-    if cause == RETENTION:
+    if cause in (RETENTION, VMS_RETENTION):
         return GapCause.RETENTION
     return GapCause.CAPACITY if cause.startswith(CAPACITY) else GapCause.DELETED
 

@@ -142,7 +142,7 @@ def _look_at_sources(
     due = 0
     for no, _, _, size_bytes, _, start_us, source_state, deletion_due_us in rows:
         if deletion_due_us is None:
-            due += sum(_require(db, no, start_us, size_bytes, b, states[no].get(b)) for b in wanted)
+            due += sum(require(db, no, start_us, size_bytes, b, states[no].get(b)) for b in wanted)
             if source_state == "present":
                 _take_off(db, no, [b for b, s in states[no].items() if b not in wanted and s in _OWING])
     if len(rows) < SLICE:
@@ -159,7 +159,7 @@ def _states(db: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, dict[st
     return states
 
 
-def _require(
+def require(
     db: sqlite3.Connection, no: int, start_us: int, size_bytes: int, backend: str, state: str | None
 ) -> bool:
     """A pending copy where there is none, also where settings had given it up before."""

@@ -14,6 +14,7 @@ from cctv_storaged.journal import asides, ledger, outbox
 from cctv_storaged.journal.asides import AsideFolder, AsidePage, Position
 from cctv_storaged.journal.copies import OVERWRITTEN, doubt, give_up_pending
 from cctv_storaged.journal.gaps import Absence, cause_of, joined
+from cctv_storaged.journal.requiring import require
 from cctv_storaged.journal.rows import (
     SEGMENT_COLUMNS,
     SEGMENT_TABLES,
@@ -212,7 +213,7 @@ def _record(
     lost = None if earlier is None else _overwritten(db, *earlier, new.span, now)
     known = known or _adopted_without_source(db, host_id, new, folder_no, name)
     if known is not None:
-        segment = _seen_again(db, *known, identity, now)
+        segment = _seen_again(db, *known, identity, backends, now)
     else:
         if _had_versions(db, folder_no, name, earlier):
             new = replace(new, flags=new.flags | {SegmentFlag.REWRITTEN})
@@ -311,7 +312,12 @@ def _insert(
 
 
 def _seen_again(
-    db: sqlite3.Connection, no: int, known: Segment, identity: FileIdentity, now: datetime
+    db: sqlite3.Connection,
+    no: int,
+    known: Segment,
+    identity: FileIdentity,
+    backends: Sequence[str],
+    now: datetime,
 ) -> Segment:
     """The same file, perhaps under another inode, or back after it was missed: note where it is now.
 
@@ -333,6 +339,10 @@ def _seen_again(
                 WHERE segment_no = ? AND state = 'failed'""",
             (no,),
         )
+        for backend in backends:  # the settings may have come to name others while it was away
+            copy = known.copy_at(backend)
+            state = None if copy is None else str(copy.state)
+            require(db, no, to_us(known.span.start), known.size_bytes, backend, state)
         ledger.tell_if_found(db, known, now)
     return segment_by_no(db, no)
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import UNDELIVERED, flag_if_twin, waiting_us
+from cctv_storaged.journal.gaps import VMS_RETENTION
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segment_by_no, segments_from, text
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import CopyState, Segment, SourceState, TimeSpan
@@ -23,7 +24,7 @@ AT_MOST = 50
 PAGE = 500
 """Rows to read in one operation."""
 GAP = "vms_gap"
-"""Cause of the ledger's line on a gap."""
+"""Cause of the ledger's line on a gap; VMS_RETENTION is that of what went there, and is no loss."""
 LONGEST_LOOK = timedelta(days=2)
 """No gap waits as long: what is due later was put off by a clock that was set back since."""
 _FIRST, _LAST = (-(2**62), -1), (2**62, 2**62)
@@ -70,6 +71,31 @@ class Held:
 
     id: UUID
     path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """What a backend was shown not to hold.
+
+    `gaps`: a source is left, and the copy is wanted: state `gap`. `elsewhere`: another copy is left, or it is
+    not wanted and a source is: `gone`. `lost`: neither, and the ledger was not told of it before; `failed`.
+    """
+
+    gaps: tuple[UUID, ...] = ()
+    elsewhere: tuple[UUID, ...] = ()
+    lost: tuple[Segment, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return len(self.gaps) + len(self.elsewhere) + len(self.lost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """What decides what a copy is that is not held."""
+
+    wanted: bool
+    expired_us: int | None
 
 
 class Vouched:
@@ -123,9 +149,15 @@ class Vouched:
         """Verified copies that are shown to be held elsewhere: their path is another one. Give AT_MOST."""
         return await self._store.write(lambda db: _moved(db, backend, held, now))
 
-    async def gap(self, backend: str, ids: Sequence[UUID], error: str, now: datetime) -> list[UUID]:
-        """Undelivered copies that are not held: their state is `gap` now, with a line in the ledger each."""
-        return await self._store.write(lambda db: _gap(db, backend, ids, error, now))
+    async def gap(
+        self, backend: str, ids: Sequence[UUID], error: str, cause: str, now: datetime, *, wanted: bool = True
+    ) -> Missed:
+        """Undelivered copies that are not held, with a line in the ledger each; see `Missed`.
+
+        `wanted`: new segments need a copy there. `cause`: of a loss. Give AT_MOST.
+        """
+        rules = _Rules(wanted=wanted, expired_us=None)
+        return await self._store.write(lambda db: _gap(db, backend, ids, error, cause, now, rules))
 
     async def put_off(
         self, backend: str, ids: Sequence[UUID], error: str, due: datetime, *, tried: bool = False
@@ -138,10 +170,25 @@ class Vouched:
         await self._store.write(lambda db: _looked(db, backend, ids, error, due))
 
     async def no_longer_held(
-        self, backend: str, ids: Sequence[UUID], error: str, cause: str, due: datetime, now: datetime
-    ) -> tuple[list[UUID], list[Segment]]:
-        """Verified copies that are gone there: `gap`. Which, and the segments that are lost by it."""
-        return await self._store.write(lambda db: _no_longer_held(db, backend, ids, error, cause, due, now))
+        self,
+        backend: str,
+        ids: Sequence[UUID],
+        error: str,
+        cause: str,
+        due: datetime,
+        now: datetime,
+        *,
+        wanted: bool = True,
+        expired_before: datetime | None = None,
+    ) -> Missed:
+        """The same of verified copies that are gone there; gaps are looked at again at `due`.
+
+        What ended before `expired_before` went by that backend's own retention: it is no loss.
+        """
+        rules = _Rules(wanted=wanted, expired_us=None if expired_before is None else to_us(expired_before))
+        return await self._store.write(
+            lambda db: _no_longer_held(db, backend, ids, error, cause, due, now, rules)
+        )
 
 
 # Reading
@@ -275,7 +322,7 @@ def _verified(db: sqlite3.Connection, backend: str, held: Sequence[Held], now: d
             continue  # deleted, given to others, or verified meanwhile
         db.execute(
             """UPDATE copy SET state = 'verified', path = ?1, stored_us = coalesce(stored_us, ?2),
-                               verified_us = ?2, error = NULL, due_us = 0, urgent = 0
+                               verified_us = ?2, error = NULL, due_us = 0, urgent = 0, attempts = 0
                 WHERE segment_no = ?3 AND backend = ?4""",
             (each.path, now_us, row[0], backend),
         )
@@ -289,20 +336,75 @@ def _verified(db: sqlite3.Connection, backend: str, held: Sequence[Held], now: d
     return proven
 
 
-def _gap(db: sqlite3.Connection, backend: str, ids: Sequence[UUID], error: str, now: datetime) -> list[UUID]:
-    made = []
-    for segment_id in ids:
-        no = _number(db, segment_id)
-        changed = db.execute(
-            f"""UPDATE copy SET state = 'gap', error = ?, due_us = ?, urgent = 0
-                 WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
-            (text(error), to_us(now), no, backend),
+def _gap(
+    db: sqlite3.Connection,
+    backend: str,
+    ids: Sequence[UUID],
+    error: str,
+    cause: str,
+    now: datetime,
+    rules: _Rules,
+) -> Missed:
+    numbers = {segment_id: _number(db, segment_id) for segment_id in ids}
+    concerned = [
+        (segment_id, no)
+        for segment_id, no in numbers.items()
+        if db.execute(
+            f"SELECT 1 FROM copy WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}", (no, backend)
+        ).fetchone()
+    ]
+    return _missed(db, backend, concerned, error, (GAP, GAP, cause), now, now, rules)
+
+
+def _missed(
+    db: sqlite3.Connection,
+    backend: str,
+    concerned: Sequence[tuple[UUID, int]],
+    error: str,
+    causes: tuple[str, str, str],  # of a gap, of what is elsewhere, of a loss
+    due: datetime,
+    now: datetime,
+    rules: _Rules,
+) -> Missed:
+    gaps: list[UUID] = []
+    elsewhere: list[UUID] = []
+    lost: list[Segment] = []
+    for segment_id, no in concerned:
+        state, expired = _state_without(db, no, backend, rules)
+        db.execute(
+            """UPDATE copy SET state = ?1, error = ?2, due_us = ?3, urgent = 0, stored_us = NULL,
+                               verified_us = NULL, path = iif(?1 = 'failed', NULL, path)
+                WHERE segment_no = ?4 AND backend = ?5""",
+            (state, text(error), to_us(due), no, backend),
         )
-        if changed.rowcount:
-            segment = segment_by_no(db, no)
-            ledger.append(db, ledger.Kind.NOTED, segment, GAP, now, f"{backend}: {error}")
-            made.append(segment_id)
-    return made
+        if state is CopyState.FAILED:
+            told = ledger.tell_if_lost(db, no, causes[2], now)
+            lost += [] if told is None else [told]
+            continue
+        (gaps if state is CopyState.GAP else elsewhere).append(segment_id)
+        why = causes[0] if state is CopyState.GAP else causes[1]
+        kind = ledger.Kind.DELETED if expired else ledger.Kind.NOTED
+        ledger.append(db, kind, segment_by_no(db, no), why, now, f"{backend}: {error}")
+    return Missed(gaps=tuple(gaps), elsewhere=tuple(elsewhere), lost=tuple(lost))
+
+
+def _state_without(db: sqlite3.Connection, no: int, backend: str, rules: _Rules) -> tuple[CopyState, bool]:
+    """What a copy is that the backend does not hold, by what is left of the segment; and whether the last of
+    it went by the backend's retention."""
+    source, others, end_us = db.execute(
+        """SELECT source_state IN ('present', 'pruning'), EXISTS (
+                  SELECT 1 FROM copy WHERE segment_no = segment.no AND backend <> ?
+                                       AND state IN ('stored', 'verified')), end_us
+             FROM segment WHERE no = ?""",
+        (backend, no),
+    ).fetchone()
+    if source and rules.wanted:
+        return CopyState.GAP, False
+    if source or others:
+        return CopyState.GONE, False
+    if rules.expired_us is not None and end_us <= rules.expired_us:
+        return CopyState.GONE, True
+    return CopyState.FAILED, False
 
 
 def _moved(db: sqlite3.Connection, backend: str, held: Sequence[Held], now: datetime) -> list[UUID]:
@@ -366,21 +468,14 @@ def _no_longer_held(
     cause: str,
     due: datetime,
     now: datetime,
-) -> tuple[list[UUID], list[Segment]]:
-    gone, lost = [], []
-    for segment_id in ids:
-        no = _number(db, segment_id)
-        changed = db.execute(
-            """UPDATE copy SET state = 'gap', error = ?, due_us = ?, stored_us = NULL, verified_us = NULL
-                WHERE segment_no = ? AND backend = ? AND state = 'verified'""",
-            (text(error), to_us(due), no, backend),
-        )
-        if not changed.rowcount:
-            continue
-        gone.append(segment_id)
-        told = ledger.tell_if_lost(db, no, cause, now)
-        if told is not None:
-            lost.append(told)
-        else:
-            ledger.append(db, ledger.Kind.NOTED, segment_by_no(db, no), GAP, now, f"{backend}: {error}")
-    return gone, lost
+    rules: _Rules,
+) -> Missed:
+    numbers = {segment_id: _number(db, segment_id) for segment_id in ids}
+    concerned = [
+        (segment_id, no)
+        for segment_id, no in numbers.items()
+        if db.execute(
+            "SELECT 1 FROM copy WHERE segment_no = ? AND backend = ? AND state = 'verified'", (no, backend)
+        ).fetchone()
+    ]
+    return _missed(db, backend, concerned, error, (GAP, VMS_RETENTION, cause), due, now, rules)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from cctv_storaged.errors import BackendError, JournalError
 from cctv_storaged.journal.vouched import Held, Waiting
+from cctv_storaged.losses import VMS_NO_LONGER_HOLDS
 from cctv_storaged.model import TimeSpan
 from cctv_storaged.vms.attendance import NAME, Attendance
 from cctv_storaged.vms.covering import Recorded
@@ -162,12 +163,17 @@ class Checking:
             return 0
         now = self._clock.now()
         ids = [each.id for each in segments]
-        made = await in_slices(ids, lambda some: self._vouched.gap(NAME, some, why, now))
-        known = {each for some in made for each in some}
+        wanted = self._settings.wanted
+        made = await in_slices(
+            ids,
+            lambda some: self._vouched.gap(NAME, some, why, VMS_NO_LONGER_HOLDS, now, wanted=wanted),
+        )
+        self._telling.lost([each for some in made for each in some.lost])
+        known = {each for some in made for each in some.gaps}
         if known:
             spans = [(each.id, each.span) for each in segments if each.id in known]
             await self._telling.gaps(camera_id, device, spans, why)
-        return len(known)
+        return sum(some.count for some in made)
 
     async def _put_off(self, segments: Sequence[Waiting], why: str, asked_at: datetime) -> None:
         if not segments:

@@ -15,7 +15,7 @@ from cctv_storaged.guarding.roots import UNGUARDED, Roots
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.logs.redaction import Redactor
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import Segment
+from cctv_storaged.model import Mode, Segment
 from cctv_storaged.vms.attendance import Backoff
 from cctv_storaged.vms.verdict import Rules
 
@@ -46,6 +46,11 @@ class ProvingSettings:
     mode: str  # for the metric
     window: TimeWindow | None  # when footage may be fetched; looking costs nothing, and is done at all times
     newest_share: float
+
+    @property
+    def wanted(self) -> bool:
+        """Whether new segments need a copy there."""
+        return self.mode != Mode.LOCAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from uuid import UUID
 from cctv_storaged.errors import BackendError, ObjectMissing, ObjectRejected
 from cctv_storaged.journal.vouchdays import HeldSegment, Place
 from cctv_storaged.journal.vouched import Held, Waiting, WaitingPage, Which
-from cctv_storaged.losses import VMS_NO_LONGER_HOLDS, tell_loss
+from cctv_storaged.losses import VMS_NO_LONGER_HOLDS
 from cctv_storaged.model import SourceState, TimeSpan
 from cctv_storaged.vms.attendance import NAME
 from cctv_storaged.vms.checking import NOT_HELD, TIME_IN_DOUBT
@@ -37,6 +37,8 @@ GAP_QUESTIONS = 20
 """Questions about gaps in a round, at most."""
 DAY_QUESTIONS = 4
 """The same about what is held: 50 cameras that keep 30 days are gone through in two days."""
+EXPIRING = 0.95
+"""Of XProtect's retention: footage so old goes by it, as archives and databases are not cut to the second."""
 PAGES = 16
 """Pages read in a round where little of them is wanted."""
 SOONEST, LATEST = timedelta(minutes=10), timedelta(days=1)
@@ -244,20 +246,40 @@ class Review:
             if missing is None:
                 continue  # the walk comes by again
             if missing:
-                await self._gone(suspicion.camera_id, missing)
+                await self._gone(suspicion.camera_id, suspicion.device, missing)
 
-    async def _gone(self, camera_id: UUID, segments: Sequence[HeldSegment]) -> None:
+    async def _expired_before(self, device: UUID) -> datetime | None:
+        """What is older went by XProtect's own retention, as it tells of it; None: it does not tell."""
+        try:
+            known = next((each for each in await self._ground.vms.cameras() if each.id == device), None)
+            if known is None or known.storage_id is None:
+                return None
+            kept = (await self._ground.vms.storage(known.storage_id)).retention
+        except BackendError:
+            return None
+        return None if kept is None else self._clock.now() - kept * EXPIRING
+
+    async def _gone(self, camera_id: UUID, device: UUID, segments: Sequence[HeldSegment]) -> None:
         now, ids = self._clock.now(), [each.id for each in segments]
         due = now + min(next_look(now - each.span.end) for each in segments)
+        expired_before = await self._expired_before(device)
         marked = await in_slices(
             ids,
-            lambda some: self._vouched.no_longer_held(NAME, some, NO_LONGER, VMS_NO_LONGER_HOLDS, due, now),
+            lambda some: self._vouched.no_longer_held(
+                NAME,
+                some,
+                NO_LONGER,
+                VMS_NO_LONGER_HOLDS,
+                due,
+                now,
+                wanted=self._settings.wanted,
+                expired_before=expired_before,
+            ),
         )
-        gone = sum(len(gaps) for gaps, _ in marked)
-        lost = [each for _, some in marked for each in some]
-        for segment in lost:
-            tell_loss(self._ground.metrics, self._ground.hub, segment, segment.span, VMS_NO_LONGER_HOLDS, now)
-        if gone:
+        gone = sum(some.count for some in marked)
+        lost = [each for some in marked for each in some.lost]
+        self._proving.telling.lost(lost)
+        if lost or any(some.gaps for some in marked):
             name, whole = await self._proving.telling.name_of(camera_id), spanning(s.span for s in segments)
             self._proving.telling.alert(
                 f"{NAME} no longer holds {gone} segments of camera {name} within {whole}: {len(lost)} of them"

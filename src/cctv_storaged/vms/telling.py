@@ -9,6 +9,7 @@ from cctv_storaged.alarms import AlarmName
 from cctv_storaged.errors import BackendError
 from cctv_storaged.events import Event, EventKind
 from cctv_storaged.journal.vouched import AT_MOST
+from cctv_storaged.losses import VMS_NO_LONGER_HOLDS, tell_loss
 from cctv_storaged.model import CopyState, Segment, TimeSpan
 from cctv_storaged.recorder.admission import closed_at
 from cctv_storaged.vms.attendance import NAME
@@ -30,6 +31,12 @@ class Telling:
         self._clock = ground.clock
         self._mode = mode
         self._raised: dict[UUID, tuple[datetime, datetime]] = {}  # by camera: end of the gap, and when
+
+    def lost(self, segments: Sequence[Segment]) -> None:
+        """Neither XProtect nor anybody else has them."""
+        ground, now = self._ground, self._clock.now()
+        for each in segments:
+            tell_loss(ground.metrics, ground.hub, each, each.span, VMS_NO_LONGER_HOLDS, now)
 
     async def verified(self, ids: Sequence[UUID]) -> None:
         """Their copies were verified."""

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cctv_storaged.errors import Conflict, NotFound
 from cctv_storaged.journal.copies import Retried
 from cctv_storaged.journal.ledger import Kind
-from cctv_storaged.journal.vouched import Held
+from cctv_storaged.journal.vouched import Held, Missed
 from cctv_storaged.model import CopyState, NewSegment, Segment, SourceState, TimeSpan
 from tests.unit.journal.samples import GATE, NOW, YARD, new, open_journal, proof, span
 
@@ -255,16 +255,25 @@ class JournalAndModel(RuleBasedStateMachine):
         id_, known = self.one(place)
         at, before = self.later(), known.copies.get(name)
         vouched = self.journal.vouched
-        if not held_before:
-            assert self.do(vouched.gap(name, [id_], "no", at)) == ([id_] if before in UNDELIVERED else [])
-            known.change(UNDELIVERED, CopyState.GAP, name)
+        concerned = UNDELIVERED if not held_before else {CopyState.VERIFIED}
+        if held_before:
+            found = self.do(vouched.no_longer_held(name, [id_], "no", "vms_no_longer_holds", at, at))
+        else:
+            found = self.do(vouched.gap(name, [id_], "no", "vms_no_longer_holds", at))
+        if before not in concerned:
+            assert found == Missed()
             return
-        gone, lost = self.do(vouched.no_longer_held(name, [id_], "no", "vms_no_longer_holds", at, at))
-        assert gone == ([id_] if before is CopyState.VERIFIED else [])
-        if gone:
-            known.copies[name] = CopyState.GAP
-            known.put_at.discard(name)
-            assert bool(lost) == self.tell_lost(id_, known)
+        others = {state for other, state in known.copies.items() if other != name}
+        after = CopyState.GAP if known.has_source else CopyState.FAILED
+        if not known.has_source and others & {CopyState.STORED, CopyState.VERIFIED}:
+            after = CopyState.GONE
+        known.copies[name] = after
+        known.put_at.discard(name)
+        if after is CopyState.FAILED:
+            known.had_path.discard(name)
+        assert found.gaps == ((id_,) if after is CopyState.GAP else ())
+        assert found.elsewhere == ((id_,) if after is CopyState.GONE else ())
+        assert bool(found.lost) == (after is CopyState.FAILED and self.tell_lost(id_, known))
 
     @rule(name=st.none() | backends)
     def failed_copies_are_tried_again(self, name: str | None) -> None:
@@ -275,7 +284,7 @@ class JournalAndModel(RuleBasedStateMachine):
                 if state in (CopyState.FAILED, CopyState.GAP) and name in (None, backend):
                     if known.source is SourceState.PRESENT:
                         known.copies[backend] = CopyState.PENDING
-                    elif backend in known.had_path:
+                    elif backend in known.had_path and state is CopyState.FAILED:
                         known.copies[backend] = CopyState.STORED
                     tried = known.copies[backend] is not state
                     hopeful = known.source is SourceState.PRESENT or backend in known.put_at

@@ -146,7 +146,7 @@ async def deliver_all(journal: Journal, required: Sequence[str]) -> set[tuple[UU
 async def test_a_gap_left_over_from_mode_both_keeps_no_source_for_ever(journal: Journal) -> None:
     segment = await record(journal, new(1), STORE, VMS)
     assert await journal.copies.verified(segment.id, STORE, proof(segment), NOW)
-    assert await journal.vouched.gap(VMS, [segment.id], "no", NOW) == [segment.id]
+    assert (await journal.vouched.gap(VMS, [segment.id], "no", "lost", NOW)).gaps == (segment.id,)
     assert await journal.sources.settled_before(NOW, 10, None) == []
     await journal.requirement.require([STORE])
     (candidate,) = await journal.sources.settled_before(NOW, 10, None)
