@@ -30,7 +30,7 @@ def site() -> Iterator[SimulatedSite]:
 
 
 def milestone(site: SimulatedSite, **more: object) -> dict[str, Any]:
-    return site.settings(**{**QUICK, **more})
+    return site.settings(None, **{**QUICK, **more})
 
 
 def beginning() -> datetime:
