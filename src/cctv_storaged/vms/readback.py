@@ -10,7 +10,7 @@ One making for all who ask for a segment at the same time; it ends when nobody w
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -52,6 +52,7 @@ _USUAL_FRAME_US = 40_000
 _SLACK_US, _SLACK_FRAMES = 200_000, 4
 """What is shown may begin so much later, end so much earlier and have such holes, and is whole."""
 _HEAD_BYTES = 4 * 2**20
+_BLOCK_BYTES = 2**20  # muxed at a time
 _TRIES = 3  # a file that was made may have to go before it is read, where the cache is small
 
 
@@ -279,6 +280,7 @@ class _Remuxing:
     _before_us: int = 0  # when the picture before the last was shown
     _widest_us: int = 0  # from one picture to the next
     _ended_early: bool = False
+    _over: bool = False  # what follows lies behind the segment
 
     async def add(self, gop: Gop, *, standing: bool = False) -> bool:
         """Whether more is wanted. Raises Unsupported, ObjectRejected, NoPlace.
@@ -298,12 +300,12 @@ class _Remuxing:
             log.warning("the VMS's codec changes within segment %s: read back up to there", self.segment.id)
             self._ended_early = True
             return False
-        data, more = await asyncio.to_thread(self._muxed, pictures)
-        if data:
+        blocks = self._muxed(pictures)
+        while data := await asyncio.to_thread(next, blocks, None):
             if len(self._head) < _HEAD_BYTES:
                 self._head += data[: _HEAD_BYTES - len(self._head)]
             await self.file.write(data)
-        return more
+        return not self._over
 
     async def finished(self) -> Remuxed:
         """What was made. Raises ObjectRejected where it is nothing."""
@@ -327,19 +329,24 @@ class _Remuxing:
         )
         return not self._ended_early and max(late_us, early_us, self._widest_us) <= slack_us
 
-    def _muxed(self, pictures: Sequence[Picture]) -> tuple[bytes, bool]:
-        """The packets of a group, and whether the segment goes on behind it. In a thread."""
+    def _muxed(self, pictures: Sequence[Picture]) -> Iterator[bytes]:
+        """The packets of a group, in blocks, up to the segment's end. In a thread."""
         assert self._timeline is not None
         assert self._muxer is not None
         end_us = to_us(self.segment.span.end)
-        packets: list[bytes] = []
+        block = bytearray()
         for timed in self._timeline.timed(pictures):
             if timed.shown_us >= end_us:
                 # What is decoded later and shown earlier refers to this one.
-                return b"".join(packets), False
-            packets.append(self._muxer.packets(self._unit(timed)))
+                self._over = True
+                break
+            block += self._muxer.packets(self._unit(timed))
             self._note(timed.shown_us)
-        return b"".join(packets), True
+            if len(block) >= _BLOCK_BYTES:
+                yield bytes(block)
+                block.clear()
+        if block:
+            yield bytes(block)
 
     def _unit(self, timed: Timed) -> AccessUnit:
         return AccessUnit(

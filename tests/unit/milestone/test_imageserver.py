@@ -20,7 +20,7 @@ from cctv_storaged.backends.milestone.answers import TokenRefused, Unreadable, u
 from cctv_storaged.backends.milestone.base import Gop
 from cctv_storaged.backends.milestone.course import gop_of
 from cctv_storaged.backends.milestone.imageserver import Door, ImageServer, Patience
-from cctv_storaged.backends.milestone.imagewire import AnswerTooLarge, ImageResponse
+from cctv_storaged.backends.milestone.imagewire import AnswerTooLarge, ImageResponse, Room
 from cctv_storaged.backends.milestone.tokens import Token
 from cctv_storaged.clock import EPOCH
 from cctv_storaged.errors import BackendError, BackendUnavailable, ObjectMissing, ObjectRejected, Unsupported
@@ -513,6 +513,21 @@ async def test_what_a_recorder_does_wrong_is_told(case: str) -> None:
     async with rig(after_letting_in(*[answer] * 9), largest_answer=1500) as site:
         with pytest.raises(error, match=words):
             await site.read(ms(0, 9000))
+
+
+async def test_readings_at_the_same_time_share_the_room_and_give_it_back() -> None:
+    def large(number: int) -> bytes:
+        return single(packet(T, bytes(1000)), RequestId=number, Prev=T, Current=T, Next=T + 1000)
+
+    async with rig(after_letting_in(large), largest_answer=1500) as site:
+        site.images._room = Room(1500)
+        async with site.images.footage(site.door, CAMERA, ms(0, 500)):
+            with pytest.raises(BackendUnavailable, match="at the same time"):
+                async with site.images.footage(site.door, CAMERA, ms(0, 500)):
+                    pass
+        async with site.images.footage(site.door, CAMERA, ms(0, 500)):
+            pass
+        assert site.images._room.taken_bytes == 0
 
 
 @pytest.mark.parametrize("sent", [b"", b"ImageResponse\r\nRequ"])

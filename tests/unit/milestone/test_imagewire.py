@@ -13,10 +13,11 @@ from cctv_storaged.backends.milestone.imagewire import (
     ImageResponse,
     ImageWire,
     Message,
+    Room,
     WireLimits,
     XmlDocument,
 )
-from cctv_storaged.errors import BackendError
+from cctv_storaged.errors import BackendError, BackendUnavailable
 from tests.fakes.recorderbytes import BOUNDARY, END, LIVE_PACKAGE, connected, multipart, part, single
 
 SMALL = WireLimits(part_bytes=64, parts=3, header_lines=8, xml_bytes=200, answer_bytes=120)
@@ -229,6 +230,33 @@ def test_the_parts_of_an_answer_are_limited_together() -> None:
     assert outcome([multipart([b"x" * 60, b"x" * 60])], limits)[1] is None
     assert outcome([multipart([b"x" * 60, b"x" * 61])], limits) == ([], AnswerTooLarge)
     assert outcome([single(b"x" * 121)], limits) == ([], AnswerTooLarge)
+
+
+def test_a_large_body_is_whole_and_what_follows_it_as_well() -> None:
+    large = bytes(range(256)) * 2**13
+    stream = single(large) + multipart([large, b"small"]) + single(b"end")
+    for size in (65_536, len(stream)):
+        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+        found, error = outcome(chunks)
+        assert error is None
+        assert [getattr(each, "bodies", None) for each in found] == [(large,), (large, b"small"), (b"end",)]
+
+
+def test_all_answers_share_the_room_of_those_in_hand() -> None:
+    room = Room(100)
+    wires = [ImageWire(room=room) for _ in range(2)]
+    first = wires[0].feed(single(b"x" * 60))
+    assert next(first)
+    with pytest.raises(BackendUnavailable, match="at the same time") as told:
+        list(wires[1].feed(single(b"x" * 60)))
+    assert told.value.reason == "space"
+    assert next(first, None) is None, "the one before was read"
+    assert room.taken_bytes == 0
+    half = ImageWire(room=room)
+    assert not list(half.feed(single(b"x" * 60)[:-30]))
+    assert room.taken_bytes == 60
+    half.let_go()
+    assert room.taken_bytes == 0
 
 
 def test_what_came_before_an_error_is_still_given() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from cctv_storaged.backends.milestone.answers import Unreadable
 from cctv_storaged.backends.milestone.base import Picture
+from cctv_storaged.backends.milestone.imagewire import Body
 from cctv_storaged.errors import Unsupported
 
 _HEADER = struct.Struct(">HIHHHQQI")
@@ -26,7 +27,7 @@ _KINDS = {0x0020: "audio", 0x0030: "metadata"}
 _LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 
-def pictures_of(body: bytes) -> Iterator[Picture]:
+def pictures_of(body: Body) -> Iterator[Picture]:
     """The pictures in a body, one packet after the other; its length must be theirs exactly.
 
     Unreadable: a length that is not true. Unsupported: another codec or kind, or the legacy video block.
@@ -34,7 +35,7 @@ def pictures_of(body: bytes) -> Iterator[Picture]:
     return _packets(body, 0, len(body), wrapped=False)
 
 
-def _packets(body: bytes, at: int, end: int, *, wrapped: bool) -> Iterator[Picture]:
+def _packets(body: Body, at: int, end: int, *, wrapped: bool) -> Iterator[Picture]:
     while at < end:
         length = _length(body, at, end)
         if _kind(body, at) != _SEVERAL:
@@ -46,7 +47,7 @@ def _packets(body: bytes, at: int, end: int, *, wrapped: bool) -> Iterator[Pictu
         at += length
 
 
-def _length(body: bytes, at: int, end: int) -> int:
+def _length(body: Body, at: int, end: int) -> int:
     """Of the packet that begins there, header included."""
     kind = _kind(body, at)
     if end - at < _WRAPPER.size:
@@ -64,11 +65,11 @@ def _length(body: bytes, at: int, end: int) -> int:
     return length
 
 
-def _kind(body: bytes, at: int) -> int:
+def _kind(body: Body, at: int) -> int:
     return int.from_bytes(body[at : at + 2], "big")
 
 
-def _picture(body: bytes, at: int, length: int) -> Picture:
+def _picture(body: Body, at: int, length: int) -> Picture:
     kind, _, codec, _, flags, _, time_ms, _ = _HEADER.unpack_from(body, at)
     if kind != _VIDEO:
         name = _KINDS.get(kind, f"data of kind 0x{kind:04X}")
@@ -82,5 +83,5 @@ def _picture(body: bytes, at: int, length: int) -> Picture:
         time_ms=time_ms,
         key=bool(flags & _SYNC),
         codec=_CODECS[codec],
-        data=body[at + _HEADER.size : at + length],
+        data=bytes(memoryview(body)[at + _HEADER.size : at + length]),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cctv_storaged.backends.milestone.answers import trouble, unreachable
-from cctv_storaged.backends.milestone.imagewire import ImageWire, Message, WireLimits
+from cctv_storaged.backends.milestone.imagewire import ImageWire, Message, Room, WireLimits
 from cctv_storaged.errors import BackendUnavailable
 
 _READ_BYTES = 256 * 1024
@@ -58,23 +58,26 @@ class ImageConnection:
         *,
         patience: Patience,
         limits: WireLimits,
+        room: Room | None = None,
     ) -> None:
         self._where = f"{door.host}:{door.port}"
         self._reader = reader
         self._writer = writer
         self._patience = patience
-        self._wire = ImageWire(limits)
+        self._wire = ImageWire(limits, room)
         self._messages: Iterator[Message] = iter(())
 
     @classmethod
-    async def opened(cls, door: Door, *, patience: Patience, limits: WireLimits) -> "ImageConnection":
+    async def opened(
+        cls, door: Door, *, patience: Patience, limits: WireLimits, room: Room | None = None
+    ) -> "ImageConnection":
         """BackendUnavailable(network): no such name, nobody there, or a certificate that is not trusted."""
         try:
             async with asyncio.timeout(patience.connect_s):
                 reader, writer = await _stream(door)
         except (OSError, ValueError, OverflowError) as exc:  # a host that is no name, a port that is none
             raise unreachable(f"connect to the recording server {door.host}:{door.port}", exc) from exc
-        return cls(door, reader, writer, patience=patience, limits=limits)
+        return cls(door, reader, writer, patience=patience, limits=limits, room=room)
 
     async def send(self, data: bytes) -> None:
         """ConnectionEnded where nobody takes it."""
@@ -98,6 +101,7 @@ class ImageConnection:
 
     async def close(self) -> None:
         """Returns soon, whatever the other side does."""
+        self._wire.let_go()
         try:
             self._writer.close()
             with contextlib.suppress(OSError, TimeoutError):

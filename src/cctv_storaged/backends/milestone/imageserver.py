@@ -10,13 +10,16 @@ from cctv_storaged.backends.milestone.base import Gop
 from cctv_storaged.backends.milestone.course import Course, Interruption, WithoutPictures
 from cctv_storaged.backends.milestone.imageconnection import ConnectionEnded, Door, Patience
 from cctv_storaged.backends.milestone.imagesession import ImageSession, Move, Subject
-from cctv_storaged.backends.milestone.imagewire import WireLimits
+from cctv_storaged.backends.milestone.imagewire import Room, WireLimits
 from cctv_storaged.backends.milestone.tokens import TokenSource
 from cctv_storaged.errors import ObjectMissing
 from cctv_storaged.model import TimeSpan
 
 __all__ = ["Door", "ImageServer", "Patience"]
 
+LARGEST_ANSWER = 64 * 1024 * 1024
+ROOM_BYTES = 2 * LARGEST_ANSWER
+"""Of the answers that are in hand at the same time, as recorders announce them; pictures are a copy."""
 IN_FLIGHT = 3
 """Calls that are not answered yet: the recorder need not wait for us between two groups."""
 
@@ -29,11 +32,13 @@ class ImageServer:
         tokens: TokenSource,
         *,
         patience: Patience | None = None,
-        largest_answer: int = 256 * 1024 * 1024,
+        largest_answer: int = LARGEST_ANSWER,
+        room_bytes: int = ROOM_BYTES,
     ) -> None:
         self._tokens = tokens
         self._patience = patience or Patience()
         self._limits = WireLimits(answer_bytes=largest_answer)
+        self._room = Room(max(room_bytes, largest_answer))
 
     async def reach(self, door: Door, camera: UUID) -> None:
         """Connects as for reading, and leaves."""
@@ -67,6 +72,7 @@ class ImageServer:
                 try:
                     move, response = await session.answer()
                     gop = course.take(move, response)
+                    del response  # the pictures are copies
                     await self._ask_on(session, course)
                 except (TokenRefused, ConnectionEnded, WithoutPictures) as exc:
                     course.stumble(exc)
@@ -99,7 +105,13 @@ class ImageServer:
 
     async def _connected(self, door: Door, subject: Subject, refused: str | None = None) -> ImageSession:
         return await ImageSession.connected(
-            door, subject, self._tokens, refused=refused, patience=self._patience, limits=self._limits
+            door,
+            subject,
+            self._tokens,
+            refused=refused,
+            patience=self._patience,
+            limits=self._limits,
+            room=self._room,
         )
 
 

@@ -15,7 +15,7 @@ from cctv_storaged.backends.milestone.imageconnection import (
     ImageConnection,
     Patience,
 )
-from cctv_storaged.backends.milestone.imagewire import ImageResponse, WireLimits
+from cctv_storaged.backends.milestone.imagewire import ImageResponse, Room, WireLimits
 from cctv_storaged.backends.milestone.tokens import Token, TokenSource
 from cctv_storaged.errors import BackendError, ObjectRejected
 
@@ -71,11 +71,12 @@ class ImageSession:
         refused: str | None = None,
         patience: Patience,
         limits: WireLimits,
+        room: Room | None = None,
     ) -> "ImageSession":
         """Tried once more with a fresh token where it is refused: what for is said in no published words."""
         token = await tokens(refused)
         for last in (refused is not None, True):
-            connection = await ImageConnection.opened(door, patience=patience, limits=limits)
+            connection = await ImageConnection.opened(door, patience=patience, limits=limits, room=room)
             session = cls(connection, subject, tokens, token)
             try:
                 reply = await session._connect()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from cctv_storaged.backends.milestone.answers import Unreadable, plain
 from cctv_storaged.backends.milestone.xmltree import MOST_BYTES as MOST_XML_BYTES
-from cctv_storaged.errors import ObjectRejected
+from cctv_storaged.errors import BackendUnavailable, ObjectRejected
 
 _END = b"\r\n\r\n"
 _MOST_HEADER_BYTES = 16 * 1024
@@ -21,8 +21,36 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 _BOUNDARY = re.compile(r"""boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))""", re.I)  # RFC 2046 5.1.1
 
 
+_LARGE_BYTES = 1024 * 1024
+"""A body of so many bytes is handed on as it lies in memory, and not copied."""
+
+Body = bytes | bytearray
+
+
 class AnswerTooLarge(ObjectRejected):
     """One group of pictures is larger than is read here."""
+
+
+class Room:
+    """Bytes of memory that all answers share which are in hand at the same time."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self.taken_bytes = 0
+
+    def take(self, by_bytes: int) -> None:
+        """BackendUnavailable where others have too much of it: whoever waits in mid-answer would hold on to
+        what the others wait for.
+        """
+        if self.taken_bytes + by_bytes > self._most_bytes:
+            raise BackendUnavailable(
+                f"too much footage is read at the same time for {by_bytes} bytes more: ask later",
+                reason="space",
+            )
+        self.taken_bytes += by_bytes
+
+    def give_back(self, by_bytes: int) -> None:
+        self.taken_bytes -= by_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +61,7 @@ class WireLimits:
     parts: int = 4096
     header_lines: int = 64
     xml_bytes: int = MOST_XML_BYTES
-    answer_bytes: int = 256 * 1024 * 1024
+    answer_bytes: int = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +79,7 @@ class ImageResponse:
     previous_ms: int | None
     current_ms: int
     next_ms: int | None
-    bodies: tuple[bytes, ...] = field(repr=False)  # none: the database is empty
+    bodies: tuple[Body, ...] = field(repr=False)  # none: the database is empty
 
     @property
     def is_jpeg(self) -> bool:
@@ -68,8 +96,10 @@ _Need = Generator[None, None, Message]
 class ImageWire:
     """Feed it bytes, take messages. After an error it must not be fed again."""
 
-    def __init__(self, limits: WireLimits | None = None) -> None:
+    def __init__(self, limits: WireLimits | None = None, room: Room | None = None) -> None:
         self._limits = limits or WireLimits()
+        self._room = room or Room(self._limits.answer_bytes)
+        self._taken_bytes = 0  # of the room, by the message that is in hand
         self._buffer = bytearray()
         self._parsing: _Need | None = None
         self._may_end = False  # whether one more CR LF CR LF may follow the last message
@@ -85,8 +115,14 @@ class ImageWire:
         while (message := self._step()) is not None:
             yield message
 
+    def let_go(self) -> None:
+        """Gives back the room of the message before; that of all with the connection's end."""
+        self._room.give_back(self._taken_bytes)
+        self._taken_bytes = 0
+
     def _step(self) -> Message | None:
         if self._parsing is None:
+            self.let_go()
             if not self._at_message():
                 return None
             self._parsing = self._message()
@@ -130,7 +166,7 @@ class ImageWire:
             bodies=bodies,
         )
 
-    def _single(self, head: Mapping[str, str]) -> Generator[None, None, tuple[bytes, ...]]:
+    def _single(self, head: Mapping[str, str]) -> Generator[None, None, tuple[Body, ...]]:
         length = _required(_number(head, "content-length"), "Content-length")
         self._check_size(length, self._limits.answer_bytes)
         if length == 0:
@@ -140,9 +176,9 @@ class ImageWire:
         yield from self._expect(_END, "the ending after an image: its Content-length is not true")
         return (body,)
 
-    def _multipart(self, content_type: str) -> Generator[None, None, tuple[bytes, ...]]:
+    def _multipart(self, content_type: str) -> Generator[None, None, tuple[Body, ...]]:
         boundary = _boundary(content_type)
-        bodies: list[bytes] = []
+        bodies: list[Body] = []
         left = self._limits.answer_bytes
         while not self._buffer:
             yield
@@ -188,10 +224,16 @@ class ImageWire:
     def _check_size(self, length: int, limit: int) -> None:
         if length > limit:
             raise AnswerTooLarge(f"an image response announces {length} bytes where {limit} are taken")
+        self._room.take(length)
+        self._taken_bytes += length
 
-    def _take(self, length: int) -> Generator[None, None, bytes]:
+    def _take(self, length: int) -> Generator[None, None, Body]:
         while len(self._buffer) < length:
             yield
+        if length >= _LARGE_BYTES:
+            whole, self._buffer = self._buffer, self._buffer[length:]
+            del whole[length:]
+            return whole
         taken = bytes(memoryview(self._buffer)[:length])
         del self._buffer[:length]
         return taken
