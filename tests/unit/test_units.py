@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cctv_storaged.errors import NotASegment
+from cctv_storaged.mpegts import poc
 from cctv_storaged.mpegts import units as units_module
 from cctv_storaged.mpegts.mux import PMT_PID, VIDEO_PID, Muxer
 from cctv_storaged.mpegts.packets import opening_window
@@ -111,6 +112,56 @@ def test_a_picture_in_several_pes_packets_is_one() -> None:
     data += b"".join(muxer._pes(no_times + first.data[half:], b"\0"))
     found = units_of(data + muxer.packets(second))
     assert [unit.data for unit in found] == [first.data, second.data]
+
+
+def untimed(muxer: Muxer, unit: AccessUnit) -> bytes:
+    """Its packets, with no time stamps."""
+    return b"".join(muxer._pes(bytes.fromhex("000001e00000840000") + unit.data, b"\0"))
+
+
+@pytest.mark.parametrize("name", ["H.264", "H.265"])
+@pytest.mark.parametrize("delimited", [True, False])
+def test_pictures_without_a_time_are_between_their_neighbours(name: str, delimited: bool) -> None:
+    """13818-1, 2.7.4: one each 0.7 s is enough."""
+    whole = units_of(cached_ts(**RECIPES[name]).read_bytes())
+    codec = whole[0].codec
+    if not delimited:
+        delimiter = {"h264": 6, "hevc": 7}[codec]
+        whole = [replace(unit, data=unit.data[delimiter:]) for unit in whole]
+    muxer = Muxer(codec)
+    data = b"".join(
+        untimed(muxer, unit) if number % 10 else muxer.packets(unit) for number, unit in enumerate(whole)
+    )
+    reading = Units()
+    found = reading.feed(data) + reading.finish()
+    assert [(unit.pts, unit.dts, unit.key) for unit in found] == [
+        (unit.pts, unit.dts, unit.key) for unit in whole
+    ]
+    assert reading.left_out == 0
+
+
+def test_pictures_whose_order_nothing_tells_are_left_out_and_counted() -> None:
+    whole = units_of(cached_ts(bframes=2).read_bytes())
+    muxer = Muxer("h264")
+    data = b"".join(
+        muxer.packets(unit) if unit.key or number % 3 else untimed(muxer, unit)
+        for number, unit in enumerate(whole)
+    )
+    reading = Units()
+    found = reading.feed(data) + reading.finish()
+    assert reading.left_out > 0
+    assert len(found) + reading.left_out == len(whole)
+    assert {unit.pts for unit in found} <= {unit.pts for unit in whole}
+
+
+def test_without_end_no_picture_without_a_time_is_kept() -> None:
+    first, second, *_ = units_of(cached_ts().read_bytes())
+    muxer, reading = Muxer("h264"), Units()
+    found = reading.feed(muxer.packets(first))
+    for _ in range(500):
+        found += reading.feed(untimed(muxer, second))
+    assert len(reading._untimed) <= units_module._MOST_UNTIMED
+    assert len(found + reading.finish()) + reading.left_out == 501
 
 
 @pytest.mark.parametrize(
@@ -240,6 +291,72 @@ def test_hostile_parameter_sets_have_no_place(data: bytes, codec: str, kinds: by
         assert place is None or all(isinstance(part, int) for part in place)
 
 
+def counted_sets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with every sequence parameter set that is read."""
+    read: list[int] = []
+    really = poc._sequence
+
+    def counting(bits: poc._Bits) -> tuple[int, poc._Sequence]:
+        read.append(1)
+        return really(bits)
+
+    monkeypatch.setattr(poc, "_sequence", counting)
+    return read
+
+
+def baseline(number: int) -> bytes:
+    """A sequence parameter set of H.264, one of many."""
+    size = ue(number % 200) + ue(number // 200)
+    return nal(0x67, "01000010" + 16 * "1" + ue(0) + ue(0) + ue(2) + ue(1) + "0" + size + "1")
+
+
+def test_parameter_sets_that_are_repeated_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = counted_sets(monkeypatch)
+    senseless = nal(0x67, "01000010" + 16 * "1" + ue(40))
+    order = PictureOrder("h264")
+    for _ in range(50):
+        for text in (baseline(1), baseline(2), senseless):
+            assert order.of(text) is None
+    assert len(read) == 3
+
+
+def test_a_stream_of_ever_other_parameter_sets_costs_no_more_than_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = counted_sets(monkeypatch)
+    order = PictureOrder("h264")
+    for number in range(2000):
+        order.of(baseline(number))
+    assert len(read) == poc._MOST_SETS
+
+
+@pytest.mark.parametrize("before", [b"\0\0\1\x09\xf0" * 100, b"\0\0\1\x06" + b"\x55" * 70_000])
+def test_a_slice_is_looked_for_near_the_beginning_of_a_picture_alone(before: bytes) -> None:
+    first, *_ = units_of(cached_ts().read_bytes())
+    assert PictureOrder("h264").of(first.data) is not None
+    assert PictureOrder("h264").of(before + first.data) is None
+
+
+def test_behind_the_end_of_a_sequence_another_one_begins() -> None:
+    """H.265 8.1.3: the CRA picture behind it counts anew, though its own count goes on."""
+    found = units_of(cached_ts(**RECIPES["H.265, open groups"]).read_bytes())
+    cras = [number for number, unit in enumerate(found) if unit.key and number]
+    end = b"\0\0\1\x48\x01"
+
+    def epochs(*, ended: bool) -> list[int]:
+        order = PictureOrder("hevc")
+        places = [
+            order.of(unit.data + (end if ended and number + 1 in cras else b""))
+            for number, unit in enumerate(found)
+        ]
+        return [place[0] for place in places if place is not None]
+
+    assert len(cras) == 2
+    assert set(epochs(ended=False)) == {1}
+    ended = epochs(ended=True)
+    assert [ended.index(epoch) for epoch in (1, 2, 3)] == [0, *cras]
+
+
 # A transport stream of them
 
 
@@ -278,6 +395,19 @@ def test_clock_references_and_tables_come_often_enough(name: str) -> None:
         tables = list(window.unit_starts(pid))
         assert len(tables) >= 2 * len(clocks) * min(steps) / 90_000
         assert tables[0] in (0, PACKET)
+
+
+@pytest.mark.parametrize(("jump_s", "told"), [(0.1, 0), (9, 0), (20, 1), (-20, 1)])
+def test_a_hole_that_is_not_filled_is_a_new_clock(jump_s: float, told: int) -> None:
+    """13818-1, 2.4.3.5: announced with the first reference behind it."""
+    ticks = int(jump_s * 90_000)
+    first, second, *_ = units_of(cached_ts().read_bytes())
+    moved = replace(second, pts=(first.pts + ticks) % WRAP, dts=(first.dts + ticks) % WRAP)
+    window = opening_window(muxed([first, moved, replace(moved, pts=moved.pts + 9, dts=moved.dts + 9)]))
+    assert window is not None
+    marked = [at for at in window.with_adaptation(VIDEO_PID) if window.says_discontinuity(at)]
+    assert len(marked) == told
+    assert all(window.clock_reference(at) is not None for at in marked)
 
 
 def test_key_pictures_can_be_entered_at() -> None:

@@ -24,7 +24,7 @@ _AUD = {"h264": b"\0\0\0\1\x09\xf0", "hevc": b"\0\0\0\1\x46\x01\x50"}
 _SYNC = 0x47
 _PAYLOAD_BYTES = PACKET_BYTES - 4
 _BEGINS, _PAYLOAD, _ADAPTATION = 0x40, 0x10, 0x20
-_RANDOM_ACCESS, _PCR = 0x40, 0x10
+_DISCONTINUITY, _RANDOM_ACCESS, _PCR = 0x80, 0x40, 0x10
 
 
 class Muxer:
@@ -45,19 +45,24 @@ class Muxer:
 
     def _packets(self, unit: AccessUnit) -> Iterator[bytes]:
         clock = (unit.dts - PCR_DELAY_TICKS) % WRAP
+        jumped = self._jumps_to(clock)
         yield from self._references_until(clock)
         since = None if self._tables_at is None else ticks_between(self._tables_at, clock)
         if unit.key or since is None or since >= _TABLES_EVERY_TICKS:
             yield from self._repeated_tables()
             self._tables_at = clock
         data = unit.data if _begins_with(unit.data, self._aud) else self._aud + unit.data
-        flags = _PCR | (_RANDOM_ACCESS if unit.key else 0)
+        flags = _PCR | (_RANDOM_ACCESS if unit.key else 0) | (_DISCONTINUITY if jumped else 0)
         yield from self._pes(_pes_header(unit.pts, unit.dts) + data, bytes([flags]) + _pcr_field(clock))
         self._pcr = clock
 
+    def _jumps_to(self, clock: int) -> bool:
+        """Whether the clock is a new one: over a hole that is not filled, or behind one that ran back."""
+        return self._pcr is not None and not 0 <= ticks_between(self._pcr, clock) <= _LONGEST_FILLED_TICKS
+
     def _references_until(self, clock: int) -> Iterator[bytes]:
         """Clock references between two pictures that are far apart."""
-        if self._pcr is None or not 0 < ticks_between(self._pcr, clock) <= _LONGEST_FILLED_TICKS:
+        if self._pcr is None or self._jumps_to(clock):
             return
         while ticks_between(self._pcr, clock) > PCR_EVERY_TICKS:
             self._pcr = (self._pcr + PCR_EVERY_TICKS) % WRAP

@@ -23,6 +23,26 @@ def begins_with_key_picture(codec: str, data: bytes) -> bool | None:
     return None if judge is None else _first_verdict(judge, data)
 
 
+def begins_picture(codec: str, data: bytes) -> bool:
+    """Whether the first unit in `data`, which starts with it, is the first of a picture of H.264 or H.265: a
+    delimiter, parameters, information for what follows, or a first slice (H.264 7.4.1.2.3, H.265 7.4.2.4.4).
+    """
+    at = data.find(b"\1", 0, _LONGEST_START)
+    if at < 2 or data[:at].strip(b"\0") or len(data) < at + 4:
+        return False
+    first = data[at + 1]
+    if codec == "hevc":
+        kind = first >> 1
+        return bool(data[at + 3] & 0x80) if kind < 32 else kind in _HEVC_FIRST
+    kind = first & 0x1F
+    return bool(data[at + 2] & 0x80) if kind in {1, 2, 5} else kind in _H264_FIRST
+
+
+_LONGEST_START = 16  # zeros may stand before a start code
+_H264_FIRST = frozenset({6, 7, 8, 9, 14, 15, 16, 17, 18})
+_HEVC_FIRST = frozenset({32, 33, 34, 35, 39, 41, 42, 43, 44, *range(48, 56)})
+
+
 def sequence_parameters(codec: str, data: bytes) -> bytes:
     """The first sequence parameter set in `data`, for comparing; empty where there is none, or no such thing.
 

@@ -8,10 +8,15 @@ memory_management_control_operation 5 of H.264, which no camera is known to use.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
 _START_CODE = re.compile(rb"\x00\x00\x01")
 _LONGEST_SET = 4096  # parameter sets are short
+_FIRST_LOOK = 64 * 1024  # how far the first slice of a picture is looked for
+_MOST_UNITS = 64  # before it
+_MOST_SETS = 256  # different sequence parameter sets of one stream: cameras have one, or change among a few
+_TAIL = 64  # how near the end of a picture the end of a sequence is looked for
 _SLICE_LOOK = 96  # of a slice, its first fields
 _LONGEST_CYCLE = 255  # num_ref_frames_in_pic_order_cnt_cycle
 _HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
@@ -52,15 +57,17 @@ class _Bits:
     """Numbers from bits, most significant first (H.264 7.2, 9.1)."""
 
     def __init__(self, data: bytes) -> None:
-        unescaped = data.replace(b"\0\0\3", b"\0\0")
-        self._value = int.from_bytes(unescaped, "big")
-        self._left = 8 * len(unescaped)
+        self._data = data.replace(b"\0\0\3", b"\0\0")
+        self._at = 0
 
     def u(self, count: int) -> int:
-        if count > self._left:
+        end = self._at + count
+        if end > 8 * len(self._data):
             raise _Senseless
-        self._left -= count
-        return self._value >> self._left & ((1 << count) - 1)
+        last = (end + 7) // 8
+        value = int.from_bytes(self._data[self._at // 8 : last], "big") >> (8 * last - end)
+        self._at = end
+        return value & ((1 << count) - 1)
 
     def skip(self, count: int) -> None:
         self.u(count)
@@ -86,12 +93,39 @@ class _Bits:
 
 
 def _units(data: bytes) -> Iterator[bytes]:
-    """The first bytes of each NAL unit."""
-    for found in _START_CODE.finditer(data):
+    """The first bytes of each NAL unit, as far as the first slice may be."""
+    for found in islice(_START_CODE.finditer(data, 0, _FIRST_LOOK), _MOST_UNITS):
         end = data.find(b"\0\0\1", found.end(), found.end() + _LONGEST_SET)
         unit = data[found.end() : end if end >= 0 else found.end() + _LONGEST_SET]
         if unit and not unit[0] & 0x80:  # forbidden_zero_bit
             yield unit
+
+
+_Set = TypeVar("_Set")
+
+
+class _Sets(Generic[_Set]):
+    """Sequence parameter sets by their ids, each text of one read once: streams repeat them all the time."""
+
+    def __init__(self, read: Callable[[bytes], tuple[int, _Set]]) -> None:
+        self._read = read
+        self._by_text: dict[bytes, tuple[int, _Set] | None] = {}  # None: makes no sense
+        self._by_id: dict[int, _Set] = {}
+
+    def take(self, text: bytes) -> None:
+        """One more in the stream. Raises _Senseless, also where there were more than any camera sends."""
+        if text not in self._by_text:
+            if len(self._by_text) >= _MOST_SETS:
+                raise _Senseless
+            self._by_text[text] = None
+            self._by_text[text] = self._read(text)
+        found = self._by_text[text]
+        if found is None:
+            raise _Senseless
+        self._by_id[found[0]] = found[1]
+
+    def get(self, id_: int) -> _Set | None:
+        return self._by_id.get(id_)
 
 
 # H.264
@@ -124,7 +158,7 @@ class _Slice:
 
 class _H264:
     def __init__(self) -> None:
-        self._sequences: dict[int, _Sequence] = {}
+        self._sequences = _Sets(lambda text: _sequence(_Bits(text)))
         self._pictures: dict[int, int] = {}  # picture parameter set → sequence parameter set
         self._epoch = 0
         self._decoded = 0
@@ -135,8 +169,7 @@ class _H264:
         for unit in _units(data):
             kind = unit[0] & 0x1F
             if kind == 7:
-                id_, sequence = _sequence(_Bits(unit[1:]))
-                self._sequences[id_] = sequence
+                self._sequences.take(unit[1:])
             elif kind == 8:
                 bits = _Bits(unit[1:])
                 picture = bits.limited(255)
@@ -257,6 +290,7 @@ def _skip_scaling(bits: _Bits, lists: int) -> None:
 
 _BLA_TO_RESERVED = range(16, 24)
 _IDR = (19, 20)
+_ENDS = (36, 37)  # end of sequence, end of bitstream
 _LEADING_OR_UNUSED = frozenset({0, 2, 4, 6, 7, 8, 9, 10, 12, 14})
 """RADL, RASL, and pictures that none of their own sub-layer refer to: no anchor of the count (8.3.1)."""
 
@@ -276,7 +310,7 @@ class _HevcPicture:
 
 class _Hevc:
     def __init__(self) -> None:
-        self._sequences: dict[int, _HevcSequence] = {}
+        self._sequences = _Sets(lambda text: _hevc_sequence(_Bits(text)))
         self._pictures: dict[int, _HevcPicture] = {}
         self._epoch = 0
         self._previous: tuple[int, int] | None = None
@@ -287,18 +321,20 @@ class _Hevc:
                 continue
             kind = unit[0] >> 1
             if kind == 33:
-                id_, sequence = _hevc_sequence(_Bits(unit[2:]))
-                self._sequences[id_] = sequence
+                self._sequences.take(unit[2:])
             elif kind == 34:
                 bits = _Bits(unit[2:])
                 id_ = bits.limited(63)
                 sequence_id = bits.limited(15)
                 bits.skip(1)  # dependent_slice_segments_enabled_flag
                 self._pictures[id_] = _HevcPicture(sequence_id, bool(bits.u(1)), bits.u(3))
-            elif kind in {36, 37}:  # end of sequence, end of bitstream
+            elif kind in _ENDS:
                 self._previous = None
             elif kind < 32:
-                return self._place(unit, kind)
+                place = self._place(unit, kind)
+                if _ends_sequence(data):
+                    self._previous = None
+                return place
         return None
 
     def _place(self, unit: bytes, kind: int) -> Place | None:
@@ -322,6 +358,13 @@ class _Hevc:
         if unit[1] & 7 == 1 and kind not in _LEADING_OR_UNUSED:
             self._previous = (msb, lsb)
         return self._epoch, msb + lsb
+
+
+def _ends_sequence(data: bytes) -> bool:
+    """Whether the last units of a picture say that the next one begins a sequence (7.4.2.4.4)."""
+    tail = data[-_TAIL:]
+    starts = (found.end() for found in _START_CODE.finditer(tail))
+    return any(tail[at] >> 1 in _ENDS for at in starts if at < len(tail))
 
 
 def _hevc_sequence(bits: _Bits) -> tuple[int, _HevcSequence]:

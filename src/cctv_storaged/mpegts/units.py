@@ -1,7 +1,8 @@
 """The coded pictures of a transport stream while it passes: access units of H.264 and H.265 with their times.
 
 Bytes in, in blocks of any size; access units out, in decoding order. Held at any moment is what has passed of
-one picture, and before the first one at most MAX_HEAD_BYTES in which the tables are looked for.
+one picture and of those without a time behind it, and before the first one at most MAX_HEAD_BYTES in which
+the tables are looked for.
 ISO/IEC 13818-1, 2.4.3.6 (PES), 2.14 (H.264) and 2.17 (H.265).
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from cctv_storaged.errors import NotASegment
 from cctv_storaged.mpegts import nal, psi
 from cctv_storaged.mpegts.packets import Framing, Window, closing_window, opening_window
-from cctv_storaged.mpegts.track import Unit, unit_of
+from cctv_storaged.mpegts.track import WRAP, Unit, ticks_between, unit_of
 
 MAX_HEAD_BYTES = 4 * 1024 * 1024
 MAX_UNIT_BYTES = 16 * 1024 * 1024
@@ -19,6 +20,9 @@ MAX_UNIT_BYTES = 16 * 1024 * 1024
 CODECS = ("h264", "hevc")
 NO_VIDEO, OTHER_CODEC = "no_video", "codec"
 """Reasons of NotASegment, which no file is set aside for: footage it is all the same."""
+_MOST_UNTIMED = 64
+"""Pictures in a row without a time: 13818-1, 2.7.4 permits 0.7 s."""
+_LONGEST_STEP_TICKS = 90_000
 _RESYNC_BYTES = 8 * 204  # what may be the beginning of packets among garbage
 _LONGEST_HEADER = 9 + 255
 
@@ -57,11 +61,15 @@ class Units:
         self._piece_bytes = 0
         self._last_packet: tuple[int, bytes] | None = None  # counter and payload: a packet may be sent twice
         self._pending: tuple[Unit, list[bytes]] | None = None  # a picture that more may belong to
-        self._pending_bytes = 0
+        self._pending_bytes = 0  # with those that follow it
+        self._untimed: list[
+            list[bytes]
+        ] = []  # pictures behind it whose times lie between its and the next one's
+        self._step: int | None = None  # ticks from one picture to the next, as last seen
         self.codec: str | None = None
         """Of the video, once the tables were seen."""
         self.left_out = 0
-        """Pictures without a time, or larger than MAX_UNIT_BYTES."""
+        """Pictures whose time nothing tells, or larger than MAX_UNIT_BYTES."""
 
     def feed(self, block: bytes) -> list[AccessUnit]:
         """The pictures that are whole by now.
@@ -73,11 +81,7 @@ class Units:
     def finish(self) -> list[AccessUnit]:
         """What is left when the stream ends. Raises as `feed`."""
         done = list(self._fed(b"", last=True))
-        done += self._completed()
-        if self._pending is not None:
-            done.append(self._access_unit(*self._pending))
-            self._pending = None
-        return done
+        return [*done, *self._completed(), *self._released(None)]
 
     def _fed(self, block: bytes, *, last: bool) -> Iterator[AccessUnit]:
         data = self._rest + block[self._skip :]
@@ -146,24 +150,64 @@ class Units:
             return
         body = pes[9 + pes[8] :]
         unit = unit_of(pes[: min(9 + pes[8], _LONGEST_HEADER)])
-        if self._pending is not None and self._is_more(unit, body):
-            self._pending[1].append(body)
-            self._pending_bytes += len(body)
+        if self._pending is not None and self._is_taken(unit, body):
             return
-        if self._pending is not None:
-            yield self._access_unit(*self._pending)
-            self._pending = None
+        yield from self._released(unit)
         if unit is None:
             self.left_out += 1
             return
         self._pending, self._pending_bytes = (unit, [body]), len(body)
 
-    def _is_more(self, unit: Unit | None, body: bytes) -> bool:
-        """Whether it goes on with the pending picture: large ones, and fields, come in several packets."""
-        assert self._pending is not None
-        first = self._pending[0]
-        same = unit is None or (unit.presented, unit.decoded) == (first.presented, first.decoded)
-        return same and self._pending_bytes + len(body) <= MAX_UNIT_BYTES
+    def _is_taken(self, unit: Unit | None, body: bytes) -> bool:
+        """Whether it goes with the pending picture: large ones, and fields, come in several packets, and
+        pictures without a time wait for the next that has one.
+        """
+        assert self._pending is not None and self.codec is not None
+        first, bodies = self._pending
+        if self._pending_bytes + len(body) > MAX_UNIT_BYTES:
+            return False
+        if unit is None and nal.begins_picture(self.codec, body):
+            if len(self._untimed) >= _MOST_UNTIMED:
+                return False
+            self._untimed.append([body])
+        elif unit is None:
+            (self._untimed[-1] if self._untimed else bodies).append(body)
+        elif (unit.presented, unit.decoded) == (first.presented, first.decoded) and not self._untimed:
+            bodies.append(body)
+        else:
+            return False
+        self._pending_bytes += len(body)
+        return True
+
+    def _released(self, following: Unit | None) -> Iterator[AccessUnit]:
+        """The pending picture, and those without a time behind it, now that it is known what follows."""
+        if self._pending is None:
+            return
+        (unit, bodies), untimed = self._pending, self._untimed
+        self._pending, self._untimed = None, []
+        yield self._access_unit(unit, bodies)
+        step = self._step_between(unit, following, len(untimed) + 1)
+        if step is None:
+            self.left_out += len(untimed)
+            return
+        for number, each in enumerate(untimed, 1):
+            ticks = number * step
+            at = Unit((unit.presented + ticks) % WRAP, (unit.decoded + ticks) % WRAP, 0)
+            yield self._access_unit(at, each)
+
+    def _step_between(self, unit: Unit, following: Unit | None, pictures: int) -> int | None:
+        """Ticks from one to the next of so many; None where they may be shown in another order, or time
+        jumps.
+        """
+        if following is None:
+            return self._step
+        self._step = None
+        ticks = ticks_between(unit.decoded, following.decoded)
+        if ticks_between(unit.presented, following.presented) == ticks and 0 < ticks <= (
+            pictures * _LONGEST_STEP_TICKS
+        ):
+            self._step = ticks // pictures
+        return self._step
 
     def _access_unit(self, unit: Unit, bodies: list[bytes]) -> AccessUnit:
         assert self.codec is not None
