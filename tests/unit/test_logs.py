@@ -156,6 +156,23 @@ def test_a_known_secret_appears_in_no_part_of_a_record(log_format: LogFormat) ->
 
 
 @pytest.mark.parametrize(
+    "spelling",
+    [
+        "canary&amp;&lt;7f3a&gt;&quot;&#39;",
+        "canary&amp;&lt;7f3a&gt;&#34;&#39;",  # Go
+        "canary&amp;&lt;7f3a&gt;&quot;&apos;",  # XML
+        "canary&amp;&lt;7f3a&gt;&quot;&#x27;",  # Python
+        "canary&amp;&lt;7f3a&gt;\"'",  # text between tags
+    ],
+)
+def test_a_known_secret_is_starred_as_a_page_or_xml_repeats_it(spelling: str) -> None:
+    log, stream = logged_by(LogFormat.PLAIN, secrets=frozenset({"canary&<7f3a>\"'"}))
+    log.info("the server says: <p>%s</p>", spelling)
+    assert "<p>***</p>" in stream.getvalue()
+    assert "7f3a" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
     ("told", "kept", "hidden"),
     [
         ("Authorization: Bearer abc.def-ghi", "Authorization: ***", "abc.def"),

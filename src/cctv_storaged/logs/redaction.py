@@ -7,6 +7,7 @@ caller's token. A shape may star too much; that costs a word in a log, and the o
 import json
 import re
 from collections.abc import Iterable
+from html import escape
 from urllib.parse import quote, quote_plus
 
 STARS = "***"
@@ -80,7 +81,7 @@ def _holds_any(text: str, parts: Iterable[str]) -> bool:
 
 
 def _spellings(secret: str) -> set[str]:
-    """The secret as itself, inside a Python or JSON literal, and inside a URL."""
+    """The secret as itself, inside a Python or JSON literal, inside a URL, and inside HTML or XML."""
     encoded = secret.encode("utf-8", "surrogateescape")
     return {
         secret,
@@ -92,6 +93,18 @@ def _spellings(secret: str) -> set[str]:
         quote(encoded, safe=""),
         quote(encoded),
         quote_plus(encoded),
+        *_in_markup(secret),
+    }
+
+
+def _in_markup(secret: str) -> set[str]:
+    """As servers repeat it on a page, or a serializer writes it: which of the characters and how differs."""
+    bare = escape(secret, quote=False)
+    double = bare.replace('"', "&quot;")
+    return {bare, double, bare.replace('"', "&#34;"), escape(secret)} | {
+        text.replace("'", single)
+        for text in (bare, double, bare.replace('"', "&#34;"))
+        for single in ("&#39;", "&apos;", "&#x27;")
     }
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cctv_storaged.backends.milestone.identity import REFUSED_S
+from cctv_storaged.backends.milestone.identity import REFUSED_MOST_S, REFUSED_S
 from cctv_storaged.errors import BackendThrottled, BackendUnavailable
 from tests.unit.milestone.scripted import (
     DIRECT_TOKEN,
@@ -112,6 +112,33 @@ async def test_a_refused_password_is_left_alone_for_a_while() -> None:
         assert len(server.of(GATEWAY)) == 1
         clock.at += REFUSED_S
         assert (await ours.identity()).value == "token-1"
+
+
+async def test_a_password_that_stays_refused_is_tried_ever_more_seldom() -> None:
+    """An account is locked by tries, and a password that is wrong stays so for days."""
+    clock = SetClock()
+    async with scripted() as server, client(server, clock) as ours:
+        server.say(GATEWAY, REFUSED)
+        tried_at: list[float] = []
+        for second in range(7200):
+            clock.at = 1000.0 + second
+            with pytest.raises(BackendUnavailable, match="invalid_grant"):
+                await ours.identity()
+            if len(server.of(GATEWAY)) > len(tried_at):
+                tried_at.append(second)
+        assert tried_at[:5] == [0, 10, 30, 70, 150]
+        assert tried_at[-1] - tried_at[-2] == REFUSED_MOST_S
+        server.say(GATEWAY, server.token, REFUSED)
+        clock.at += REFUSED_MOST_S
+        await ours.identity()
+        for _ in range(2):
+            with pytest.raises(BackendUnavailable):
+                await ours.identity(refused="token-1")
+        count = len(server.of(GATEWAY))
+        clock.at += REFUSED_S
+        with pytest.raises(BackendUnavailable):
+            await ours.identity(refused="token-1")
+        assert len(server.of(GATEWAY)) == count + 1, "from the beginning, after one that was good"
 
 
 async def test_a_wrong_client_id_is_told_as_that() -> None:

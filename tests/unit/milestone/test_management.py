@@ -258,6 +258,10 @@ async def test_an_old_site_is_logged_in_to_by_http_basic() -> None:
     async with rig(BASIC_USER) as site:
         site.server.say(OAUTH, Reply(status=404))
         site.server.say(BASIC, counting())
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match="no log-in for recording servers"):
+                await site.management()
+            site.clock.at_s += 200
         token = await site.management()
         assert token.value == "TOKEN#1#"
         assert token.good_until == site.clock.at_s + 4 * 3600 - 30
@@ -266,8 +270,26 @@ async def test_an_old_site_is_logged_in_to_by_http_basic() -> None:
         assert given.decode() == "storaged:pä:ss"
         site.clock.at_s += 5 * 3600
         await site.management()
-        assert len(site.server.of(OAUTH)) == 1
+        assert len(site.server.of(OAUTH)) == 4
         assert site.current(BASIC) == ["", "TOKEN#1#"]
+
+
+async def test_a_service_that_is_missing_for_a_while_is_shown_no_password() -> None:
+    """A server that starts answers 404, and so does a gateway before it."""
+    async with rig(BASIC_USER) as site:
+        site.server.say(BASIC, counting())
+        for seconds in (1.0, 1.0, 1.0, 1.0, 590.0):
+            site.server.say(OAUTH, Reply(status=404))
+            with pytest.raises(BackendUnavailable):
+                await site.management()
+            site.clock.at_s += seconds
+        site.server.say(OAUTH, granted())
+        token = await site.management()
+        site.server.say(OAUTH, Reply(status=404))
+        site.clock.at_s += 100_000
+        with pytest.raises(BackendUnavailable):
+            await site.management(token.value)
+        assert not site.server.of(BASIC)
 
 
 async def test_where_neither_variant_is_there_the_site_cannot_be_asked() -> None:

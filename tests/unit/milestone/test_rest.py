@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from cctv_storaged.backends.milestone import rest
+from cctv_storaged.backends.milestone.answers import Unreadable
 from cctv_storaged.backends.milestone.refusals import Forbidden, NotThere, Refused
 from cctv_storaged.backends.milestone.rest import path_of
 from cctv_storaged.errors import BackendError, BackendThrottled, BackendUnavailable
@@ -46,6 +48,19 @@ async def test_a_collection_is_found_in_every_envelope(wrap: Any) -> None:
     async with scripted() as server, client(server) as ours:
         server.say(THINGS, Reply(wrap([{"id": "1"}, {"id": "2"}])), Reply(wrap([])))
         assert [each.text("id") for each in await ours.rest.collection("things")] == ["1", "2"]
+
+
+async def test_a_collection_that_goes_on_without_end_is_not_taken_for_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rest, "PAGES_MAX", 3)
+    async with scripted() as server, client(server) as ours:
+        pages = [Reply({"array": [{"id": str(number)}]}) for number in range(4)]
+        server.say(THINGS, *pages)
+        with pytest.raises(Unreadable, match="more than 3 pages"):
+            await ours.rest.collection("things")
+        server.say(THINGS, *pages[:2], Reply({"array": []}))
+        assert len(await ours.rest.collection("things")) == 2
 
 
 @pytest.mark.parametrize(

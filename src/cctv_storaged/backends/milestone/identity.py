@@ -20,7 +20,9 @@ from cctv_storaged.errors import BackendThrottled, BackendUnavailable
 MARGIN_S = 60.0
 """Renewed so long before it ends (vendor sample); a token that lives less than twice that, at half time."""
 REFUSED_S = 10.0
-"""How long a refused password is not tried again, whoever asks: accounts get locked by it."""
+REFUSED_MOST_S = 900.0
+"""How long a refused password is not tried again, whoever asks: accounts get locked by it. Twice as long each
+time, up to the most."""
 _LIFETIME_S = 300.0  # where the server does not say (RFC 6749 5.1 leaves it open)
 _TOKEN_MAX = 16 * 1024
 _SMALL = 64 * 1024
@@ -44,6 +46,7 @@ class Identity:
         self._token: Token | None = None
         self._log_in = SingleFlight(self._renew)
         self._refusal: tuple[float, str] | None = None  # until when it is believed, and its words
+        self._refused_s = 0.0  # how long the last one was
         self._preferred = ""  # the path that worked last
 
     async def __call__(self, refused: str | None = None) -> Token:
@@ -73,12 +76,13 @@ class Identity:
                 trouble = trouble or exc
                 continue
             if answer.good:
-                self._preferred = url
+                self._preferred, self._refused_s = url, 0.0
                 self._token = self._token_in(answer, asked_at)
                 return self._token
             refusal = self._refused(answer)
             if refusal.reason == "auth":
-                self._refusal = self._clock.monotonic() + REFUSED_S, str(refusal)
+                self._refused_s = min(max(REFUSED_S, 2 * self._refused_s), REFUSED_MOST_S)
+                self._refusal = self._clock.monotonic() + self._refused_s, str(refusal)
             if refusal.reason in {"auth", "throttled"}:
                 raise refusal
             trouble = trouble or refusal

@@ -23,6 +23,9 @@ NAMESPACE = "http://videoos.net/2/XProtectCSServerCommand"
 _ACTION = f"{NAMESPACE}/IServerCommandService/"
 _OAUTH_PATH = "/ManagementServer/ServerCommandServiceOAuth.svc"
 _BASIC_PATH = "/ManagementServer/ServerCommandService.svc"
+_MISSING_S, _MISSING_TIMES = 600.0, 3
+"""So long and so often the OAuth variant of the service must not be there, before the password is shown by
+HTTP Basic: a server that starts, or a gateway in front of it, answers 404 as well for a while."""
 _MARGIN_S = 30.0
 _LONGEST_S = 24 * 3600.0  # whatever the server says
 _MOST_TOKEN = 4096
@@ -72,6 +75,7 @@ class Management:
         self._held: _LogIn | None = None
         self._log_in = SingleFlight(self._renewed)
         self._by_oauth = True
+        self._missing: list[float] = []  # when the OAuth variant was not there, since it was last
         self._given = ""  # the last token of all: refused or not, it is told nowhere
 
     @property
@@ -146,22 +150,29 @@ class Management:
                 try:
                     return await self._ask_by_oauth(call)
                 except NoSuchService:
-                    if self._basic is None:
+                    if self._basic is None or not self._stays_missing():
                         raise
             return await self._ask_by_basic(call)
         except NoSuchService as exc:
             text = f"{self._server} has no log-in for recording servers that is known here: {exc}"
             raise BackendUnavailable(text, reason="server") from exc
 
+    def _stays_missing(self) -> bool:
+        now = self._clock.monotonic()
+        self._missing = [*self._missing[:_MISSING_TIMES], now]
+        return len(self._missing) >= _MISSING_TIMES and now - self._missing[0] >= _MISSING_S
+
     async def _ask_by_oauth(self, call: SoapCall) -> tuple[Node, float]:
         url = self._server + _OAUTH_PATH
         oauth = await self._oauth()
         try:
-            return await self._soap.call(url, call, authorization=f"Bearer {oauth.value}"), oauth.good_until
+            response = await self._soap.call(url, call, authorization=f"Bearer {oauth.value}")
         except TokenRefused:
             # Which of both tokens is meant is not said with certainty: the OAuth one can be had anew at once.
             oauth = await self._oauth(oauth.value)
-            return await self._soap.call(url, call, authorization=f"Bearer {oauth.value}"), oauth.good_until
+            response = await self._soap.call(url, call, authorization=f"Bearer {oauth.value}")
+        self._missing.clear()
+        return response, oauth.good_until
 
     async def _ask_by_basic(self, call: SoapCall) -> tuple[Node, float]:
         authorization = self._basic.authorization if self._basic is not None else None

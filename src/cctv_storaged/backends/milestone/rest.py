@@ -72,6 +72,8 @@ class Rest:
                 raise Unreadable(f"GET {path}: more than {OBJECTS_MAX} objects")
             if len(found) == before or not told:
                 break
+        else:
+            raise Unreadable(f"GET {path}: more than {PAGES_MAX} pages")
         return tuple(found.values())
 
     async def post(self, path: str, body: Body, task: str = "") -> Fields:
