@@ -356,6 +356,21 @@ async def test_a_reading_that_nobody_waits_for_ends_and_leaves_nothing(tmp_path:
         assert content.size_bytes == len(data), "and the next one is given it"
 
 
+async def test_a_recorder_whose_clock_was_set_back_is_told_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = numbered_ts(seconds=SECONDS)
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, source)
+        host.vms.record(CAMERA, source, segment.span.start)
+        again = ScriptedVms()
+        again.record(CAMERA, source, segment.span.start)
+        host.vms.groups[CAMERA] = [*host.vms.groups[CAMERA][:3], *again.groups[CAMERA][1:]]
+        _, data = await host.read(segment)
+    assert "clock was set back by" in caplog.text
+    assert not facts_of(data).discontinuity
+
+
 async def test_what_breaks_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:

@@ -18,6 +18,7 @@ MOST_REORDERED = 16
 _USUAL_STEP_US = 40_000
 _LEAST_STEP_US = 100  # nine ticks of 90 kHz
 _MOST_STEPS = 2  # between two pictures of a bunch: more is a hole
+_SET_BACK_US = 1_000_000  # less is a bunch, or a recorder whose clock is kept in step
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ class Timeline:
         self._depth = 0  # how many pictures are decoded before one that is shown earlier
         self._before: deque[int] = deque(maxlen=MOST_REORDERED)  # when the last ones were shown
         self._decoded_us: int | None = None
+        self.set_back_us = 0
+        """How far a group began before the end of those before it, at most: the recorder's clock was set
+        back, and its pictures are shown close behind those."""
 
     def timed(self, pictures: Sequence[Picture]) -> list[Timed]:
         """A group of pictures, the first of them a key picture.
@@ -60,23 +64,26 @@ class Timeline:
         """When each is shown, in the order of presentation."""
         told = [1000 * pictures[at].time_ms for at in order]
         last_us = self._before[-1] if self._before else None
+        if last_us is not None and min(told) < last_us - _SET_BACK_US:
+            self.set_back_us = max(self.set_back_us, last_us - min(told))
         if all(a < b for a, b in pairwise(told)) and (last_us is None or last_us < told[0]):
             return told
         return _spread(sorted(told), last_us, bunched=_depth(order) > 0)
 
     def _decoded(self, pictures: Sequence[Picture], shown: list[int], order: Sequence[int]) -> list[Timed]:
         self._depth = max(self._depth, _depth(order))
-        ranks = {at: rank for rank, at in enumerate(order)}
         step_us = _step_us(shown)
-        timed = []
-        for at, picture in enumerate(pictures):
+        decoded: list[int] = []
+        for at in range(len(pictures)):
             due_us = self._due(shown, at - self._depth, step_us)
             if self._decoded_us is not None:
                 due_us = max(due_us, self._decoded_us + _LEAST_STEP_US)
             self._decoded_us = due_us
-            timed.append(Timed(picture, max(shown[ranks[at]], due_us), due_us))
-        self._before.extend(shown)
-        return timed
+            decoded.append(due_us)
+        ready = _when_ready(shown, [decoded[at] for at in order])
+        shown_of = dict(zip(order, ready, strict=True))
+        self._before.extend(ready)
+        return [Timed(picture, shown_of[at], decoded[at]) for at, picture in enumerate(pictures)]
 
     def _due(self, shown: Sequence[int], rank: int, step_us: int) -> int:
         """When the picture of a rank is shown; of one before these (negative) as near as can be."""
@@ -86,6 +93,15 @@ class Timeline:
         if -rank <= len(self._before):
             return max(self._before[rank], least_us)
         return shown[0] + rank * step_us
+
+
+def _when_ready(shown: Sequence[int], decoded: Sequence[int]) -> list[int]:
+    """Both in the order of presentation: none is shown before it is decoded, and no two together."""
+    ready: list[int] = []
+    for shown_us, decoded_us in zip(shown, decoded, strict=True):
+        behind_us = ready[-1] + _LEAST_STEP_US if ready and shown_us <= ready[-1] else shown_us
+        ready.append(max(behind_us, decoded_us))
+    return ready
 
 
 def _order(places: Sequence[tuple[int, int] | None], times_ms: Sequence[int]) -> list[int]:

@@ -313,6 +313,14 @@ class _Remuxing:
         if not isinstance(facts, StreamFacts) or facts.start is None:
             raise ObjectRejected(f"what the VMS gave of segment {self.segment.id} cannot be read as pictures")
         assert self._first_us is not None
+        assert self._timeline is not None
+        if self._timeline.set_back_us:
+            log.warning(
+                "the VMS's clock was set back by %.1f s within segment %s: what was taken then is shown"
+                " close behind what was before",
+                self._timeline.set_back_us / 1e6,
+                self.segment.id,
+            )
         stream = StreamStart(self._ticks(self._first_us), facts.start.fingerprint)
         span = TimeSpan(from_us(self._first_us), from_us(self._end_us()))
         return self.file.facts(span, stream, whole=self._is_whole(span))

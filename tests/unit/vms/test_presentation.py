@@ -73,6 +73,22 @@ def test_a_hole_between_groups_is_no_long_picture() -> None:
     assert max(found.shown_us - found.decoded_us for found in timed) < 1_000_000
 
 
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("back_ms", [1, 500, 60_000])
+def test_a_clock_that_was_set_back_shows_no_two_pictures_at_once_and_is_told(name: str, back_ms: int) -> None:
+    film = groups(name)
+    timeline = Timeline(FFMPEGS[film[0].codec])
+    found = []
+    for number, group in enumerate(film[:3]):
+        back = back_ms if number else 0
+        found += timeline.timed(pictures(group, tuple(picture.time_ms - back for picture in group.pictures)))
+    shown = [each.shown_us for each in found]
+    assert len(set(shown)) == len(shown)
+    assert all(each.decoded_us <= each.shown_us for each in found)
+    assert all(a.decoded_us < b.decoded_us for a, b in pairwise(found))
+    assert (timeline.set_back_us > 0) == (back_ms > 1000)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     times=st.lists(st.lists(st.integers(0, 2**41), min_size=1, max_size=25), min_size=1, max_size=4),
@@ -80,7 +96,7 @@ def test_a_hole_between_groups_is_no_long_picture() -> None:
     blind=st.booleans(),
 )
 def test_times_of_any_kind_are_made_to_play(times: list[list[int]], name: str, blind: bool) -> None:
-    """Decoding times increase, and nothing is shown before it is decoded."""
+    """Decoding times increase, nothing is shown before it is decoded, and no two at the same time."""
     film = groups(name)
     timeline = Timeline(FFMPEGS[film[0].codec])
     found = []
@@ -95,6 +111,7 @@ def test_times_of_any_kind_are_made_to_play(times: list[list[int]], name: str, b
         )
     assert all(each.decoded_us <= each.shown_us for each in found)
     assert all(a.decoded_us < b.decoded_us for a, b in pairwise(found))
+    assert len({each.shown_us * 9 // 100 for each in found}) == len(found), "in ticks"
 
 
 def test_an_order_that_no_decoder_could_show_is_not_believed() -> None:
