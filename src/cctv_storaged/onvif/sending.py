@@ -6,6 +6,7 @@ turn, also where the budgets let everything pass: drain alone gives them none wh
 
 import asyncio
 import logging
+import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from cctv_storaged.clock import Clock
 from cctv_storaged.onvif.rtp import Marks, Packetiser, extension, goodbye, interleaved
+from cctv_storaged.onvif.rtsp import Refusal, Request
 from cctv_storaged.onvif.streaming import Replay
 from cctv_storaged.onvif.timeline import Placed
 from cctv_storaged.pacing import ByteBudget
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 STALLED_S = 60.0
 """A client that takes nothing for so long is given up."""
 WRITE_AHEAD_BYTES = 256 * 1024
+_FRAMES = re.compile(r"(all|predicted|intra)(?:/([0-9]{1,9}))?")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +50,24 @@ class Manner:
     rated: bool = False  # at the pace of the recording
     intra: bool = False  # key pictures alone
     interval_us: int = 0  # and at most one in so long
+
+
+def manner_of(request: Request, cseq: int) -> Manner:
+    """Raises Refusal for what is not offered: playing backwards, or at another speed without losing pace."""
+    headers = request.headers
+    try:
+        scale = float(headers.get("scale", "1"))
+    except ValueError as exc:
+        raise Refusal(456) from exc
+    frames = _FRAMES.fullmatch(headers.get("frames", "all").strip().lower())
+    if scale <= 0 or frames is None or (frames[2] and frames[1] != "intra"):
+        raise Refusal(456)
+    return Manner(
+        cseq=cseq,
+        rated=headers.get("rate-control", "yes").strip().lower() != "no",
+        intra=frames[1] == "intra",
+        interval_us=int(frames[2] or 0) * 1000,
+    )
 
 
 class Sending:

@@ -6,7 +6,6 @@ session alive.
 
 import asyncio
 import logging
-import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -35,7 +34,7 @@ from cctv_storaged.onvif.rtsp import (
     read_request,
     response,
 )
-from cctv_storaged.onvif.sending import Manner, Sending, Track
+from cctv_storaged.onvif.sending import Sending, Track, manner_of
 from cctv_storaged.onvif.streaming import Footage, Replay
 from cctv_storaged.onvif.timeline import Placed
 from cctv_storaged.pacing import ByteBudget
@@ -52,7 +51,6 @@ MOST_OF_STRANGER = 16
 MOST_DESCRIBED = 16
 FIRST_PICTURE_S = 20.0
 """A store that has not given one by then is away."""
-_FRAMES = re.compile(r"(all|predicted|intra)(?:/([0-9]{1,9}))?")
 
 
 @dataclass(slots=True)
@@ -269,7 +267,7 @@ class Connection:
 
     async def _play(self, request: Request, cseq: int) -> None:
         session = self._same_session(request)
-        manner = _manner(request, cseq)
+        manner = manner_of(request, cseq)
         if session.target.live:
             self._ok(cseq, {"Range": "npt=now-"} | self._session_header())
             return
@@ -445,21 +443,3 @@ async def _first(pictures: AsyncGenerator[Placed]) -> Placed | None:
     except TimeoutError as exc:
         await pictures.aclose()
         raise BackendUnavailable(f"no picture was read in {FIRST_PICTURE_S:g} s") from exc
-
-
-def _manner(request: Request, cseq: int) -> Manner:
-    """Raises Refusal for what is not offered: playing backwards, or at another speed without losing pace."""
-    headers = request.headers
-    try:
-        scale = float(headers.get("scale", "1"))
-    except ValueError as exc:
-        raise Refusal(456) from exc
-    frames = _FRAMES.fullmatch(headers.get("frames", "all").strip().lower())
-    if scale <= 0 or frames is None or (frames[2] and frames[1] != "intra"):
-        raise Refusal(456)
-    return Manner(
-        cseq=cseq,
-        rated=headers.get("rate-control", "yes").strip().lower() != "no",
-        intra=frames[1] == "intra",
-        interval_us=int(frames[2] or 0) * 1000,
-    )
