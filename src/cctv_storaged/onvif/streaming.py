@@ -32,7 +32,7 @@ from cctv_storaged.model import TimeSpan
 from cctv_storaged.mpegts.packets import PLAIN
 from cctv_storaged.mpegts.seek import KeyFrame, StreamMap, key_frame_before, read_map
 from cctv_storaged.mpegts.track import WRAP
-from cctv_storaged.mpegts.units import AccessUnit, Units
+from cctv_storaged.mpegts.units import NO_VIDEO, AccessUnit, Units
 from cctv_storaged.onvif.rtp import ParameterSets, parameter_sets
 from cctv_storaged.onvif.timeline import Placed, Timeline
 
@@ -180,7 +180,7 @@ class Replay:
             entry = await self._entered(row)
             begin = entry.stream.start
             if begin is None:
-                raise NotASegment("no_video", "no picture with a time is in it")
+                raise NotASegment(NO_VIDEO, "no picture with a time is in it")
             timeline.enter(row.start_us, row.end_us, begin.ticks)
             if entry.frame is not None:
                 timeline.begin_at(entry.frame.ticks)
