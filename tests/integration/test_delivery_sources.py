@@ -14,6 +14,7 @@ import pytest
 
 from cctv_storaged.backends.body import BLOCK_BYTES
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
+from cctv_storaged.errors import JournalFull
 from cctv_storaged.events import EventKind
 from cctv_storaged.model import Segment
 from cctv_storaged.pacing import ByteBudget
@@ -134,6 +135,27 @@ async def test_rewritten_during_the_hashing(
             await delivered(rig, written[0], lambda: backend.objects)
         require_honest(backend.objects)
         await require_true(rig, backend.objects)
+
+
+@jumping
+async def test_a_full_journal_while_a_changed_source_is_looked_at_ends_no_delivery(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        rig.write(0)
+        await rig.register(0)
+        new = rig.write(0, version=1)
+        delivery = rig.delivery(backend)
+        looks, tries = delivery._context.look_again, list[Segment]()
+
+        async def full(segment: Segment) -> None:
+            tries.append(segment)
+            if len(tries) < 4:
+                raise JournalFull("no room")
+            await looks(segment)
+
+        object.__setattr__(delivery._context, "look_again", full)
+        async with rig.delivering(delivery):
+            await delivered(rig, new, lambda: backend.objects)
 
 
 def _in_the_middle_of_reading(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:

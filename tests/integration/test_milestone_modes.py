@@ -1,6 +1,7 @@
 """The daemon as a process in all modes, beside XProtect's simulator, a real store and a real database."""
 
 import hashlib
+import os
 import shutil
 import socket
 import subprocess
@@ -44,6 +45,8 @@ def recorded(daemon: Daemon, start: datetime, camera: str = "gate") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{start:%H-%M-%S}.ts"
     shutil.copyfile(cached_ts(seconds=LENGTH.total_seconds()), path.with_suffix(".part"))
+    closed = (start + LENGTH).timestamp()
+    os.utime(path.with_suffix(".part"), (closed, closed))  # else its time would be in doubt
     path.with_suffix(".part").rename(path)
     return path
 

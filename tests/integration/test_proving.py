@@ -16,6 +16,7 @@ from cctv_storaged.errors import BackendUnavailable, ObjectMissing, ObjectReject
 from cctv_storaged.events import EventKind
 from cctv_storaged.journal.chain import Line
 from cctv_storaged.model import CopyState, Segment, TimeSpan
+from cctv_storaged.vms.intake import Intake
 from cctv_storaged.vms.paths import parse_milestone_path
 from tests.fakes.scripted_backend import Op, ScriptedBackend, Unavailable
 from tests.services.coveringvms import SITE, device_of
@@ -283,6 +284,30 @@ async def test_many_thousand_that_are_due_take_bounded_memory_and_few_questions(
         assert host.vms.count("recorded") < 2 * count / 90
         assert max(kept) <= 4 * 90
         assert host.vms.most_at_once <= 4
+
+
+@jumping
+async def test_neither_a_camera_without_a_counterpart_nor_urgent_ones_that_wait_hide_the_others(
+    tmp_path: Path,
+) -> None:
+    """One round comes to what can be asked for, behind thousands for which nothing can be done now."""
+    async with proven(tmp_path) as host:
+        start, later = host.rig.clock.now() - timedelta(days=2), to_us(host.rig.clock.now() + SOON)
+        ground = host.proof.proving._ground
+        await host.rig.journal._store.write(lambda db: insert_hashed(db, 9_000, 2, to_us(start)))
+        await host.rig.journal._store.write(
+            lambda db: db.executescript(
+                f"""UPDATE segment SET camera_no = 1;
+                    UPDATE segment SET camera_no = 2 WHERE no BETWEEN 6000 AND 6050;
+                    UPDATE copy SET urgent = 1, due_us = {later} WHERE segment_no <= 1000;
+                    UPDATE copy SET urgent = 1 WHERE segment_no = 8000"""
+            )
+        )
+        askable = Intake(ground, 0.3, lambda each: each.camera_id == UUID(int=2))
+        assert len(await askable.some()) == 51
+        every = Intake(ground, 0.0)
+        urgent = [each.no for each in await every.some() if each.urgent]
+        assert urgent == [8000]
 
 
 # The backend

@@ -127,7 +127,7 @@ class Milestone(Section):
     max_retrievals: Count = 2
     """Retrievals that run at the same time."""
     coverage_tolerance_ms: Annotated[int, Field(ge=0)] = 2000
-    """Missing milliseconds that still count as covered."""
+    """Most milliseconds missing of what still counts as covered; and of a segment no more than a tenth."""
     sequences_api: Literal["auto", "rest", "soap"] = "auto"
     """Interface asked for sequences."""
     stream_id: Mapping[str, Uuid] = {}
