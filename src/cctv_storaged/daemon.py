@@ -198,7 +198,10 @@ class Daemon:
             self._manager.ready(self._status())
 
     async def _reload(self) -> None:
-        await self._parts.api.renew_certificate()
+        try:
+            await self._parts.api.renew_certificate()
+        except Exception:  # whatever is wrong with the new one, the old one works
+            log.exception("certificate not taken over, the former one is still served")
         try:  # in a thread: a file of faults takes its time, and the loop must turn
             read = await asyncio.to_thread(self._reload_settings)
         except ConfigError as exc:

@@ -69,7 +69,11 @@ class Renewal:
     async def run(self) -> None:
         """Looks again and again; returns at once where no TLS is spoken."""
         while self._settings.tls_cert is not None:
-            await self.look()
+            try:
+                await self.look()
+            except Exception as exc:  # the item boundary: a renewal that cannot be looked at ends no looking
+                log.exception("looking at the certificate")
+                self._tell_damaged(exc)
             await asyncio.sleep(LOOK_S)
 
     async def look(self, *, anew: bool = False) -> None:
@@ -89,13 +93,16 @@ class Renewal:
             assert served is not None
             await self._serve(served.context)
         except (ConfigError, OSError) as exc:  # looked at again: the other file may be on its way
-            text = f"its renewal cannot be used, the former one is still served: {exc}"
-            self._alarms.sound(AlarmName.CERTIFICATE, subject, text)
+            self._tell_damaged(exc)
             return
         self._stamp, self._ends = stamp, served.ends
         self._alarms.end(AlarmName.CERTIFICATE, subject)
         until = "" if served.ends is None else f", good until {rfc3339(served.ends)}"
         log.info("certificate taken over from %s%s", subject, until)
+
+    def _tell_damaged(self, error: Exception) -> None:
+        text = f"its renewal cannot be used, the former one is still served: {error}"
+        self._alarms.sound(AlarmName.CERTIFICATE, str(self._settings.tls_cert), text)
 
     def _tell_end(self) -> None:
         subject = f"{self._settings.tls_cert} (its end)"
@@ -116,7 +123,7 @@ def loaded(settings: ApiSettings) -> Served | None:
         certificate, key = _read(settings.tls_cert), _read(settings.tls_key)
         with _as_files(certificate, key) as (certificate_file, key_file):
             context.load_cert_chain(certificate_file, key_file, password=_no_password)
-    except (OSError, ssl.SSLError) as exc:
+    except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
         message = f"{settings.tls_cert} with {settings.tls_key}: {exc}"
         raise ConfigError([Fault("api.tls_cert", message, "PEM files that belong together")]) from exc
     if settings.tls_client_ca is not None:
@@ -133,8 +140,11 @@ def stamp_of(settings: ApiSettings) -> Stamp:
 def _ask_clients(context: ssl.SSLContext, authorities: Path) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
     try:
-        context.load_verify_locations(cadata=_read(authorities).decode("ascii", errors="ignore"))
-    except (OSError, ssl.SSLError) as exc:
+        text = _read(authorities).decode("ascii", errors="ignore")
+        if not text.strip():
+            raise ValueError("there is no certificate in it")
+        context.load_verify_locations(cadata=text)
+    except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError; nothing in it at all a ValueError
         message = f"{authorities}: {exc}"
         raise ConfigError([Fault("api.tls_client_ca", message, "a file of PEM certificates")]) from exc
 

@@ -163,8 +163,60 @@ async def test_clients_show_a_certificate_where_they_are_asked_for_one(tmp_path:
             await served(host, pki, control)
 
 
-async def test_authorities_that_are_none_are_refused_at_the_start(tmp_path: Path, pki: Pki) -> None:
-    (tmp_path / "none.pem").write_text("nothing")
+async def test_authorities_that_are_emptied_end_no_renewal(
+    tmp_path: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `cat a b > clients.pem` does for a moment: told, and good again with the next look."""
+    monkeypatch.setattr(certificates, "LOOK_S", 0.05)
+    clients = Authority("the clients'")
+    authorities = tmp_path / "clients.pem"
+    authorities.write_bytes(clients.certificate)
+    control = clients.issue("control room")
+    async with running(tmp_path, pki.settings(tls_client_ca=str(authorities))) as host:
+        for damaged in (b"", "žádný".encode()):
+            authorities.write_bytes(damaged)
+            await host.parts.api.renew_certificate()
+            assert len(alarms(host)) == 1
+            assert await served(host, pki, control) == "first"
+        authorities.write_bytes(clients.certificate)
+        pki.renew("second")
+
+        async def is_served() -> bool:
+            return await served(host, pki, control) == "second"
+
+        await until(is_served)
+        assert alarms(host) == []
+
+
+async def test_a_look_that_fails_in_an_unforeseen_way_ends_no_renewal(
+    tmp_path: Path, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "LOOK_S", 0.05)
+    async with running(tmp_path, pki.settings()) as host:
+
+        def broken(settings: object) -> None:
+            raise RuntimeError("unforeseen")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(certificates, "loaded", broken)
+            pki.renew("second")
+
+            async def is_told() -> bool:
+                return bool(alarms(host))
+
+            await until(is_told)
+
+        async def is_served() -> bool:
+            return await served(host, pki) == "second"
+
+        await until(is_served)
+
+
+@pytest.mark.parametrize("content", ["nothing", "", "žádný"])
+async def test_authorities_that_are_none_are_refused_at_the_start(
+    tmp_path: Path, pki: Pki, content: str
+) -> None:
+    (tmp_path / "none.pem").write_text(content)
     with pytest.raises(ConfigError, match="tls_client_ca"):
         async with running(tmp_path, pki.settings(tls_client_ca=str(tmp_path / "none.pem"))):
             pass
