@@ -137,7 +137,7 @@ def _with_pinned_host(settings: Settings, pinned: str) -> Settings:
     if settings.host_id == pinned:
         return settings
     log.error(
-        "host_id is %r now, but this data_dir was begun as %r, which stays in force; set host_id: %r, "
+        "host_id is %r now, but this data_dir has footage of %r, which stays in force; set host_id: %r, "
         "or give the new host a data_dir of its own",
         settings.host_id,
         pinned,

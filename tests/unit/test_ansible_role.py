@@ -62,10 +62,15 @@ def test_a_setting_that_is_none_is_found_before_it_reaches_a_host(tmp_path: Path
 def test_every_variable_and_handler_that_is_named_is_there() -> None:
     tasks = (ROLE / "tasks" / "main.yml").read_text()
     named = set(re.findall(r"\bcctv_storaged_\w+", tasks))
-    given = set(defaults()) | {"cctv_storaged_file"}  # the task's own
+    given = set(defaults()) | {"cctv_storaged_file", "cctv_storaged_installed"}  # the tasks' own
     assert named == given
     handlers = {each["name"] for each in yaml.safe_load((ROLE / "handlers" / "main.yml").read_text())}
     assert {task["notify"] for task in yaml.safe_load(tasks) if "notify" in task} == handlers
+
+
+def test_the_host_is_named_before_the_package_starts_the_daemon() -> None:
+    tasks = [task["name"] for task in yaml.safe_load((ROLE / "tasks" / "main.yml").read_text())]
+    assert tasks.index("Name the host before its first start") < tasks.index("Install the package")
 
 
 def test_credentials_are_named_as_the_daemon_asks_for_them() -> None:

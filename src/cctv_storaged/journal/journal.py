@@ -22,16 +22,16 @@ from cctv_storaged.journal.connection import Connection
 from cctv_storaged.journal.copies import Copies
 from cctv_storaged.journal.deletions import Deletions
 from cctv_storaged.journal.exports import Exports
-from cctv_storaged.journal.faults import translated
 from cctv_storaged.journal.gaps import Gaps
 from cctv_storaged.journal.heldback import HeldBack
 from cctv_storaged.journal.heldlosses import HeldLosses
 from cctv_storaged.journal.holdmarks import HoldMarks
 from cctv_storaged.journal.holds import Holds
+from cctv_storaged.journal.hostname import pinned_host
 from cctv_storaged.journal.idempotency import IdempotencyKeys
 from cctv_storaged.journal.ledger import Ledger
 from cctv_storaged.journal.ledgeraudit import AuditLines
-from cctv_storaged.journal.ledgerlines import LedgerLines, begin
+from cctv_storaged.journal.ledgerlines import LedgerLines
 from cctv_storaged.journal.listing import Listing
 from cctv_storaged.journal.material import Material
 from cctv_storaged.journal.opening import Opening, prepare
@@ -67,7 +67,7 @@ class Journal:
         self._lock: int | None = lock
         self.opening = opening
         self.host_id = host_id
-        """The host this journal was begun by: ids of cameras and segments follow from it for good."""
+        """The host whose footage this is (hostname.py): ids of cameras and segments follow from it."""
         self.segments = Segments(store, host_id)
         self.listing = Listing(store)
         self.playback = Playback(store)
@@ -124,7 +124,7 @@ class Journal:
             path = folder / FILE_NAME
             ballast = _ballast(folder, reserve_bytes)
             opened, opening = await asyncio.to_thread(_prepared, path, now, ballast)
-            pinned = await asyncio.to_thread(_pinned_host, opened, host_id, now)
+            pinned = await asyncio.to_thread(pinned_host, opened, host_id, now)
             connection = Connection(opened)
             await connection
         except BaseException:
@@ -205,24 +205,3 @@ def lock_folder(folder: Path) -> int:
         os.close(descriptor)
         raise JournalBroken(f"data_dir {folder} cannot be locked: {exc}; is it on a network disk?") from exc
     return descriptor
-
-
-def _pinned_host(db: sqlite3.Connection, host_id: str, now: datetime) -> str:
-    """The host id of the first start. Another one would give every camera and segment a second identity.
-
-    The ledger's first line says it as well.
-    """
-    query = "SELECT value FROM meta WHERE key = 'host_id'"
-    try:
-        if (row := db.execute(query).fetchone()) is None:
-            db.execute("INSERT INTO meta VALUES ('host_id', ?)", (host_id,))
-        begin(db, host_id if row is None else str(row[0]), now)
-        if row is None:
-            return host_id
-    except sqlite3.Error as exc:
-        error = translated(exc)
-        if isinstance(error, JournalFull):
-            return host_id  # the next start pins it
-        db.close()
-        raise error from exc
-    return str(row[0])
