@@ -169,10 +169,16 @@ async def test_a_user_that_sees_no_camera_any_more_has_lost_its_rights_and_no_fo
 @jumping
 async def test_a_source_whose_camera_was_deleted_in_the_vms_stays(tmp_path: Path) -> None:
     async with proven(tmp_path) as host:
-        segment = await host.rig.recorded(0)
-        await held(host, segment)
-        host.vms.deleted.add(device_of(segment.camera_id))
-        assert await host.rig.pruner(NOW, required=(NAME,)).run_once() == 0
+        segment, other = await host.rig.recorded(0, "gate"), await host.rig.recorded(0, "yard")
+        await held(host, segment, other)
+        host.vms.deleted |= {device_of(segment.camera_id), device_of(other.camera_id)}
+        pruner = host.rig.pruner(NOW, required=(NAME,))
+        assert await pruner.run_once() == 0
+        assert await host.verified(segment, other), "who sees no camera at all has lost its rights"
+        host.vms.deleted.remove(device_of(other.camera_id))
+        await passing(2 * SOON)
+        early = await pruner.prune_early([segment.id, other.id])
+        assert [each.id for each in early.pruned] == [other.id]
         assert host.rig.source(segment).exists() and await host.states(segment) == ["pending"]
 
 

@@ -5,8 +5,19 @@ A site answers for recorders that are away, and a database that is being repaire
 
 from uuid import UUID
 
-from cctv_storaged.backends.milestone.base import Vms
+from cctv_storaged.backends.milestone.base import Vms, VmsCamera
 from cctv_storaged.errors import BackendUnavailable, ObjectMissing, ObjectRejected
+
+
+async def camera_of(vms: Vms, device: UUID) -> VmsCamera | None:
+    """The camera as the site tells of it; None: it tells of others, and not of this one.
+
+    Raises BackendUnavailable where it tells of none at all: whoever sees none has lost its rights.
+    """
+    cameras = await vms.cameras()
+    if not cameras:
+        raise BackendUnavailable("XProtect's user may see no camera at all (check its role)", reason="auth")
+    return next((each for each in cameras if each.id == device), None)
 
 
 async def prove_presence(vms: Vms, device: UUID) -> None:
@@ -14,7 +25,7 @@ async def prove_presence(vms: Vms, device: UUID) -> None:
 
     ObjectMissing: the site has no such camera (any more), or shows it to us no longer.
     """
-    camera = next((each for each in await vms.cameras() if each.id == device), None)
+    camera = await camera_of(vms, device)
     if camera is None:
         raise ObjectMissing(f"XProtect has no camera {device} that its user may see")
     try:

@@ -29,7 +29,7 @@ from cctv_storaged.pacing import ByteBudget
 from cctv_storaged.vms.covering import Recorded
 from cctv_storaged.vms.ground import Mapping as CameraMap
 from cctv_storaged.vms.paths import parse_milestone_path
-from cctv_storaged.vms.presence import prove_presence
+from cctv_storaged.vms.presence import camera_of, prove_presence
 from cctv_storaged.vms.standing import Standing
 
 BELIEVED_S = 60.0
@@ -195,7 +195,7 @@ class MilestoneStore:
 
     async def _has_gone(self, device: UUID, error: ObjectMissing) -> bool:
         """False: the site knows of no such camera. One that it does tell of cannot be asked."""
-        if any(each.id == device for each in await self._vms.cameras()):
+        if await camera_of(self._vms, device) is not None:
             raise ObjectRejected(f"XProtect tells of camera {device}, and then of none: {error}") from error
         return False
 

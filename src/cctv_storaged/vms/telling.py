@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,6 +24,17 @@ SAME_GAP = timedelta(hours=1)
 ALARM_IN_VMS = "cctv-storaged: coverage gap"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """A gap that XProtect has an alarm of."""
+
+    span: TimeSpan
+    at: datetime
+
+    def touches(self, span: TimeSpan) -> bool:
+        return span.start <= self.span.end + NEIGHBOURS and span.end >= self.span.start - NEIGHBOURS
+
+
 class Telling:
     """Tells each thing once."""
 
@@ -30,7 +42,7 @@ class Telling:
         self._ground = ground
         self._clock = ground.clock
         self._mode = mode
-        self._raised: dict[UUID, tuple[datetime, datetime]] = {}  # by camera: end of the gap, and when
+        self._raised: dict[UUID, _Told] = {}  # by camera
 
     def lost(self, segments: Sequence[Segment]) -> None:
         """Neither XProtect nor anybody else has them."""
@@ -107,14 +119,14 @@ class Telling:
         self._ground.hub.publish(Event(kind=EventKind.ALERT, at=self._clock.now(), backend=NAME, detail=text))
 
     def _is_new(self, camera_id: UUID, span: TimeSpan) -> bool:
-        """Not the next window of a gap that was told of a short while ago."""
+        """Neither told of a short while ago, nor the next window of what was."""
         now, before = self._clock.now(), self._raised.get(camera_id)
-        goes_on = (
-            before is not None and abs(span.start - before[0]) <= NEIGHBOURS and now - before[1] < SAME_GAP
-        )
-        raised_at = before[1] if goes_on and before is not None else now
-        self._raised[camera_id] = (span.end, raised_at)
-        return not goes_on
+        if before is None or now - before.at >= SAME_GAP or not before.touches(span):
+            self._raised[camera_id] = _Told(span=span, at=now)
+            return True
+        whole = TimeSpan(min(before.span.start, span.start), max(before.span.end, span.end))
+        self._raised[camera_id] = _Told(span=whole, at=before.at)
+        return False
 
     async def _raise(self, camera_id: UUID, device: UUID, message: str) -> None:
         """Once, after the journal has the gap: a restart in between leaves it to our own alarm."""
