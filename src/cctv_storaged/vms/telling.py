@@ -96,7 +96,7 @@ class Telling:
         for each in found:
             many = f"{each.segments} segment(s)" if all_of_them else f"{each.segments} segments or more"
             text = (
-                f"camera {each.name}: XProtect does not hold {many} within {each.span}; their sources stay,"
+                f"camera {each.name}: XProtect is not shown to hold {many} within {each.span}; their sources stay,"
                 " and XProtect is asked again now and then (see that it records the camera; POST /queue/retry"
                 " has it asked, and where so configured fetched, at once)"
             )
