@@ -1,5 +1,6 @@
 """Who may use the API: tokens and their scopes."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -64,6 +65,8 @@ class Access:
         self._tokens = tokens
         self._clock = clock
         self._by_hash: dict[bytes, Token] = {}
+        self._revoked: set[UUID] = set()  # since the start: one that was being looked up meanwhile, too
+        self._revoking = asyncio.Lock()
         self._defined = False
 
     @property
@@ -86,13 +89,21 @@ class Access:
                 return None
             self._by_hash[digest] = found
         token = self._by_hash[digest]
-        if token.expired(now):
+        if not self.still_opens(token):
             return None
         if token.used_at is None or not timedelta(0) <= now - token.used_at < USE_NOTED_EVERY:
             self._by_hash[digest] = replace(token, used_at=now, used_from=address)
             with suppress(JournalFull):  # who may read footage may do so while the disk is full
                 await self._tokens.used(token.id, now, address)
         return token
+
+    def remembers(self, secret: str) -> bool:
+        """Whether the token of a secret is in memory: asking for it costs nothing."""
+        return hashed(secret) in self._by_hash
+
+    def still_opens(self, token: Token) -> bool:
+        """Whether a token that was let in would still be: neither past its end nor revoked."""
+        return token.id not in self._revoked and not token.expired(self._clock.now())
 
     async def create(self, wish: TokenWish) -> NewToken:
         """A new token; its secret is not kept anywhere.
@@ -119,6 +130,15 @@ class Access:
         """The token opens nothing any more. Raises NotFound, and Conflict for the last one with admin that
         does not end by itself.
         """
+        async with self._revoking:  # of two at once one would count the other's as left
+            await self._require_another_admin(token_id)
+            if not await self._tokens.revoke(token_id):
+                raise NotFound(f"no token {token_id}")
+            self._revoked.add(token_id)
+            self._by_hash.clear()
+            await self.load()
+
+    async def _require_another_admin(self, token_id: UUID) -> None:
         admins = [
             token.id
             for token in await self._tokens.all()
@@ -126,11 +146,6 @@ class Access:
         ]
         if admins == [token_id]:
             raise Conflict(f"token {token_id} is the last with the scope admin; make another one first")
-        self._by_hash.clear()
-        if not await self._tokens.revoke(token_id):
-            raise NotFound(f"no token {token_id}")
-        self._by_hash.clear()  # one that was looked up while the row was still there
-        await self.load()
 
     async def ensure_admin(self, data_dir: Path) -> Path | None:
         """With no token at all, makes the first admin token and writes it, once, for its owner to read.

@@ -7,7 +7,6 @@ from no other site (CSRF).
 
 import ipaddress
 import re
-from collections import OrderedDict
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -17,11 +16,12 @@ from cctv_storaged.api.parsing import path_id
 from cctv_storaged.api.problems import BAD_REQUEST, FORBIDDEN, MISDIRECTED, UNAUTHORIZED, Refusal
 from cctv_storaged.api.rates import Rate, client_of, is_local, too_many
 from cctv_storaged.api.routing import Lane, Reach, Route
+from cctv_storaged.api.services import Services
 from cctv_storaged.api.sight import SIGHT, Sight
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Api as ApiSettings
 from cctv_storaged.config import is_loopback
-from cctv_storaged.journal.tokens import Token, hashed
+from cctv_storaged.journal.tokens import Token
 
 REALM = 'Bearer realm="cctv-storaged"'
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -30,7 +30,6 @@ TOKEN_NAME = web.RequestKey("token_name", str)
 """The token that a request was let in by, and its name; not there where the door is open."""
 MAY_ADMIN = web.RequestKey("may_admin", bool)
 """Whether the token has the scope admin; not set where no token is asked for."""
-MOST_KNOWN = 10_000
 OWN_SITE = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site (W3C Fetch Metadata) for our own page and for what the user typed."""
 _BEARER = re.compile(r"bearer +(?P<secret>[A-Za-z0-9._~+/=-]{1,512})", re.ASCII | re.IGNORECASE)
@@ -44,17 +43,14 @@ class Guard:
     def __init__(self, settings: ApiSettings, access: Access, clock: Clock) -> None:
         self._settings = settings
         self._access = access
-        self._on_loopback = is_loopback(settings.host)
         self._requests = Rate(settings.requests_per_minute, clock.monotonic)
         self._failures = Rate(settings.failed_logins_per_minute, clock.monotonic)
-        self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._guesses = Rate(settings.requests_per_minute, clock.monotonic)
 
     @property
     def open(self) -> bool:
         """Whether everybody who reaches the API may do everything."""
-        if self._settings.auth == "none":
-            return True
-        return self._on_loopback and not self._access.any_defined
+        return is_open(self._settings, self._access)
 
     async def admit(self, request: web.Request, route: Route) -> None:
         """Returns where the request may go on. Raises Refusal."""
@@ -97,24 +93,37 @@ class Guard:
             )
         found = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
         wait_s = self._failures.wait_s(client)
-        if wait_s and (found is None or (client, hashed(found["secret"])) not in self._known):
+        token = None if found is None else await self._found(found["secret"], request, wait_s)
+        if token is not None:
+            return token
+        if wait_s:
             raise too_many("wrong tokens", self._settings.failed_logins_per_minute, wait_s)
-        token = None if found is None else await self._access.token_of(found["secret"], request.remote)
-        if token is None:
-            self._failures.count(client)
-            headers = {"WWW-Authenticate": f'{REALM}, error="invalid_token"'}
-            raise Refusal(UNAUTHORIZED, "the token is not valid", headers)
-        assert found is not None
-        self._remember(client, found["secret"])
-        return token
+        self._failures.count(client)
+        headers = {"WWW-Authenticate": f'{REALM}, error="invalid_token"'}
+        raise Refusal(UNAUTHORIZED, "the token is not valid", headers)
 
-    def _remember(self, client: str, secret: str) -> None:
-        """Who came in from there before still does while a neighbour behind the same address guesses."""
-        key = client, hashed(secret)
-        self._known[key] = None
-        self._known.move_to_end(key)
-        if len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
+    async def _found(self, secret: str, request: web.Request, wait_s: int) -> Token | None:
+        """A neighbour behind the same address who guesses locks nobody out: what is right is let in. Only so
+        much that is not known yet is looked up for whoever guesses.
+        """
+        if wait_s and not self._access.remembers(secret):
+            self._guesses.take(client_of(request.remote), "tokens that are not known")
+        return await self._access.token_of(secret, request.remote)
+
+
+def is_open(settings: ApiSettings, access: Access) -> bool:
+    """Whether no token is asked for."""
+    return settings.auth == "none" or (is_loopback(settings.host) and not access.any_defined)
+
+
+def still_let_in(request: web.Request, services: Services) -> bool:
+    """Whether a request that goes on for hours would be let in now: its token is not revoked and not past
+    its end; without one, the door is still open.
+    """
+    token: Token | None = request.get(TOKEN)
+    if token is None:
+        return is_open(services.settings.api, services.access)
+    return services.access.still_opens(token)
 
 
 def require_in_sight(request: web.Request, route: Route) -> None:

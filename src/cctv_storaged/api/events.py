@@ -7,6 +7,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from cctv_storaged.api.auth import still_let_in
 from cctv_storaged.api.models import EventsQuery
 from cctv_storaged.api.parsing import query_of
 from cctv_storaged.api.rendering import encoded, event_json
@@ -21,7 +22,7 @@ STOPPING = web.AppKey("stopping", asyncio.Event)
 HEARTBEAT_S = 15.0
 """Proxies cut connections that are silent for a minute or less."""
 TICK_S = 0.5
-"""How often a stream looks whether its client or the server is leaving."""
+"""How often a stream looks whether its client or the server is leaving, or its token opens nothing more."""
 STALL_S = 30.0
 MOST_AT_ONCE = 100
 RETRY_MS = 3000
@@ -38,18 +39,22 @@ async def events(request: web.Request, services: Services) -> web.StreamResponse
     with services.hub.listen(wants) as listener:
         await response.prepare(request)
         await _write(response, f"retry: {RETRY_MS}\n\n")
-        await _follow(request, response, Stream(listener, query.camera_id))
+        await _follow(request, services, response, Stream(listener, query.camera_id))
     if request.transport is not None:
         await response.write_eof()
     return response
 
 
-async def _follow(request: web.Request, response: web.StreamResponse, stream: "Stream") -> None:
-    """Until the client or the server leaves."""
+async def _follow(
+    request: web.Request, services: Services, response: web.StreamResponse, stream: "Stream"
+) -> None:
+    """Until the client or the server leaves, or whoever listens would not be let in any more."""
     loop = asyncio.get_running_loop()
     heartbeat_at = loop.time() + HEARTBEAT_S
     while not request.app[STOPPING].is_set() and request.transport is not None:
         text = await stream.next(TICK_S)
+        if not still_let_in(request, services):
+            return
         if not text and loop.time() >= heartbeat_at:
             text = ": still here\n\n"
         if text:

@@ -5,7 +5,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,8 +15,9 @@ import pytest
 
 from cctv_storaged.api import events
 from cctv_storaged.api.models import EventAnswer
+from cctv_storaged.clock import SystemClock
 from cctv_storaged.events import QUEUE, Event, EventKind
-from tests.integration.api.harness import API, Host, path_of, until
+from tests.integration.api.harness import API, Host, path_of, running, until
 
 CAMERA = UUID("123e4567-e89b-12d3-a456-426614174000")
 
@@ -82,6 +84,56 @@ async def test_a_camera_can_be_listened_to_alone(host: Host) -> None:
         mine = await host.registered("gate/a.ts", camera=CAMERA)
         number, _, data = await stream.event()
         assert (number, data["segment_id"]) == (1, mine["id"])
+
+
+async def test_a_token_that_is_revoked_hears_nothing_more(host: Host) -> None:
+    """Its stream ends by itself, and nothing of what happens after is in it."""
+    admin, reader = await made(host, "admin"), await made(host, "read")
+    async with listening(host) as stream:
+        host.token = admin["secret"]
+        assert (await host.delete(f"/tokens/{reader['id']}")).status == 204
+        await host.registered()
+        assert await rest(stream) == ""
+
+
+async def test_a_token_past_its_end_hears_nothing_more(tmp_path: Path) -> None:
+    clock = Ahead()
+    async with running(tmp_path, clock=clock) as host:
+        await made(host, "admin")
+        end = datetime.now(UTC) + timedelta(hours=1)
+        await made(host, "read", expires_at=end.isoformat())
+        async with listening(host) as stream:
+            clock.ahead = timedelta(hours=2)
+            assert await rest(stream) == ""
+
+
+async def test_a_stream_of_nobody_ends_with_the_first_token(host: Host) -> None:
+    async with listening(host) as stream:
+        await made(host, "admin")
+        assert await rest(stream) == ""
+
+
+class Ahead(SystemClock):
+    """A clock that can be set."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+async def made(host: Host, scope: str, **more: str) -> dict[str, Any]:
+    """A token, which is the host's client's from now on."""
+    reply = await host.post("/tokens", {"name": f"a {scope}", "scopes": [scope], **more})
+    assert reply.status == 201, reply
+    host.token = reply.json["secret"]
+    return dict(reply.json)
+
+
+async def rest(stream: Listening) -> str:
+    """What is still told until the stream ends."""
+    async with asyncio.timeout(20):
+        return (await stream.response.content.read()).decode()
 
 
 async def test_every_listener_hears_everything(host: Host) -> None:

@@ -1,5 +1,6 @@
 """The audit's lines among millions of others, and tokens with limits, an end and a last use."""
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -109,5 +110,46 @@ async def test_nobody_is_locked_out_by_a_token_that_ends(tmp_path: Path) -> None
             await access.create(replace(ending, expires_at=NOW))
         with pytest.raises(Unprocessable):
             await access.create(TokenWish(name="x", scopes=ADMIN, cameras=frozenset({GATE.id})))
+    finally:
+        await journal.close()
+
+
+async def test_of_two_revocations_at_once_one_leaves_an_admin(tmp_path: Path) -> None:
+    """Each would count the other's as left; without any token the door on loopback is open to everybody."""
+    journal = await open_journal(tmp_path)
+    try:
+        access = Access(journal.tokens, Now())
+        made = [await access.create(TokenWish(name=name, scopes=ADMIN)) for name in ("one", "other")]
+        ended = await asyncio.gather(*(access.revoke(each.token.id) for each in made), return_exceptions=True)
+        assert [type(each) for each in ended if each is not None] == [Conflict]
+        assert access.any_defined
+        assert len(await access.all()) == 1
+    finally:
+        await journal.close()
+
+
+async def test_a_token_that_is_revoked_while_it_is_looked_up_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await open_journal(tmp_path)
+    try:
+        access = Access(journal.tokens, Now())
+        await access.create(TokenWish(name="first", scopes=ADMIN))
+        guest = await access.create(TokenWish(name="guest", scopes=frozenset({Scope.READ})))
+        read, go_on, find = asyncio.Event(), asyncio.Event(), journal.tokens.find
+
+        async def slow(secret: str) -> Token | None:
+            found = await find(secret)
+            read.set()
+            await go_on.wait()
+            return found
+
+        monkeypatch.setattr(journal.tokens, "find", slow)
+        asking = asyncio.create_task(access.token_of(guest.secret))
+        await read.wait()
+        await access.revoke(guest.token.id)
+        go_on.set()
+        assert await asking is None
+        assert await access.token_of(guest.secret) is None
     finally:
         await journal.close()
