@@ -97,8 +97,8 @@ class Telling:
             many = f"{each.segments} segment(s)" if all_of_them else f"{each.segments} segments or more"
             text = (
                 f"camera {each.name}: XProtect is not shown to hold {many} within {each.span}; their sources"
-                " stay, and XProtect is asked again now and then (see that it records the camera; POST /queue/retry"
-                " has it asked, and where so configured fetched, at once)"
+                " stay, and XProtect is asked again now and then (see that it records the camera; POST"
+                " /queue/retry has it asked, and where so configured fetched, at once)"
             )
             self._ground.alarms.sound(AlarmName.VMS_GAP, str(each.camera_id), text)
         if all_of_them:
