@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -117,12 +118,27 @@ async def stop_recorders(recorders: Sequence[Process]) -> None:
 # --- what the newcomer is told ------------------------------------------------------------------------------
 
 
+class NoToken(Exception):
+    """The API asks for a token: one was made since, and ./var is kept."""
+
+
+def _request(path: str) -> urllib.request.Request:
+    request = urllib.request.Request(f"{api_url()}{path}")
+    if token := os.environ.get("CCTV_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
+    return request
+
+
 def ask(path: str) -> dict[str, list[dict[str, str]]]:
     """A list from the API; empty while it does not answer."""
     try:
-        with urllib.request.urlopen(f"{api_url()}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(_request(path), timeout=5) as answer:
             listed: dict[str, list[dict[str, str]]] = json.load(answer)
             return listed
+    except urllib.error.HTTPError as exc:
+        if exc.code in (401, 403):
+            raise NoToken from exc
+        return {}
     except OSError:
         return {}
 
@@ -165,8 +181,16 @@ def _sockets(pid: int) -> set[str]:
 async def guide(began: datetime) -> None:
     """Waits for a segment and says how to ask for it; what an earlier run left is there at once."""
     print(f"Two fake cameras record into {recordings()}; a segment takes {SEGMENT_S} seconds.", flush=True)
-    while (found := await asyncio.to_thread(first_segment)) is None:
-        await asyncio.sleep(1)
+    try:
+        while (found := await asyncio.to_thread(first_segment)) is None:
+            await asyncio.sleep(1)
+    except NoToken:
+        print(
+            "The API asks for a token now: with CCTV_TOKEN=… in its environment this script prints requests,"
+            " and DATA_DIR=… begins anew elsewhere. Cameras and daemon go on.",
+            flush=True,
+        )
+        return
     camera_id, segment_id, start_time = found
     news = "The first segment is registered."
     if start_time < began:

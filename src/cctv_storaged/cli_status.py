@@ -1,7 +1,7 @@
 """`cctv-storaged status`: cameras, backlog and disks of a running daemon at a glance.
 
-Exit codes: 0 all is well; 1 a camera is silent, a backend in trouble, a copy failed or a disk low; 2 bad
-usage; 3 the daemon is out of reach.
+Exit codes: 0 all is well; 1 a camera is silent, a backend in trouble, a copy failed, a disk low or an alarm
+sounding; 2 bad usage; 3 the daemon is out of reach.
 """
 
 import argparse
@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cctv_storaged.api.capacity_models import ForecastAnswer, VolumeForecastAnswer
-from cctv_storaged.api.models import BackendQueueAnswer, CameraAnswer, CamerasAnswer, QueueAnswer
+from cctv_storaged.api.models import (
+    BackendQueueAnswer,
+    CameraAnswer,
+    CamerasAnswer,
+    PartAnswer,
+    QueueAnswer,
+    ReadyAnswer,
+)
 from cctv_storaged.cli_client import DONE, FOUND_WRONG, ApiClient, with_api
 from cctv_storaged.logs.lines import one_line
 
@@ -25,7 +32,13 @@ class Glance:
     cameras: CamerasAnswer
     queue: QueueAnswer
     forecast: ForecastAnswer
+    ready: ReadyAnswer
     now: datetime
+
+    @property
+    def troubles(self) -> Sequence[PartAnswer]:
+        """Parts and alarms of /ready that something is wrong with."""
+        return [part for part in self.ready.parts if part.trouble is not None]
 
     @property
     def is_well(self) -> bool:
@@ -34,6 +47,7 @@ class Glance:
             or any(backend.trouble or backend.failed for backend in self.queue.backends)
             or (self.queue.catalog is not None and self.queue.catalog.trouble)
             or any(volume.level != "well" for volume in self.forecast.volumes)
+            or self.troubles
         )
 
 
@@ -47,10 +61,16 @@ def _shown(api: ApiClient, *, as_json: bool) -> int:
         cameras=api.get("/cameras", CamerasAnswer),
         queue=api.get("/queue", QueueAnswer),
         forecast=api.get("/retention/forecast", ForecastAnswer),
+        ready=api.ready(ReadyAnswer),
         now=datetime.now(UTC),
     )
     if as_json:
-        answers = {"cameras": glance.cameras, "queue": glance.queue, "forecast": glance.forecast}
+        answers = {
+            "cameras": glance.cameras,
+            "queue": glance.queue,
+            "forecast": glance.forecast,
+            "ready": glance.ready,
+        }
         print(json.dumps({name: each.model_dump(mode="json") for name, each in answers.items()}, indent=2))
     else:
         print("\n".join(told(glance)))
@@ -61,9 +81,15 @@ def told(glance: Glance) -> Iterator[str]:
     """The lines for people. Pure."""
     yield from _table(("CAMERA", "STATE", "LAST", "SEGMENTS", "SIZE", "RATE"), _cameras(glance))
     yield ""
-    yield from _table(("BACKEND", "WAITING", "SIZE", "OLDEST", "FAILED", "TROUBLE"), _backends(glance))
+    yield from _table(
+        ("BACKEND", "WAITING", "SIZE", "OLDEST", "FAILED", "GAPS", "TROUBLE"), _backends(glance)
+    )
     yield ""
     yield from _table(("DISK", "LEVEL", "FREE", "OF", "LASTS"), map(_volume, glance.forecast.volumes))
+    if glance.troubles:
+        yield ""
+        yield "wrong now (GET /ready):"
+        yield from (f"  {one_line(part.name)}: {one_line(part.trouble or '')}" for part in glance.troubles)
     aside = {reason: count for reason, count in glance.queue.set_aside.items() if count}
     if aside:
         yield ""
@@ -94,7 +120,7 @@ def _backends(glance: Glance) -> Iterator[Row]:
         yield _backend(backend, glance.now)
     catalog = glance.queue.catalog
     if catalog is not None:
-        yield ("PostgreSQL", str(catalog.segments), "-", "-", "-", one_line(catalog.trouble or "-"))
+        yield ("PostgreSQL", str(catalog.segments), "-", "-", "-", "-", one_line(catalog.trouble or "-"))
 
 
 def _backend(backend: BackendQueueAnswer, now: datetime) -> Row:
@@ -104,6 +130,7 @@ def _backend(backend: BackendQueueAnswer, now: datetime) -> Row:
         _size(backend.bytes),
         "-" if backend.oldest is None else _duration(now - backend.oldest),
         str(backend.failed),
+        str(backend.gaps),
         one_line(backend.trouble or "-"),
     )
 

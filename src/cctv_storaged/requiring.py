@@ -43,5 +43,6 @@ class Requiring:
             if settled.due and number % EVERY == 1:
                 self._due()
         if added:
-            log.warning("%d copies of what was there before are now due at %s", added, self._required)
+            where = " and ".join(map(str, self._required))
+            log.info("%d copies of what was there before are now due at %s", added, where)
             self._due()

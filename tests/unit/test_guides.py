@@ -24,7 +24,7 @@ ANCHOR = re.compile(r"\]\(([^)#:]*)#([^)]+)\)")
 COMMAND = re.compile(r"(?:^|&& |; |-- )(?:\.venv/bin/)?cctv-storaged ([a-z][^#|>;&\n]*)", re.M)
 REQUEST = re.compile(r"\b(GET|POST|PATCH|DELETE) (/[\w/{}.-]+)")
 SECRETS = {"MINIO_SECRET_KEY": "canary", "POSTGRES_PASSWORD": "canary", "MILESTONE_PASSWORD": "canary"}
-NEEDED = {"MINIO_SECRET_KEY": "minio:", "POSTGRES_PASSWORD": "postgres:"}
+NEEDED = {"MINIO_SECRET_KEY": "minio:", "POSTGRES_PASSWORD": "postgres:", "MILESTONE_PASSWORD": "milestone:"}
 
 
 def named(path: Path) -> str:

@@ -295,6 +295,8 @@ class BackendQueueAnswer(Outgoing):
     bytes: int
     failed: int
     """Copies that wait for a human; `POST /queue/retry` tries them again."""
+    gaps: int
+    """MILESTONE only: what XProtect does not hold though it should; `POST /queue/retry` asks it anew."""
     oldest: Moment | None
     """Start of the oldest undelivered segment."""
     trouble: str | None

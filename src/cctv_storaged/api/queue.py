@@ -85,6 +85,7 @@ def _backend_json(delivery: Bringing, backlog: Backlog) -> dict[str, Json]:
         "segments": backlog.segments,
         "bytes": backlog.bytes,
         "failed": backlog.failed,
+        "gaps": backlog.gaps,
         "oldest": None if backlog.oldest is None else rfc3339(backlog.oldest),
         "trouble": delivery.trouble,
     }

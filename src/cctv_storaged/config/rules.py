@@ -52,6 +52,8 @@ def milestone_modes_need_a_site(settings: Settings) -> Iterator[Finding]:
         yield _needed("milestone.url", "mode", f"mode is {settings.mode}")
     elif not milestone.username:
         yield _needed("milestone.username", "mode", f"mode is {settings.mode}")
+    elif not milestone.password.get_secret_value():
+        yield _needed("milestone.password", "mode", f"mode is {settings.mode}")
 
 
 def retrieval_by_event_names_it(settings: Settings) -> Iterator[Finding]:
@@ -143,7 +145,12 @@ def milestone_password_travels_by_tls(settings: Settings) -> Iterator[Finding]:
     milestone = settings.milestone
     if milestone is not None and milestone.url.startswith("http://") and not milestone.allow_plain_http:
         message = "would send the password readable to everyone on the way"
-        yield _finding(message, "milestone.url", "milestone.allow_plain_http", hint="use https://")
+        yield _finding(
+            message,
+            "milestone.url",
+            "milestone.allow_plain_http",
+            hint="use https://, or allow_plain_http: true where nobody listens",
+        )
 
 
 def onvif_device_asks_for_a_password(settings: Settings) -> Iterator[Finding]:

@@ -62,6 +62,7 @@ class Backlog:
     segments: int
     bytes: int
     failed: int
+    gaps: int  # that the backend does not hold though it should
     oldest: datetime | None  # start of the oldest undelivered segment
 
 
@@ -512,6 +513,7 @@ def _backlog(db: sqlite3.Connection, backend: str) -> Backlog:
         segments=pending[0] + stored[0],
         bytes=pending[1] + stored[1],
         failed=counted.get("failed", (0, 0))[0],
+        gaps=counted.get("gap", (0, 0))[0],
         oldest=None if oldest[0] is None else from_us(oldest[0]),
     )
 

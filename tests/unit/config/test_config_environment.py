@@ -167,7 +167,7 @@ def test_each_variable_stands_over_the_file(tmp_path: Path, variable: Variable) 
     assert settings.recorders[0].watch == "poll"
 
 
-SITE = "milestone: {url: 'https://m', username: storage}"
+SITE = "milestone: {url: 'https://m', username: storage, password: p}"
 
 
 def test_the_mode_of_the_environment_stands_over_that_of_the_file(tmp_path: Path) -> None:

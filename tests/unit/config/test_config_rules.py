@@ -12,7 +12,14 @@ MINIO = "backend: MINIO\nminio: {endpoint: 'm:9', access_key: a, secret_key: b}\
 
 
 @pytest.mark.parametrize("mode", ["MILESTONE", "BOTH"])
-@pytest.mark.parametrize(("block", "missing"), [("", "url"), ("milestone: {url: 'https://m'}", "username")])
+@pytest.mark.parametrize(
+    ("block", "missing"),
+    [
+        ("", "url"),
+        ("milestone: {url: 'https://m'}", "username"),
+        ("milestone: {url: 'https://m', username: u}", "password"),
+    ],
+)
 def test_the_modes_with_milestone_need_to_know_it(
     tmp_path: Path, mode: str, block: str, missing: str
 ) -> None:
