@@ -44,6 +44,7 @@ from cctv_storaged.api.observing import Observer
 from cctv_storaged.api.parsing import IDEMPOTENCY_HEADER, MOST_BODY_BYTES
 from cctv_storaged.api.routing import PREFIX, Answer, Handler, Lane, Reach, Route
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sight import OutOfSight
 
 CAMERA = f"{PREFIX}/cameras/{{camera_id}}"
 SEGMENTS = f"{PREFIX}/segments/{{camera_id}}"
@@ -384,10 +385,14 @@ def _door(guard: Guard, services: Services, routes: dict[web.AbstractRoute, Rout
             raise problems.Refusal(problems.FORBIDDEN, "this is open to nobody")
         try:
             await guard.admit(request, route)
-        except problems.Refusal as exc:
+        except (problems.Refusal, OutOfSight) as exc:
             await audit.tell_refused(request, services, route, exc)
             raise
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        except OutOfSight as exc:
+            await audit.tell_refused(request, services, route, exc)
+            raise
         await audit.tell_changed(request, services, route, response)
         return response
 

@@ -4,8 +4,8 @@ import json
 import logging
 import re
 import ssl
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from cctv_storaged.api.problems import FORBIDDEN, UNAUTHORIZED, Refusal, fit, pl
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.routing import PREFIX, Answer, Route
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.sight import OutOfSight
 from cctv_storaged.auditing.trail import Caller, Seen
 from cctv_storaged.clock import from_us, rfc3339, to_us
 from cctv_storaged.errors import JournalFull
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 OFTEN = frozenset({"registerSegment"})
 """Changes that recorders make all day: told once an hour, for the ledger has a line of each anyway."""
+OUT_OF_SIGHT = "it is about a camera that the token is not for, or that is not there"
 MOST_SLICES = 20
 _ACTIONS = {READ: Action.READ, CHANGED: Action.CHANGED, REFUSED: Action.REFUSED}
 _ID = re.compile(UUID_PATTERN)
@@ -62,34 +64,57 @@ async def tell_seen(
     try:
         if await services.upkeep.auditing.trail.seen(what, camera_id, span, caller_of(request)):
             log.info("footage seen", extra={**fields, "end": span.end})
-    except JournalFull:
-        log.warning("footage seen, and the ledger has no room to tell it", extra=fields)
+    except (JournalFull, TimeoutError) as exc:
+        log.warning("footage seen, and the ledger cannot tell it now: %s", _trouble(exc), extra=fields)
 
 
 async def tell_changed(
     request: web.Request, services: Services, route: Route, response: web.StreamResponse
 ) -> None:
-    """After a change. What was done cannot be taken back: where the ledger has no room the log tells it."""
+    """After a change. What was done cannot be taken back, and its answer may hold a secret that is told once:
+    where the ledger cannot tell it the log does.
+    """
     if request.method in SAFE_METHODS or not route.changes or response.status >= 400:
         return
     camera_id, subject = _subject(request, response)
     once = route.name in OFTEN
-    try:
+    with _logged_at_least("changed", request, route):
         trail = services.upkeep.auditing.trail
         await trail.changed(route.name, subject, camera_id, caller_of(request), once=once)
-    except JournalFull:
-        fields = {"action": route.name, "remote": request.remote, "path": request.path}
-        log.warning("changed, and the ledger has no room to tell it", extra=fields)
 
 
-async def tell_refused(request: web.Request, services: Services, route: Route, refusal: Refusal) -> None:
-    """Somebody whose token is wrong, or not enough. Who has none at all is no news."""
-    kind = refusal.problem.kind
-    if kind not in (UNAUTHORIZED, FORBIDDEN) or "Authorization" not in request.headers:
+async def tell_refused(
+    request: web.Request, services: Services, route: Route, refusal: Refusal | OutOfSight
+) -> None:
+    """Somebody whose token is wrong, or not enough, or of other cameras. Who has none at all is no news."""
+    if "Authorization" not in request.headers:
         return
-    with suppress(JournalFull):
+    why, camera_id = OUT_OF_SIGHT, None
+    if isinstance(refusal, Refusal):
+        why = refusal.problem.detail
+        if refusal.problem.kind not in (UNAUTHORIZED, FORBIDDEN):
+            return
+    else:
+        camera_id = refusal.camera_id
+    with _logged_at_least("refused", request, route):
         trail = services.upkeep.auditing.trail
-        await trail.refused(refusal.problem.detail, route.name, caller_of(request))
+        await trail.refused(why, route.name, caller_of(request), camera_id)
+
+
+@contextmanager
+def _logged_at_least(done: str, request: web.Request, route: Route) -> Iterator[None]:
+    """What cannot be told by the ledger is told by the log; it is done already."""
+    fields = {"action": route.name, "remote": request.remote, "path": request.path}
+    try:
+        yield
+    except (JournalFull, TimeoutError) as exc:
+        log.warning("%s, and the ledger cannot tell it now: %s", done, _trouble(exc), extra=fields)
+    except Exception:  # the item boundary: whatever it is, it is done
+        log.exception("%s, and the ledger cannot tell it", done, extra=fields)
+
+
+def _trouble(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _subject(request: web.Request, response: web.StreamResponse) -> tuple[UUID | None, UUID | None]:

@@ -12,9 +12,10 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from cctv_storaged.access import Access, Scope, allows
+from cctv_storaged.addresses import client_of, is_local
 from cctv_storaged.api.parsing import path_id
 from cctv_storaged.api.problems import BAD_REQUEST, FORBIDDEN, MISDIRECTED, UNAUTHORIZED, Refusal
-from cctv_storaged.api.rates import Rate, client_of, is_local, too_many
+from cctv_storaged.api.rates import Rate, too_many
 from cctv_storaged.api.routing import Lane, Reach, Route
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.sight import SIGHT, Sight

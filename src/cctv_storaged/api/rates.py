@@ -4,7 +4,6 @@ A bucket a client: full at first, so that a page with a hundred pictures loads a
 evenly. Nothing is kept of a client whose bucket is full.
 """
 
-import ipaddress
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,8 +13,6 @@ from cctv_storaged.api.problems import TOO_MANY, Refusal
 MOST_CLIENTS = 10_000
 """More than these at once are others' doing: who was quiet longest is forgotten."""
 MINUTE_S = 60.0
-IPV6_PREFIX = 64
-"""One customer's network, out of which anybody may take any address."""
 
 
 @dataclass(slots=True)
@@ -57,24 +54,3 @@ class Rate:
 def too_many(of_what: str, per_minute: int, wait_s: int) -> Refusal:
     detail = f"more than {per_minute} {of_what} a minute: wait {wait_s} s"
     return Refusal(TOO_MANY, detail, {"Retry-After": str(wait_s)})
-
-
-def client_of(address: str | None) -> str:
-    """Whom an address stands for."""
-    try:
-        parsed = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return address or ""
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
-    return str(parsed)
-
-
-def is_local(address: str | None) -> bool:
-    """Whether it is this machine that asks."""
-    try:
-        return ipaddress.ip_address(address or "").is_loopback
-    except ValueError:
-        return False

@@ -13,6 +13,14 @@ from aiohttp import web
 from cctv_storaged.errors import Conflict, Fault, Held, NotFound, Unprocessable
 
 
+class OutOfSight(NotFound):
+    """In the words for a camera that is not there; told to the audit, and to nobody else."""
+
+    def __init__(self, camera_id: UUID) -> None:
+        self.camera_id = camera_id
+        super().__init__(f"no camera {camera_id} on this host")
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """The cameras that may be seen; None: all there are."""
@@ -34,7 +42,7 @@ class Sight:
     def require(self, camera_id: UUID) -> None:
         """Raises NotFound, in the words for a camera that is not there."""
         if not self.sees(camera_id):
-            raise NotFound(f"no camera {camera_id} on this host")
+            raise OutOfSight(camera_id)
 
     def require_named(self, camera_ids: Sequence[UUID]) -> None:
         """The same of the `camera_ids` of a body. Raises Unprocessable."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from cctv_storaged.api.rates import client_of
+from cctv_storaged.addresses import client_of
 
 
 class Client(Protocol):

@@ -4,7 +4,8 @@ import logging
 from collections import OrderedDict
 from typing import TypeVar
 
-from cctv_storaged.api.rates import Rate, client_of
+from cctv_storaged.addresses import client_of
+from cctv_storaged.api.rates import Rate
 from cctv_storaged.clock import Clock
 from cctv_storaged.metrics import Metrics
 

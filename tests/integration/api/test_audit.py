@@ -1,5 +1,6 @@
 """The audit: who saw which footage, who changed what, who was turned away; by lines that stay few."""
 
+import asyncio
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ import pytest
 
 from cctv_storaged.api.app import ROUTES
 from cctv_storaged.api.audit_models import AuditAnswer
+from cctv_storaged.auditing import trail as trails
 from cctv_storaged.auditing.trail import Caller, Seen, Trail, stretch_of
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import JournalFull
@@ -149,6 +151,124 @@ async def test_the_same_is_told_again_after_an_hour_and_where_it_could_not_be_to
     assert await told.seen(Seen.CONTENT, camera, span, caller(address="192.0.2.2"))
     clock.at_s += 3600
     assert await told.seen(Seen.CONTENT, camera, span, caller())
+
+
+async def test_who_was_told_waits_for_nobodys_line() -> None:
+    """A commit that hangs keeps back whom it is about, and for a bounded time."""
+    told, kept, _ = trail()
+    one, other, span = uuid4(), uuid4(), TimeSpan(BEGIN, BEGIN + timedelta(seconds=10))
+    await told.seen(Seen.CONTENT, one, span, caller())
+    go_on, begun = asyncio.Event(), asyncio.Event()
+    tell = kept.tell
+
+    async def slow(told: Any, now: datetime) -> None:
+        if told.camera_id == other:
+            begun.set()
+            await go_on.wait()
+        await tell(told, now)
+
+    kept.tell = slow  # type: ignore[method-assign]
+    waiting = asyncio.create_task(told.seen(Seen.CONTENT, other, span, caller()))
+    await begun.wait()
+    again = asyncio.create_task(told.seen(Seen.CONTENT, other, span, caller()))
+    assert not await told.seen(Seen.CONTENT, one, span, caller())
+    assert await told.seen(Seen.CLIP, one, span, caller()), "nor for the commit of another line"
+    assert not again.done(), "before the first byte: also where the same is asked for twice at once"
+    go_on.set()
+    assert await waiting
+    assert not await again
+
+
+async def test_a_journal_that_hangs_keeps_footage_back_for_a_moment_and_the_log_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(trails, "TELL_S", 0.05)
+    async with watched_over(tmp_path) as host:
+        [segment, *_] = await recorded(host)
+
+        async def hangs(told: object, now: datetime) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(host.journal.audit_lines, "tell", hangs)
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                assert (await host.get(f"{path_of(segment)}/content")).status == 200
+        assert len([record for record in caplog.records if "footage seen" in record.message]) == 1
+
+
+async def test_nobody_floods_the_ledger_by_spans_or_addresses() -> None:
+    told, kept, _ = trail()
+    camera, hour = uuid4(), timedelta(hours=1)
+    for begin in range(24):
+        for end in range(begin + 1, 25):
+            span = TimeSpan(BEGIN + begin * hour, BEGIN + end * hour)
+            await told.seen(Seen.PLAYLIST, camera, span, caller(address=f"2001:db8::{begin}:{end}"))
+    assert len(kept.told) <= 24
+    covered = {line.span.start + number * hour for line in kept.told for number in range(24)}
+    assert covered >= {BEGIN + number * hour for number in range(24)}
+
+
+async def test_who_uses_up_their_lines_is_still_told_by_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise hides no camera from the audit, and no other token's looks."""
+    monkeypatch.setattr(trails, "MOST_LOOKS", 20)
+    told, kept, clock = trail()
+    camera, secret = uuid4(), uuid4()
+    for number in range(200):
+        span = TimeSpan(BEGIN + timedelta(hours=2 * number), BEGIN + timedelta(hours=2 * number + 1))
+        await told.seen(Seen.CONTENT, camera, span, caller())
+    assert len(kept.told) == 21
+    assert "more" in json.loads(kept.told[-1].detail)
+    for what in (Seen.CONTENT, Seen.CLIP):
+        await told.seen(what, secret, TimeSpan(BEGIN, BEGIN + timedelta(hours=1)), caller())
+    assert [line.camera_id for line in kept.told[21:]] == [secret]
+    assert await told.seen(Seen.CONTENT, camera, TimeSpan(BEGIN, BEGIN + timedelta(hours=1)), caller("other"))
+    clock.at_s += 3600
+    assert await told.seen(Seen.CONTENT, camera, TimeSpan(BEGIN, BEGIN + timedelta(hours=1)), caller())
+    assert "more" not in json.loads(kept.told[-1].detail)
+
+
+async def test_strangers_silence_no_refusal_of_a_token() -> None:
+    told, kept, _ = trail()
+    for number in range(1000):
+        stranger = Caller(
+            token_id=None, token=None, address=f"192.0.{number // 250}.{number % 250}", request_id="r"
+        )
+        await told.refused("the token is not valid", "listCameras", stranger)
+    assert len(kept.told) == 60
+    assert "more" in json.loads(kept.told[-1].detail)
+    await told.refused("the token lacks the scope export", "createExport", caller("stolen"))
+    assert json.loads(kept.told[-1].detail)["by"] == "stolen"
+
+
+async def test_a_limited_token_that_probes_for_other_cameras_is_told(tmp_path: Path) -> None:
+    async with watched_over(tmp_path) as host:
+        [segment, *_] = await recorded(host)
+        other = await host.registered("other/b.ts", camera=uuid4())
+        limited = {"name": "limited", "scopes": ["read"], "cameras": [other["camera_id"]]}
+        made = await host.post("/tokens", limited)
+        headers = {"Authorization": f"Bearer {made.json['secret']}"}
+        for path in (f"{path_of(segment)}/content", f"/cameras/{uuid4()}", f"/events?camera_id={GATE}"):
+            assert (await host.request("GET", path, headers=headers)).status == 404
+        told = await entries(host, action="refused")
+        assert {entry["what"] for entry in told} == {"segmentContent"}, "once an hour"
+        assert {entry["by"] for entry in told} == {"limited"}
+        assert str(GATE) in told[0]["detail"]
+
+
+async def test_a_change_is_answered_although_its_line_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A token's secret is told once: an error in its place would lose it."""
+    async with watched_over(tmp_path) as host:
+        for failure in (JournalFull("no room"), TimeoutError(), RuntimeError("unforeseen")):
+
+            async def fails(told: object, now: datetime, failure: Exception = failure) -> None:
+                raise failure
+
+            monkeypatch.setattr(host.journal.audit_lines, "tell", fails)
+            caplog.clear()
+            assert (await host.post("/tokens", {"name": "x", "scopes": ["read"]})).status == 201
+            assert [record for record in caplog.records if "changed, and the ledger" in record.message]
 
 
 async def test_guessers_from_anywhere_write_few_lines() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cctv_storaged.addresses import client_of, is_local
 from cctv_storaged.api.problems import Refusal
-from cctv_storaged.api.rates import MOST_CLIENTS, Rate, client_of, is_local
+from cctv_storaged.api.rates import MOST_CLIENTS, Rate
 from cctv_storaged.config.settings import Api
 from tests.integration.api.harness import Host, running
 
