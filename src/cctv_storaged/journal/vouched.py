@@ -197,7 +197,7 @@ _COLUMNS = """s.no, s.id, c.id, s.start_us, s.end_us, copy.state, copy.attempts,
     s.sha256 IS NOT NULL, s.sha256 IS NULL AND EXISTS (
         SELECT 1 FROM copy o WHERE o.segment_no = s.no AND o.backend <> copy.backend AND o.state = 'pending'),
     s.source_state, s.created_us, copy.due_us,
-    s.flags LIKE '%time_suspect%' OR s.flags LIKE '%time_ambiguous%', s.deletion_due_us"""
+    s.flags LIKE '%time_suspect%', s.deletion_due_us"""
 _TABLES = "CROSS JOIN segment s ON s.no = copy.segment_no CROSS JOIN camera c ON c.no = s.camera_no"
 
 
