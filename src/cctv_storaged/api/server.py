@@ -15,6 +15,7 @@ from aiohttp.web_request import BaseRequest
 
 from cctv_storaged.api.app import build_app
 from cctv_storaged.api.certificates import Renewal, loaded
+from cctv_storaged.api.guests import Guests
 from cctv_storaged.api.observing import ID_HEADER, brand, new_id
 from cctv_storaged.api.problems import BAD_REQUEST, INTERNAL, Problem, problem_of, response_to
 from cctv_storaged.api.services import Services
@@ -28,8 +29,6 @@ STOP_TIMEOUT_S = 2.0
 KEEPALIVE_S = 75.0
 """A connection that asks nothing for so long is closed; so is one that never gets a request together."""
 LINGER_S = 2.0
-MOST_CONNECTIONS = 800
-"""Each is a file descriptor, of which a process may have 1024 by default; the journal needs some too."""
 BACKLOG = 256
 MAY_PASS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 """An address that DHCP has yet to give, a port that another program still has: tried again later."""
@@ -44,7 +43,7 @@ class ApiServer:
         self._renewal = Renewal(self._settings, self._serve_anew, services.upkeep.alarms, services.clock)
         self._renewing: asyncio.Task[None] | None = None
         self._listening: list[asyncio.Server] = []  # one for each socket
-        self._connections: set[_Connection] = set()
+        self._connections = Guests()
 
     @property
     def app(self) -> web.Application:
@@ -128,16 +127,14 @@ class ApiServer:
 
     def break_off(self) -> None:
         """Waits for no client any more: a stop under way has then next to nothing to wait for."""
-        for connection in tuple(self._connections):
+        for connection in self._connections:
             connection.abort()
 
 
 class _Connection(web.RequestHandler):
     """One client's connection; answers with a problem also where aiohttp would answer by itself."""
 
-    def __init__(
-        self, manager: web.Server, loop: asyncio.AbstractEventLoop, connections: "set[_Connection]"
-    ) -> None:
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, guests: Guests) -> None:
         super().__init__(
             manager,
             loop=loop,
@@ -145,19 +142,28 @@ class _Connection(web.RequestHandler):
             lingering_time=LINGER_S,
             auto_decompress=False,
         )
-        self._others = connections
+        self._guests = guests
         self._raw: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._raw = transport
-        self._others.add(self)
-        if len(self._others) > MOST_CONNECTIONS:
-            self.abort()
+        self._guests.came(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._others.discard(self)
+        self._guests.left(self)
         super().connection_lost(exc)
+
+    @property
+    def address(self) -> str | None:
+        """Of the client."""
+        peer = None if self._raw is None else self._raw.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) and peer else None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request of it is being answered."""
+        return self._current_request is None
 
     def abort(self) -> None:
         """Closes without waiting for what the client has not taken."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from cctv_storaged.api import guests
 from cctv_storaged.api.limits import Places
 from cctv_storaged.api.problems import Refusal
 from cctv_storaged.errors import ConfigError
@@ -34,6 +35,60 @@ async def big_segment(host: Host, copies: int = 200) -> dict[str, object]:
         for _ in range(copies):
             file.write(once)
     return dict((await host.post("/segments", description(path))).json)
+
+
+class Sitting:
+    """A connection that is there."""
+
+    def __init__(self, address: str, *, idle: bool = True) -> None:
+        self.address = address
+        self.idle = idle
+        self.ended = False
+
+    def abort(self) -> None:
+        self.ended = True
+
+
+def test_one_client_takes_no_more_than_its_share_and_its_oldest_idle_one_makes_room() -> None:
+    here = guests.Guests()
+    other, busy = Sitting("192.0.2.2"), Sitting("192.0.2.1", idle=False)
+    many = [Sitting("192.0.2.1") for _ in range(guests.MOST_OF_ONE)]
+    for each in (other, busy, *many):
+        here.came(each)
+    assert [other.ended, busy.ended, many[0].ended] == [False, False, True]
+    assert not any(each.ended for each in many[1:])
+    assert len(here) == guests.MOST_OF_ONE + 1
+
+
+def test_many_clients_make_room_and_this_machine_has_some_of_its_own() -> None:
+    here = guests.Guests()
+    busy = [Sitting(f"192.0.{number // 250}.{number % 250}", idle=False) for number in range(guests.MOST - 1)]
+    resting = Sitting("198.51.100.1")
+    for each in (*busy, resting):
+        here.came(each)
+    newcomer = Sitting("198.51.100.2", idle=False)
+    here.came(newcomer)
+    assert (resting.ended, newcomer.ended) == (True, False)
+    refused, probe = Sitting("198.51.100.3"), Sitting("127.0.0.1")
+    here.came(refused)
+    here.came(probe)
+    assert (refused.ended, probe.ended) == (True, False), "nobody who is being answered is sent away"
+    for each in (*busy, resting, newcomer, refused, probe):
+        here.left(each)
+    assert len(here) == 0
+
+
+async def test_a_client_that_keeps_connections_open_shuts_nobody_out(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guests, "MOST_OF_ONE", 20)
+    held = [await asyncio.open_connection("127.0.0.1", host.parts.api.port) for _ in range(40)]
+    try:
+        assert (await host.get("/health")).status == 200
+        assert len(host.parts.api._connections) <= 20
+    finally:
+        for _, writer in held:
+            writer.transport.abort()
 
 
 # Start and stop
