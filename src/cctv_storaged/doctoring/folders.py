@@ -5,6 +5,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from cctv_storaged.capacity.levels import Level, judged, marks
+from cctv_storaged.capacity.opening import plan_of
+from cctv_storaged.capacity.telling import free_text, low_text
+from cctv_storaged.capacity.volumes import facts_of
 from cctv_storaged.config import Settings
 from cctv_storaged.doctoring.finding import Finding, Findings, fail, ok, warn
 from cctv_storaged.model import BackendKind
@@ -93,15 +97,15 @@ def _places(settings: Settings) -> Iterator[Path]:
 
 
 def _room(path: Path, settings: Settings) -> Finding:
-    disk = os.statvfs(path)
-    total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
-    share = free / total if total else 0.0
-    part, text = f"room on the disk of {path}", f"{free / 1e9:.1f} GB free of {total / 1e9:.1f} ({share:.0%})"
-    remedy = "make room, add a disk, or keep less (retention, capacity)"
-    if share < settings.capacity.emergency_free:
-        return fail(part, f"{text}: below capacity.emergency_free", remedy)
-    if share < settings.capacity.warn_free:
-        return warn(part, f"{text}: below capacity.warn_free", remedy)
+    """Judged as the daemon judges it; what the cameras write is known to that one alone."""
+    facts, disk = facts_of(os.fspath(path)), os.statvfs(path)
+    found = marks(plan_of(settings).limits, facts.total_bytes, None)
+    level = judged(Level.WELL, facts.free_bytes, found)
+    part, remedy = f"room on the disk of {path}", "make room, add a disk, or keep less (retention, capacity)"
+    if level is not Level.WELL:
+        verdict = fail if level is Level.EMERGENCY else warn
+        return verdict(part, low_text(level, facts, found, None), remedy)
+    text = free_text(facts, None)
     if disk.f_files and disk.f_favail / disk.f_files < settings.capacity.emergency_free:
         return fail(part, f"{text}, but only {disk.f_favail} inodes", "remove small files, or make it anew")
     return ok(part, text)

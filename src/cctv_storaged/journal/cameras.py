@@ -2,8 +2,10 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
@@ -56,6 +58,20 @@ class Cameras:
     async def with_footage(self) -> list[Camera]:
         """Those that the journal has segments of, by name; cheaper than `all`."""
         return await self._store.read(_with_segments)
+
+
+def footage_in(path: Path) -> list[Camera]:
+    """Those with footage in a journal that this process has not open; none where it is not read. Blocking.
+
+    Without a lock, which a daemon that starts this moment would meet; what is in its WAL is not seen.
+    """
+    try:
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as db:
+            return _with_segments(db)
+    except (sqlite3.Error, OSError):
+        return []
 
 
 def _with_segments(db: sqlite3.Connection) -> list[Camera]:

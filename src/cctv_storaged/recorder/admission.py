@@ -54,12 +54,15 @@ class CameraBook:
         """The camera a path belongs to."""
         if match.camera_id is not None:
             return self.with_id(match.camera_id, match.camera_folder)
-        known = self._by_folder.get(match.camera_folder)
+        return self.named(match.camera_folder)
+
+    def named(self, folder: str) -> Camera:
+        """The camera of a folder."""
+        known = self._by_folder.get(folder)
         if known is not None:
             return known
-        name = match.camera_folder.encode(errors="surrogateescape").decode(errors="replace")
-        camera_id = camera_id_for(self._host_id, match.camera_folder)
-        return Camera(id=camera_id, name=name, folder=match.camera_folder)
+        name = folder.encode(errors="surrogateescape").decode(errors="replace")
+        return Camera(id=camera_id_for(self._host_id, folder), name=name, folder=folder)
 
     def with_id(self, camera_id: UUID, folder: str = "") -> Camera:
         """The camera of an id that somebody names directly."""

@@ -24,15 +24,21 @@ MARKS = (24, 2)
 """The first one with bookmarks and evidence locks in REST."""
 RETRIEVAL = (25, 2)
 """The one from which on the vendor shows retrieval by a REST task."""
+OF_CAMERA = "camera "
+"""How the names of parts about one camera begin."""
 SHORTEST_LOOK = timedelta(minutes=10)
 REMEDIES = {  # by BackendUnavailable.reason
     "network": "is milestone.url right, the management server running, and no firewall between?",
     "auth": "is the basic user's password right, and does it have the rights that the guide lists?",
     "tls": "give milestone.ca_file the certificate's authority, or name the server as its certificate does",
     "clock": "set both clocks by NTP",
-    "server": "look at the API Gateway's log on the management server",
+    "server": "is milestone.url the management server's? If it is: look at the API Gateway's log there",
     "throttled": "it is busy: it is asked again",
 }
+RECORDER_TLS_REMEDY = (
+    "give milestone.recorder_ca_file (else ca_file) the certificate's authority, and "
+    "milestone.recorder_server_name where it bears another name"
+)
 RECORDER_REMEDY = (
     "port 7563 of the recorder must be reached by the name it tells (else milestone.recorder_host_override), "
     "and the basic user may play back"
@@ -56,6 +62,11 @@ class ConditionPart:
     trouble: str | None = None  # None: it is well
     remedy: str = ""  # never empty with trouble
     note: str | None = None  # what somebody may want to know of it
+
+    @property
+    def of_camera(self) -> bool:
+        """Whether it is about one camera and its counterpart."""
+        return self.name.startswith(OF_CAMERA)
 
     def told(self) -> str | None:
         """Trouble and remedy for people; None: it is well."""
@@ -181,7 +192,8 @@ class _Look:
             await self.vms.reach(device.id)
         except BackendError as exc:
             told = f"footage cannot be read from {address} (tried with camera {device.name}): {exc}"
-            return _degraded(name, told, RECORDER_REMEDY)
+            untrusted = isinstance(exc, BackendUnavailable) and exc.reason == "tls"
+            return _degraded(name, told, RECORDER_TLS_REMEDY if untrusted else RECORDER_REMEDY)
         return ConditionPart(name=name, note=f"{address} lets footage be read")
 
     async def storages(self, ids: Iterable[UUID | None]) -> list[ConditionPart]:
@@ -214,17 +226,21 @@ class _Look:
                 continue
             self.lags[each.camera.id] = lag
             if lag > self.rules.lag:
-                told = f"XProtect's recordings of it are {_duration(lag)} or more behind ours"
+                behind = f"XProtect's recordings of it are {_duration(lag)} or more behind ours"
                 remedy = "look at the camera in XProtect: does it record, or retrieve?"
-                parts.append(_degraded(f"coverage {each.camera.name}", told, remedy))
+                parts.append(_degraded(f"coverage {each.camera.name}", behind, remedy))
+        told = f"{len(self.lags)} cameras keep up"
         if not failed and not self.lags:
             failed += await self._refusal(mapped)
+            told = "it can be asked; no footage of ours to compare with was looked at"
+            if not any(each.device is not None and each.device.enabled for each in mapped):
+                told = "nothing was asked: there is no camera to ask of"
         if failed and not self.lags:
             told = f"no camera's coverage can be asked: {failed[0]}"
             return [
                 ConditionPart(name="coverage", grade=Grade.DOWN, trouble=told, remedy=remedy_of(failed[0]))
             ]
-        return parts or [ConditionPart(name="coverage", note=f"{len(self.lags)} cameras keep up")]
+        return parts or [ConditionPart(name="coverage", note=told)]
 
     async def _refusal(self, mapped: Sequence[Counterpart]) -> list[BackendError]:
         """Of a host without footage yet: whether one camera's coverage could be asked."""
@@ -277,10 +293,19 @@ def _clock_part(site: Site, rules: ConditionRules) -> ConditionPart:
 def _camera_parts(cameras: Sequence[Counterpart]) -> Iterator[ConditionPart]:
     """Those that are not as they should be."""
     for each in cameras:
-        name = f"camera {each.camera.name}"
         wrong = each.why_not or each.trouble
         if wrong is not None:
-            yield _degraded(name, wrong, "see docs/guide/milestone.md, Cameras")
+            yield _degraded(f"{OF_CAMERA}{each.camera.name}", wrong, camera_remedy(each))
+
+
+def camera_remedy(each: Counterpart) -> str:
+    """What mends a camera without a counterpart, or one that will not do what is asked of it."""
+    if each.device is None:
+        return (
+            "name it in milestone.camera_map: its GUID, or name: and its display name "
+            "(docs/guide/milestone.md, Set-up on this host)"
+        )
+    return "mend it in the Management Client (docs/guide/milestone.md, Set-up in XProtect, step by step)"
 
 
 def _storage_part(storage: VmsStorage, rules: ConditionRules) -> ConditionPart:

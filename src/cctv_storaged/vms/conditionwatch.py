@@ -116,7 +116,8 @@ class ConditionWatch:
         return Subjects(cameras=tuple(required), newest=newest)
 
     def _tell(self, condition: Condition) -> None:
-        troubles = {part.name: part for part in condition.troubles if not _has_its_own(part)}
+        # A camera without a counterpart is the alarm `vms_camera`.
+        troubles = {part.name: part for part in condition.troubles if not part.of_camera}
         self._seen = {name: self._seen.get(name, 0) + 1 for name in troubles}
         believed = [name for name, looks in self._seen.items() if looks >= BELIEVED]
         for name in believed:
@@ -147,8 +148,3 @@ def parts_of(watch: ConditionWatch | None) -> Sequence[ConditionPart]:
         told = "it was not looked at yet"
         return (ConditionPart(name="site", trouble=told, remedy=f"every {EVERY_S:.0f} s it is"),)
     return watch.condition.troubles or (ConditionPart(name="site"),)
-
-
-def _has_its_own(part: ConditionPart) -> bool:
-    """A camera without a counterpart is the alarm `vms_camera`."""
-    return part.name.startswith("camera ")

@@ -48,7 +48,7 @@ async def test_a_server_of_an_unknown_authority_is_not_asked_anything() -> None:
         with pytest.raises(BackendUnavailable, match=r"certificate.*ca_file") as caught:
             await vms.site()
         assert not server.asked
-    assert caught.value.reason == "network"
+    assert caught.value.reason == "tls"
 
 
 async def test_a_certificate_for_another_name_is_not_believed() -> None:
