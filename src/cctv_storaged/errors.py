@@ -14,6 +14,7 @@ StoragedError
 │   ├── BackendUnavailable the whole backend is away: wait, count nothing against the segment
 │   │   ├── BackendThrottled   it asks for a slower pace
 │   │   ├── PartAway           a part of it is (one recorder of a VMS): what lies elsewhere can be asked for
+│   │   ├── FootageAway        a VMS gives nothing back now: it, or the recorder that has the footage
 │   │   ├── WrongPlace         its disk or bucket is not the one that the journal knows
 │   │   └── NoPlace            this host's disk takes nothing of what is read back: make room
 │   ├── ObjectRejected     this object failed: retry it later, alone
@@ -112,7 +113,7 @@ class BackendUnavailable(BackendError):
     """The backend as a whole is away (network, DNS, credentials, bucket, clock): no object is to blame.
 
     `reason` is a short stable word for logs and metrics: network, auth, bucket, clock, server, space,
-    wrong_disk.
+    wrong_disk, tls.
     """
 
     def __init__(self, message: str, *, reason: str = "network") -> None:
@@ -129,7 +130,7 @@ class BackendThrottled(BackendUnavailable):
 
 
 class PartAway(BackendUnavailable):
-    """A part of the backend cannot be asked, and the rest of it answers: one recorder of a VMS, a camera there.
+    """A part of the backend cannot be asked, the rest of it answers: one recorder of a VMS, a camera there.
 
     `part` names it.
     """
@@ -137,6 +138,10 @@ class PartAway(BackendUnavailable):
     def __init__(self, message: str, *, part: str, reason: str = "network") -> None:
         self.part = part
         super().__init__(message, reason=reason)
+
+
+class FootageAway(BackendUnavailable):
+    """What a VMS holds cannot be read from it now; the message names what is away, and may be shown."""
 
 
 class WrongPlace(BackendUnavailable):

@@ -13,9 +13,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from cctv_storaged.api.problems import problem_of
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.errors import (
     BackendUnavailable,
+    FootageAway,
     NoPlace,
     NotFound,
     NotHeld,
@@ -303,6 +305,18 @@ async def test_a_vms_that_has_nothing_of_it_makes_its_copy_doubted(tmp_path: Pat
         assert await host.rig.state(segment, "MILESTONE") == "stored", "to be proven again"
         assert host.files() == []
         assert host.cache.size_bytes == 0
+
+
+async def test_what_is_away_is_named_to_whoever_wanted_the_footage(tmp_path: Path) -> None:
+    source = numbered_ts(seconds=SECONDS)
+    async with bench(tmp_path) as host:
+        segment = await host.segment(0, source)
+        host.vms.fails = BackendUnavailable("connect to the recording server rec.example:7563: refused")
+        with pytest.raises(FootageAway) as told:
+            await host.read(segment)
+    problem = problem_of(told.value)
+    assert problem.kind.status == 503
+    assert "rec.example:7563" in problem.detail
 
 
 async def test_pictures_beyond_a_hole_are_not_those_of_the_segment(tmp_path: Path) -> None:

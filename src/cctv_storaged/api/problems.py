@@ -16,6 +16,7 @@ from cctv_storaged.errors import (
     CatalogUnavailable,
     Conflict,
     Fault,
+    FootageAway,
     JournalError,
     JournalFull,
     LedgerError,
@@ -138,6 +139,7 @@ _TABLE: Sequence[_Row] = (
         retry_after_s=30,
     ),
     _Row(error=NoPlace, kind=NO_ROOM),
+    _Row(error=FootageAway, kind=BACKEND_AWAY, retry_after_s=30),
     _Row(error=NotHeld, kind=GONE),
     _Row(
         error=BackendUnavailable,

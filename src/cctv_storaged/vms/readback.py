@@ -20,7 +20,9 @@ from cctv_storaged.backends.milestone.base import Gop, Picture, Vms
 from cctv_storaged.clock import Clock, from_us, to_us
 from cctv_storaged.errors import (
     BackendUnavailable,
+    FootageAway,
     JournalFull,
+    NoPlace,
     NotFound,
     NotHeld,
     ObjectMissing,
@@ -106,7 +108,7 @@ class Readback:
         """The segment as XProtect has it under `path`, which stays while the block lasts.
 
         Raises NotHeld where it has nothing of it, Unsupported for pictures that no transport stream holds,
-        NotFound for a segment that was deleted, ObjectRejected, BackendUnavailable, NoPlace.
+        NotFound for a segment that was deleted, ObjectRejected, FootageAway, NoPlace.
         """
         await self._forget_old_part(segment.id)
         for _ in range(_TRIES):
@@ -172,6 +174,11 @@ class Readback:
             if making.task.cancelled() and not _is_cancelled():
                 raise BackendUnavailable("the reading was ended", reason="closing") from None
             raise
+        except NoPlace:
+            raise
+        except BackendUnavailable as exc:
+            told = f"{self.name} at {self.location} gives no footage now: {exc}"
+            raise FootageAway(told, reason=exc.reason) from exc
         finally:
             making.waiting -= 1
             if making.task.done() or not making.waiting:
