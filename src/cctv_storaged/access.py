@@ -68,15 +68,23 @@ class Access:
         self._revoked: set[UUID] = set()  # since the start: one that was being looked up meanwhile, too
         self._revoking = asyncio.Lock()
         self._defined = False
+        self._limited = False
 
     @property
     def any_defined(self) -> bool:
         """Whether there is any token at all."""
         return self._defined
 
+    @property
+    def any_limited(self) -> bool:
+        """Whether there is any token that is limited to cameras."""
+        return self._limited
+
     async def load(self) -> None:
         """Reads how things stand."""
-        self._defined = bool(await self._tokens.all())
+        tokens = await self._tokens.all()
+        self._defined = bool(tokens)
+        self._limited = any(token.cameras is not None for token in tokens)
 
     async def token_of(self, secret: str, address: str | None = None) -> Token | None:
         """The token of a secret, None for one that is wrong or past its day. Compared by hash, so timing
@@ -183,6 +191,9 @@ class Access:
         )
         await self._tokens.add(token, secret)
         self._defined = True
+        if token.cameras is not None and not self._limited:
+            self._limited = True
+            log.warning("/metrics and /ready ask for a token from now on: one is limited to cameras")
         return token
 
 

@@ -1,7 +1,8 @@
 """Hosts in one catalog: each tells how it is, anybody reads it, and two of one name are noticed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from cctv_storaged.alarms import AlarmName
+from cctv_storaged.api import fleet as api_fleet
 from cctv_storaged.api.fleet_models import FleetAnswer
+from cctv_storaged.api.routing import Lane
+from cctv_storaged.catalog import hosts as catalog_hosts
 from cctv_storaged.catalog.exports import CatalogExport
 from cctv_storaged.catalog.hosts import MOST_ALARMS, HostAlarm, HostWord
 from cctv_storaged.catalog.migration import shipped
@@ -132,6 +136,29 @@ async def test_a_host_that_says_nothing_is_shown_as_stale_and_comes_back_with_it
         assert fleet["nvr-02"]["seen_seconds_ago"] >= 900
         await telling(two).run_once()
         assert not (await listed(one))["nvr-02"]["stale"]
+
+
+async def test_a_large_fleet_is_put_together_beside_the_loop(
+    tmp_path: Path, postgres_database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for few at a time: nothing else on the host waits for it."""
+    threads: set[int] = set()
+
+    def noting(of: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def noted(given: Any) -> Any:
+            threads.add(threading.get_ident())
+            return of(given)
+
+        return noted
+
+    monkeypatch.setattr(catalog_hosts, "_known", noting(catalog_hosts._known))
+    monkeypatch.setattr(api_fleet, "_host_json", noting(api_fleet._host_json))
+    async with hosts(tmp_path, postgres_database, "nvr-01") as (host,):
+        await telling(host).run_once()
+        assert list(await listed(host)) == ["nvr-01"]
+    assert threads
+    assert threading.get_ident() not in threads
+    assert {route.lane for route in api_fleet.ROUTES} == {Lane.HEAVY}
 
 
 async def test_without_a_catalog_there_is_no_fleet_and_while_it_is_away_the_host_says_so(

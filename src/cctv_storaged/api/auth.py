@@ -55,7 +55,7 @@ class Guard:
 
     async def admit(self, request: web.Request, route: Route) -> None:
         """Returns where the request may go on. Raises Refusal."""
-        scope = self._needed(route)
+        scope = self._needed(request, route)
         if scope is None or self.open:
             self._limit(request, route, client_of(request.remote))
             return
@@ -79,10 +79,16 @@ class Guard:
         if route.lane is not Lane.FREE or not is_local(request.remote):
             self._requests.take(client, "requests")
 
-    def _needed(self, route: Route) -> Scope | None:
-        if route.scope is None and self._settings.protect_metrics:
+    def _needed(self, request: web.Request, route: Route) -> Scope | None:
+        if route.scope is None and (self._settings.protect_metrics or self._names_others(request, route)):
             return Scope.READ
         return route.scope
+
+    def _names_others(self, request: web.Request, route: Route) -> bool:
+        """Probes that name cameras tell whoever is limited to some of the others, unless they are asked for
+        a token, too. This machine's own scraper and service manager need none.
+        """
+        return self._access.any_limited and route.reaches is Reach.HOST and not is_local(request.remote)
 
     async def _token_of(self, request: web.Request) -> Token:
         given = request.headers.getall("Authorization", [])

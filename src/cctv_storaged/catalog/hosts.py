@@ -4,6 +4,7 @@ Times are the server's, so that a host with a clock of its own neither looks awa
 only rows of its own name.
 """
 
+import asyncio
 import json
 import math
 from collections.abc import Iterator
@@ -145,7 +146,8 @@ async def tell(connection: Connection, word: HostWord) -> Heard:
 
 async def all_hosts(connection: Connection) -> tuple[KnownHost, ...]:
     """Every host's last word, by name; of several journals of one name the latest first."""
-    return tuple(_known(row) for row in await connection.fetch(_ALL, MOST_HOSTS))
+    rows = await connection.fetch(_ALL, MOST_HOSTS)
+    return await asyncio.to_thread(lambda: tuple(map(_known, rows)))  # a hundred thousand alarms, it may be
 
 
 def _arguments(word: HostWord) -> Iterator[object]:

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from cctv_storaged.access import ADMIN_FILE, ASK_FILE, Scope
+from cctv_storaged.api import auth
 from cctv_storaged.api.app import ROUTES
 from cctv_storaged.api.routing import Route
 from tests.integration.api.harness import API, Host, Reply, running
@@ -286,6 +287,36 @@ async def test_probes_need_a_token_only_where_they_are_protected(
             host.token = token
             assert (await host.get(probe)).status in (200, 503)
             host.token = None
+
+
+async def test_probes_that_name_cameras_need_a_token_once_one_is_limited_to_cameras(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From elsewhere: this machine's own scraper needs none."""
+    admin = await opened(host)
+    segment = await host.registered()
+    named, neutral = ("/metrics", "/ready"), ("/health", "/openapi.json")
+
+    async def refused(elsewhere: bool) -> set[str]:
+        host.token = None
+        with monkeypatch.context() as patched:
+            patched.setattr(auth, "is_local", lambda address: not elsewhere)
+            return {probe for probe in (*named, *neutral) if (await host.get(probe)).status == 401}
+
+    assert await refused(elsewhere=True) == set()
+    host.token = admin
+    limited = {"name": "limited", "scopes": ["read"], "cameras": [segment["camera_id"]]}
+    made = (await host.post("/tokens", limited)).json
+    assert await refused(elsewhere=True) == set(named)
+    assert await refused(elsewhere=False) == set()
+    with monkeypatch.context() as patched:
+        patched.setattr(auth, "is_local", lambda address: False)
+        host.token = made["secret"]
+        assert {(await host.get(probe)).status for probe in named} == {403}
+        host.token = admin
+        assert {(await host.get(probe)).status for probe in named} <= {200, 503}
+    await host.delete(f"/tokens/{made['id']}")
+    assert await refused(elsewhere=True) == set()
 
 
 # Browsers
