@@ -20,6 +20,7 @@ from tests.integration.api.harness import SECONDS, Host, path_of, running, until
 from tests.services.xprotect import PASSWORD, USER, camera, running_site
 
 GATE = UUID(int=0x6A7E)
+YARD = UUID(int=0x7A2D)
 DEVICE = camera("gate").id
 
 
@@ -103,6 +104,18 @@ async def test_an_edition_without_evidence_locks_gets_bookmarks_and_the_hold_say
         assert (found["bookmarks"], found["locks"], found["unsupported"]) == (1, 0, 1)
         assert "Corporate" in found["reason"]
         assert AlarmName.VMS_MARK not in {each.name for each in host.parts.foundation.alarms.standing}
+
+
+async def test_a_mark_that_waits_after_a_refusal_says_why(tmp_path: Path) -> None:
+    both = [{"id": str(id_), "folder": name, "name": name} for id_, name in ((GATE, "gate"), (YARD, "yard"))]
+    async with (
+        running_site(["gate", "yard"]) as site,
+        recorded_by_both(tmp_path, site, cameras=both) as (host, segment),
+    ):
+        await site.set_faults(edition="Expert")
+        found = await marked(host, await held(host, segment))
+        assert found["waiting"] == 1, "one camera's refusal may be that camera's own"
+        assert "Corporate" in found["reason"]
 
 
 async def test_a_deletion_says_that_xprotect_keeps_its_own(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.vmsmarks import MarkCounts
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.recorder.admission import CameraBook
-from cctv_storaged.vms.holdmarks import HoldMarking
+from cctv_storaged.vms.holdmarks import ROUND_S, HoldMarking
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class Holding:
         if marking is None and not marks.any:
             return None
         unconfigured = "no XProtect is configured (milestone) that they could be removed from"
-        reason = unconfigured if marking is None else marking.reason(hold)
+        reason = unconfigured if marking is None else marking.reason(hold) or _why_waiting(marks)
         return VmsView(marks=marks, reason=reason if hold.in_force or marks.any else None)
 
     async def _mirror_state(
@@ -260,3 +260,12 @@ class Holding:
     async def _changed(self) -> None:
         self._wake_all()
         self._parts.metrics.holds.set(await self._holds.count())
+
+
+def _why_waiting(marks: MarkCounts) -> str | None:
+    """Of a hold that nothing general stands against."""
+    if not marks.waiting:
+        return None
+    if marks.refusal is None:
+        return f"XProtect is asked for it within {ROUND_S:.0f} s"
+    return f"XProtect has refused, and is asked again: {marks.refusal}"

@@ -68,6 +68,7 @@ class MarkCounts:
     locks: int = 0  # placed
     waiting: int = 0  # to be placed, or to be removed
     unsupported: int = 0
+    refusal: str | None = None  # of one that waits: why it was put off; None: none was
 
     @property
     def any(self) -> bool:
@@ -290,11 +291,16 @@ def _counts(db: sqlite3.Connection, hold_id: UUID) -> MarkCounts:
     query = "SELECT kind, state, count(*) FROM vms_mark WHERE hold_id = ? GROUP BY kind, state"
     of = {(kind, state): int(count) for kind, state, count in db.execute(query, (hold_id.bytes,))}
     in_state = {state: sum(count for (_, each), count in of.items() if each == state) for state in MarkState}
+    waits = """SELECT error FROM vms_mark INDEXED BY vms_mark_by_state WHERE hold_id = ?
+                AND kind IN ('bookmark', 'evidence_lock') AND state IN ('wanted', 'removing')
+                AND error IS NOT NULL LIMIT 1"""
+    refusal = db.execute(waits, (hold_id.bytes,)).fetchone()
     return MarkCounts(
         bookmarks=of.get((MarkKind.BOOKMARK, MarkState.PLACED), 0),
         locks=of.get((MarkKind.EVIDENCE_LOCK, MarkState.PLACED), 0),
         waiting=in_state[MarkState.WANTED] + in_state[MarkState.REMOVING],
         unsupported=in_state[MarkState.UNSUPPORTED],
+        refusal=None if refusal is None else str(refusal[0]),
     )
 
 
