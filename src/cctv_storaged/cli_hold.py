@@ -93,7 +93,7 @@ def _all(api: ApiClient, options: argparse.Namespace) -> Iterator[HoldAnswer]:
 
 def _show(api: ApiClient, options: argparse.Namespace) -> int:
     hold = api.get(f"/holds/{_id(options)}", HoldDetailAnswer)
-    _print(hold.model_dump_json() if options.json else "\n".join(_details(hold)))
+    _print(hold.model_dump_json() if options.json else "\n".join(_details(hold, _names(api))))
     return DONE
 
 
@@ -127,14 +127,18 @@ def _line(hold: HoldAnswer, names: Mapping[UUID, str]) -> str:
     return one_line(f"{hold.id}  {state}  {_span(hold)}  {cameras}  {case}{hold.reason}")
 
 
+def _named(camera: UUID, names: Mapping[UUID, str]) -> str:
+    return f"{names[camera]} ({camera})" if camera in names else str(camera)
+
+
 def _span(hold: HoldAnswer) -> str:
     return f"{rfc3339(hold.start_time)} to {'no end' if hold.end_time is None else rfc3339(hold.end_time)}"
 
 
-def _details(hold: HoldDetailAnswer) -> Iterator[str]:
-    yield _line(hold, {})
+def _details(hold: HoldDetailAnswer, names: Mapping[UUID, str]) -> Iterator[str]:
+    yield _line(hold, names)
     facts = {
-        "cameras": ", ".join(map(str, hold.camera_ids)),
+        "cameras": ", ".join(_named(each, names) for each in hold.camera_ids),
         "case": hold.case_id,
         "reason": hold.reason,
         "made": f"{rfc3339(hold.created_at)}{'' if hold.created_by is None else f' by {hold.created_by}'}",

@@ -45,9 +45,19 @@ def _create(api: ApiClient, options: argparse.Namespace) -> int:
     if options.json:
         print(made.model_dump_json())
         return DONE
-    print(f"{_line(made)}\nits secret, which is told this once:", file=sys.stderr)
+    print(f"{_line(made)}\n{_whereto()}", file=sys.stderr)
     print(made.secret)
     return DONE
+
+
+def _whereto() -> str:
+    """What is said of the secret, which only a terminal shows below."""
+    if sys.stdout.isatty():
+        return "its secret, which is told this once:"
+    return (
+        "its secret, which is told this once, goes to standard output; a file there is readable as umask has "
+        "it: umask 077 before"
+    )
 
 
 def _list(api: ApiClient, options: argparse.Namespace) -> int:

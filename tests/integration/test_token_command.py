@@ -41,6 +41,7 @@ async def test_tokens_are_made_listed_and_revoked_from_the_shell(host: Host) -> 
     code, secret, told = await command(host, "create", "first", "--scope", "admin")
     assert (code, len(secret.splitlines())) == (0, 1)
     assert secret.strip() not in told
+    assert "umask" in told and not told.rstrip().endswith(":"), "it went into a pipe, and not below"
     host.token = secret.strip()
     limited = ("--scope", "read", "--scope", "export", "--camera", "Gate", "--expires", "90d")
     code, made, _ = await command(host, "create", "gate keeper", *limited, "--json")

@@ -222,7 +222,9 @@ async def _from_the_shell(host: Host, camera: UUID, capsys: pytest.CaptureFixtur
     assert hold_id in capsys.readouterr().out
     assert await shell(host, "put-off", hold_id, "--review", rfc3339(now() + DAY)) == 0
     assert await shell(host, "show", hold_id) == 0
-    assert "holds:    1 segments" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "holds:    1 segments" in shown
+    assert f"cameras:  Gate ({camera})" in shown
     assert await shell(host, "release", hold_id, "--reason", "closed", "--by", "me") == 0
     assert await shell(host, "list") == 0
     assert capsys.readouterr().out == "none\n"
