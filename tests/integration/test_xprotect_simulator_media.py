@@ -3,10 +3,12 @@
 Nothing of the client is used here: the simulator is the check on it, and this is the check on the simulator.
 """
 
+import os
 import struct
 import subprocess
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 from xml.etree import ElementTree
 
@@ -14,6 +16,8 @@ import pytest
 
 from tests.fakes.xprotect.media import DatabaseFull, MediaDatabase, Stretch
 from tests.fakes.xprotect.pictures import Coded, Group
+from tests.fakes.xprotect.recording import Folder, Layout
+from tests.fakes.xprotect.site import Camera, make_site
 from tests.footage import Codec, cached_ts
 from tests.services.barerecorder import (
     CAMERA,
@@ -346,3 +350,26 @@ def test_pictures_before_the_first_key_picture_are_not_recorded() -> None:
     pictures = [Coded(at, at == 200, b"x") for at in (0, 100, 200, 300)]
     assert media.add(CAMERA, "h264", pictures) == 1
     assert media.groups(CAMERA) == [Group("h264", tuple(pictures[2:]))]
+
+
+def test_a_file_that_grew_after_it_was_taken_for_closed_is_recorded_to_its_end(tmp_path: Path) -> None:
+    """A recorder that pauses for longer than a file is waited for."""
+    name, start = "gate", datetime(2026, 11, 22, 9, tzinfo=UTC)
+    site = make_site([Camera(id=CAMERA, name=name)])
+    site.faults.database_delay_s = 0
+    file = tmp_path / name / f"{start:%Y-%m-%d/%H-%M-%S}.ts"
+    file.parent.mkdir(parents=True)
+    whole = cached_ts(seconds=4).read_bytes()
+    folder = Folder(site, tmp_path, Layout("{camera}/%Y-%m-%d/%H-%M-%S.ts"))
+
+    def look(data: bytes, moment: datetime) -> list[int]:
+        file.write_bytes(data)
+        os.utime(file, (moment.timestamp(),) * 2)
+        folder.look()
+        return [each.end_ms - each.start_ms for each in site.media.sequences(CAMERA)]
+
+    half = len(whole) // 2 // 188 * 188
+    (early,) = look(whole[:half], start)
+    assert early < 3960
+    assert look(whole, start + timedelta(seconds=9)) == [3960]
+    assert sum(len(each.pictures) for each in site.media.groups(CAMERA)) == 100, "none of them twice"

@@ -77,6 +77,12 @@ class MediaDatabase:
         with self._mutex:
             return sum(self._add(camera, group) for group in grouped(codec, pictures))
 
+    def add_grown_ts(self, camera: UUID, path: Path, start: datetime) -> int:
+        """As `add_ts`, of a file that was added when it was shorter: what it has more."""
+        codec, pictures = pictures_of_ts(path, start)
+        with self._mutex:
+            return sum(self._add_grown(camera, group) for group in grouped(codec, pictures))
+
     def groups(self, camera: UUID, start_ms: int = -EVER, end_ms: int = EVER) -> Sequence[Group]:
         """What can be read by now and overlaps the span, in order."""
         ripe = self.clock() - self.faults.database_delay_s
@@ -156,6 +162,12 @@ class MediaDatabase:
         all_kept.insert(at, _Kept(group, self.clock(), group.start_ms, group.last_ms))
         self._bytes += group.size
         return True
+
+    def _add_grown(self, camera: UUID, group: Group) -> bool:
+        for kept in [each for each in self._groups.get(camera, ()) if each.start_ms == group.start_ms]:
+            if len(kept.group.pictures) >= len(group.pictures) or not self._drop(camera, kept):
+                return False
+        return self._add(camera, group)
 
     def _holds(self, camera: UUID, group: Group) -> bool:
         """Whether each of its moments is within what is there, pauses between pictures included."""

@@ -15,8 +15,8 @@ from uuid import UUID
 from tests.fakes.xprotect.media import DatabaseFull
 from tests.fakes.xprotect.site import EdgeFile, Site
 
-QUIET_S = 2.0
-"""A file that nobody wrote to for so long, or that has a later one beside it, is closed."""
+QUIET_S = 3.0
+"""A file that nobody wrote to for so long is taken for closed; one that grows later is looked at again."""
 _FIELDS = {"%Y": r"\d{4}", "%m": r"\d\d", "%d": r"\d\d", "%H": r"\d\d", "%M": r"\d\d", "%S": r"\d\d"}
 
 
@@ -52,7 +52,7 @@ class Folder:
     layout: Layout
     to_edge: bool = False
     """The camera itself keeps it, and XProtect records nothing."""
-    _taken: set[Path] = field(default_factory=set)
+    _taken: dict[Path, tuple[int, int]] = field(default_factory=dict)  # size and time of change as they were
     _looking: threading.Lock = field(default_factory=threading.Lock)
 
     async def follow(self) -> None:
@@ -68,31 +68,44 @@ class Folder:
                 self._take(file, camera, start)
 
     def closed(self) -> list[tuple[Path, UUID, datetime]]:
-        """Files of known cameras that were not taken yet, by their times."""
+        """Files of known cameras that were not taken yet as they are now, by their times."""
         cameras = {camera.name: camera.id for camera in self.site.known()}
         found = []
-        for file in _quiet_files(self.path):
+        for file, version in _quiet_files(self.path):
             read = self.layout.read(file.relative_to(self.path).as_posix())
-            if file not in self._taken and read is not None and read[0] in cameras:
+            if self._taken.get(file) != version and read is not None and read[0] in cameras:
                 found.append((file, cameras[read[0]], read[1]))
         return sorted(found, key=lambda each: each[2])
 
     def _take(self, file: Path, camera: UUID, start: datetime) -> None:
-        self._taken.add(file)
-        if self.to_edge:
-            self.site.edge.setdefault(camera, []).append(EdgeFile(path=file, start=start))
-            return
+        grown = file in self._taken
         try:
-            self.site.media.add_ts(camera, file, start)
+            self._taken[file] = _version(file)  # before it is read: what is written meanwhile is seen then
+        except FileNotFoundError:
+            return
+        if self.to_edge:
+            if not grown:
+                self.site.edge.setdefault(camera, []).append(EdgeFile(path=file, start=start))
+            return
+        add = self.site.media.add_grown_ts if grown else self.site.media.add_ts
+        try:
+            add(camera, file, start)
         except (ValueError, OSError, subprocess.SubprocessError, DatabaseFull) as exc:
             print(f"not recorded: {file}: {exc}", file=sys.stderr, flush=True)
 
 
-def _quiet_files(folder: Path) -> Iterator[Path]:
+def _quiet_files(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
+    """With their versions."""
     now = time.time()
     for file in sorted(folder.rglob("*.ts")):
         try:
-            if now - file.stat().st_mtime >= QUIET_S:
-                yield file
+            version = _version(file)
         except FileNotFoundError:
             continue  # deleted meanwhile
+        if now - version[1] / 1e9 >= QUIET_S:
+            yield file, version
+
+
+def _version(file: Path) -> tuple[int, int]:
+    now = file.stat()
+    return now.st_size, now.st_mtime_ns
