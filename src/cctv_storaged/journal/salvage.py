@@ -31,6 +31,7 @@ from cctv_storaged.journal.schema import (
     SCHEMA_VERSION,
     create,
     damage_in,
+    make_file,
     remove,
     say_closed,
     upgrade,
@@ -96,6 +97,7 @@ def recover(damaged: Path, draft: Path, note: Note | None = None) -> int:
 
 def _assemble(damaged: Path, image: Path) -> None:
     """The database as it was after its last readable commit, in one file that needs no log."""
+    make_file(image)  # a copy would leave its rights to the umask
     shutil.copyfile(damaged, image)
     frames = read_log(log_path(damaged), PAGE_BYTES).salvageable()
     with image.open("r+b") as file:

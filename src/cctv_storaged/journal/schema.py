@@ -11,6 +11,8 @@ from cctv_storaged.journal.chain import Chain
 from cctv_storaged.journal.connection import PAGE_BYTES
 
 SCHEMA_VERSION = 4
+FILE_MODE = 0o640
+"""At most, whatever the umask: where there is footage, and who asked for it, is not for everybody."""
 EARLIEST_VERSION = 1
 """Journals since this one are brought up to date at start, by upgrade_N.sql for each version N on the way."""
 
@@ -18,12 +20,18 @@ EARLIEST_VERSION = 1
 def create(path: Path) -> None:
     """An empty journal at `path`, in WAL mode, on the disk when this returns; whatever was there is gone."""
     remove(path)
+    make_file(path)
     schema = files("cctv_storaged.journal").joinpath("schema.sql").read_text(encoding="utf-8")
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.executescript(f"BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
         say_closed(connection)
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def make_file(path: Path) -> None:
+    """An empty file for SQLite, whose logs get the same rights."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
 
 
 def upgrade(connection: sqlite3.Connection) -> bool:
