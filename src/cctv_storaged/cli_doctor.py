@@ -34,7 +34,9 @@ def doctor(options: argparse.Namespace, settings: Settings) -> int:
         print(json.dumps([_starred(each, Redactor(secrets_of(settings))) for each in found], indent=2))
     failed = [each for each in found if each.verdict is Verdict.FAIL]
     if not options.json:
-        print(f"{len(found)} looked at, {len(failed)} wrong", flush=True)
+        warned = sum(each.verdict is Verdict.WARN for each in found)
+        warnings = f"{warned} warning{'' if warned == 1 else 's'}"
+        print(f"{len(found)} looked at, {len(failed)} wrong, {warnings}", flush=True)
     return FOUND_WRONG if failed else DONE
 
 

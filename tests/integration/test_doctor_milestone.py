@@ -2,6 +2,7 @@
 
 import re
 import socket
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from cctv_storaged.cli_doctor import doctor
 from cctv_storaged.clock import SystemClock
 from cctv_storaged.config import load_settings
 from cctv_storaged.doctoring import folders, milestone
@@ -148,3 +150,13 @@ def test_a_disk_is_as_full_as_the_daemon_says(tmp_path: Path, monkeypatch: pytes
     (room,) = (each for each in folders._rooms(load_settings(path, {})))
     assert "5.3%" in room.text, "of what users may have, as in /capacity"
     assert room.verdict is not Verdict.OK
+
+
+def test_the_last_line_counts_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"data_dir": str(tmp_path / "data")}))
+    doctor(Namespace(json=False), load_settings(path, {}))
+    lines = capsys.readouterr().out.splitlines()
+    warned, failed = (sum(line.startswith(word) for line in lines) for word in ("WARN", "FAIL"))
+    looked = sum(line.startswith(("OK ", "WARN", "FAIL")) for line in lines)
+    assert lines[-1] == f"{looked} looked at, {failed} wrong, {warned} warning{'' if warned == 1 else 's'}"
