@@ -1,18 +1,27 @@
 """`cctv-storaged doctor`: what is wrong with a host is named, with what mends it."""
 
+import asyncio
 import fcntl
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from tests.daemon import PROJECT
+from cctv_storaged.config import load_settings
+from cctv_storaged.doctoring import host
+from cctv_storaged.doctoring.finding import Verdict
+from cctv_storaged.journal.journal import Journal
+from cctv_storaged.journal.schema import damage_in
+from tests.daemon import PROJECT, Daemon
 from tests.services.postgres import PostgresDatabase, free_port
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 from tests.services.xprotect import PASSWORD, simulator
@@ -137,6 +146,40 @@ def test_beside_a_running_daemon_the_journal_is_left_to_it(tmp_path: Path) -> No
         code, printed, _ = doctor(tmp_path)
     assert code == 0, printed
     assert "in use by a running daemon" in printed
+
+
+async def closed_journal(folder: Path) -> None:
+    async with await Journal.open(folder, "test-host", datetime.now(UTC)):
+        pass
+
+
+def test_a_daemon_starts_while_its_journal_is_read(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(closed_journal(daemon.data_dir))
+    settings = load_settings(settings_file(daemon.folder, {"data_dir": str(daemon.data_dir)}), {})
+    assert "is sound" in host.journal(settings).text
+    assert sorted(each.name for each in daemon.data_dir.iterdir()) == ["journal.db", "lock"], (
+        "nothing is made"
+    )
+
+    def interrupted(connection: sqlite3.Connection, *, whole: bool) -> str | None:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        daemon.start()
+        return damage_in(connection, whole=whole)
+
+    monkeypatch.setattr(host, "damage_in", interrupted)
+    found = host.journal(settings)
+    assert (found.verdict, found.text) == (Verdict.OK, host.IN_USE)
+
+
+def test_a_journal_that_was_not_closed_is_left_to_the_next_daemon(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    for name in ("journal.db", "journal.db-wal"):
+        (data_dir / name).touch()
+    code, printed, _ = doctor(tmp_path)
+    assert code == 0, printed
+    assert "was not closed by its last daemon" in printed
 
 
 def test_a_script_reads_the_findings_as_json(tmp_path: Path) -> None:

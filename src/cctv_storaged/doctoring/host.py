@@ -10,6 +10,7 @@ from cctv_storaged.doctoring.finding import Finding, Findings, fail, ok, warn
 from cctv_storaged.doctoring.folders import folder_count
 from cctv_storaged.errors import JournalBroken, MediaError
 from cctv_storaged.hostclock import HostBootClock, kernel_clock
+from cctv_storaged.journal.connection import log_path
 from cctv_storaged.journal.journal import FILE_NAME
 from cctv_storaged.journal.schema import damage_in
 from cctv_storaged.media import ffmpeg
@@ -19,6 +20,8 @@ LOCKS = Path("/proc/locks")
 WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 WHOLE_CHECK_BYTES = 2 * 10**9
 """A larger journal is not read whole: the daemon checks it after each unclean end."""
+
+IN_USE = "is in use by a running daemon, which checked it at its start"
 
 
 def clock() -> Finding:
@@ -76,23 +79,49 @@ def journal(settings: Settings) -> Finding:
     """The journal, read only. While a daemon has it, that one answers for it."""
     path = settings.data_dir / FILE_NAME
     part = f"journal {path}"
-    if not path.exists():
-        return ok(part, "is not there yet; the daemon makes it")
-    if _in_use(settings.data_dir):
-        return ok(part, "is in use by a running daemon, which checked it at its start")
     try:
-        whole = path.stat().st_size <= WHOLE_CHECK_BYTES
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            damage = damage_in(connection, whole=whole)
+        if not path.exists():
+            return ok(part, "is not there yet; the daemon makes it")
+        found = _of_idle_journal(part, path)
+    except OSError as exc:
+        return fail(part, f"cannot be read: {exc}", "give this user the right to read it")
+    # Looked at when all was read, too: what was read under the hands of a daemon means nothing.
+    return ok(part, IN_USE) if found is None or _in_use(settings.data_dir) else found
+
+
+def _of_idle_journal(part: str, path: Path) -> Finding | None:
+    """None where somebody works on it."""
+    if _in_use(path.parent):
+        return None
+    if log_path(path).exists():
+        remedy = "start the daemon: it checks the journal before anything else"
+        return warn(part, "was not closed by its last daemon", remedy)
+    before = path.stat()
+    whole = before.st_size <= WHOLE_CHECK_BYTES
+    try:
+        damage = _damage(path, whole=whole)
     except JournalBroken as exc:
         return fail(part, str(exc), "install the newer version again")
-    except (sqlite3.Error, OSError) as exc:
-        damage = str(exc)
+    if _changed(before, path.stat()):
+        return None
     if damage is not None:
-        return fail(
-            part, f"is damaged: {damage}", "start the daemon: it keeps the file and reads what it can"
-        )
-    return ok(part, f"is sound ({path.stat().st_size / 1e6:.1f} MB{'' if whole else ', read in part'})")
+        remedy = "start the daemon: it keeps the file and reads what it can"
+        return fail(part, f"is damaged: {damage}", remedy)
+    return ok(part, f"is sound ({before.st_size / 1e6:.1f} MB{'' if whole else ', read in part'})")
+
+
+def _damage(path: Path, *, whole: bool) -> str | None:
+    """Without any lock: one of ours would keep a daemon that starts meanwhile from its journal."""
+    try:
+        opened = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        with closing(opened) as connection:
+            return damage_in(connection, whole=whole)
+    except sqlite3.Error as exc:
+        return str(exc)
+
+
+def _changed(before: os.stat_result, now: os.stat_result) -> bool:
+    return (before.st_ino, before.st_size, before.st_mtime_ns) != (now.st_ino, now.st_size, now.st_mtime_ns)
 
 
 def _in_use(folder: Path) -> bool:
