@@ -88,6 +88,6 @@ def _print(finding: Finding, star: Redactor) -> None:
     word = f"{finding.verdict.upper():<4}"
     if sys.stdout.isatty():
         word = f"\x1b[{COLOURS[finding.verdict]}m{word}\x1b[0m"
-    print(f"{word}  {one_line(finding.part)}: {one_line(star(finding.text))}", flush=True)
+    print(f"{word}  {one_line(star(finding.part))}: {one_line(star(finding.text))}", flush=True)
     if finding.remedy:
-        print(f"      → {one_line(finding.remedy)}", flush=True)
+        print(f"      → {one_line(star(finding.remedy))}", flush=True)
