@@ -6,6 +6,7 @@ camera that is silent then.
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.clock import Clock
@@ -42,9 +43,17 @@ class CameraWatch:
     async def look(self, watched_s: float, rules: SilenceRules) -> None:
         """After so many seconds in which somebody listened."""
         cameras = await self._journal.cameras.with_footage()
+        cameras = [*cameras, *await self._silent_without_footage(cameras)]
         self._forget_others(cameras)
         for camera in cameras:
             await self._look_at(camera, watched_s, rules)
+
+    async def _silent_without_footage(self, cameras: Sequence[Camera]) -> list[Camera]:
+        """That the last footage of a dead camera is deleted does not make it well."""
+        known = frozenset(str(camera.id) for camera in cameras)
+        standing = {each.subject for each in self._alarms.standing if each.name is AlarmName.CAMERA_SILENT}
+        found = [await self._journal.cameras.camera(UUID(subject)) for subject in sorted(standing - known)]
+        return [camera for camera in found if camera is not None]
 
     async def _look_at(self, camera: Camera, watched_s: float, rules: SilenceRules) -> None:
         heard, subject = self._hearing.of(camera.id), str(camera.id)
