@@ -128,25 +128,6 @@ def test_a_second_signal_waits_for_no_client(daemon: Daemon) -> None:
         assert daemon.stop() == 0
 
 
-def test_what_is_set_and_not_yet_acted_on_is_told_at_start_and_not_with_every_reload(daemon: Daemon) -> None:
-    """Who believes that his VMS has the footage, and it has not, finds nothing there."""
-    told = "milestone: checked, but not acted on by this version"
-    daemon.settings["milestone"] = {"url": "https://vms", "username": "cctv", "password": "secret"}
-    daemon.start()
-    assert daemon.log.count(told) == 1
-    daemon.signal(signal.SIGHUP)
-    wait_until(lambda: "reloaded: nothing changed\n" in daemon.log, "a reload", details=lambda: daemon.log)
-    assert daemon.log.count(told) == 1
-    checked = subprocess.run(
-        [sys.executable, "-m", "cctv_storaged", "check-config", "--config", str(daemon.config)],
-        env=daemon._environ(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert checked.stderr == f"cctv-storaged: {told}\n"
-
-
 def test_a_reload_without_a_settings_file_says_that_there_is_none(daemon: Daemon) -> None:
     with daemon.log_file.open("wb") as log:
         daemon.process = subprocess.Popen(
@@ -169,6 +150,8 @@ def test_cameras_keep_their_ids_when_a_host_that_was_renamed_reloads(daemon: Dae
     """The journal pins the host's id, from which the ids of cameras follow."""
     daemon.settings["cameras"] = [{"folder": "gate"}]
     daemon.start()
+    make_ts(daemon.recordings / "gate" / "2026-01-23", name="10-00-00.ts", seconds=1)
+    daemon.wait_segments(1)
     before = {camera["id"] for camera in daemon.get("/cameras")["cameras"]}
     assert daemon.stop() == 0
     daemon.settings["host_id"] = "renamed"

@@ -139,6 +139,7 @@ async def test_the_queue_tells_what_is_undelivered(host: Host) -> None:
             "segments": 1,
             "bytes": segment["size_bytes"],
             "failed": 0,
+            "gaps": 0,
             "oldest": at(0),
             "trouble": None,
         }

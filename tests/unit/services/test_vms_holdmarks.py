@@ -272,7 +272,8 @@ async def test_one_refused_mark_is_an_alarm_and_holds_up_no_other(bench: Bench) 
     hold = await bench.hold()
     await marking.run_once()
     assert "not allowed by the role" in bench.alarming[str(hold.id)]
-    assert await bench.counts(hold) == MarkCounts(bookmarks=1, waiting=1)
+    refusal = "retention is not allowed by the role"
+    assert await bench.counts(hold) == MarkCounts(bookmarks=1, waiting=1, refusal=refusal)
     assert "refuses" in (marking.reason(hold) or "")
     await marking.run_once()
     assert vms.calls.count("lock") == 1  # not before its time
