@@ -5,11 +5,13 @@ What listens on this machine's loopback is reached through a relay at this end o
 
 import contextlib
 import ctypes
+import errno
 import os
 import selectors
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,6 +21,7 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 CHUNK_BYTES = 64 * 1024
 POLL_S = 0.2
+PATIENCE_S = 60.0
 
 
 class Network:
@@ -100,12 +103,24 @@ def networks(names: Mapping[str, int], *ports: int) -> Iterator[dict[str, Networ
             network.close()
 
 
+def _listening(address: str, port: int) -> socket.socket:
+    """A port of one's own choice may be somebody's for a moment: one that is just leaving."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return socket.create_server((address, port))
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+
+
 class Relay:
     """Carries connections to `port` on to one of the loopback."""
 
     def __init__(self, address: str, port: int, target: int) -> None:
         self._port = target
-        self._listener = socket.create_server((address, port))
+        self._listener = _listening(address, port)
         self._listener.settimeout(POLL_S)
         self._closing = threading.Event()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
