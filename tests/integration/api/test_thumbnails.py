@@ -279,8 +279,15 @@ async def test_another_width_takes_the_place_of_the_old(tmp_path: Path) -> None:
         names = shelved(host)
     async with running(tmp_path, {"thumbnails": {"width": 240}}) as host:
         assert size_of((await own(host, segment)).body)[0] == 240
-        (path,) = (host.settings.filesystem.path / "thumbnails").rglob("*.jpg")
-        await until(lambda: _any({240} & {size_of(path.read_bytes())[0] if path.exists() else 0}))
+        folder = host.settings.filesystem.path / "thumbnails"
+
+        async def replaced() -> bool:  # for a moment neither the old one nor the new one is there
+            try:
+                return [size_of(path.read_bytes())[0] for path in folder.rglob("*.jpg")] == [240]
+            except FileNotFoundError:
+                return False
+
+        await until(replaced)
         assert shelved(host) == names
 
 

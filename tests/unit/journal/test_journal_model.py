@@ -127,7 +127,7 @@ class JournalAndModel(RuleBasedStateMachine):
             self.tell_found(recorded.segment.id)
         else:
             assert recorded.segment.id == known[0]
-            self.see_again(*known)
+            self.see_again(*known, names)
 
     @rule(number=numbers, version=versions)
     def a_file_is_no_segment(self, number: int, version: int) -> None:
@@ -162,11 +162,14 @@ class JournalAndModel(RuleBasedStateMachine):
             return None if covered else at
         return None
 
-    def see_again(self, id_: UUID, known: Known) -> None:
+    def see_again(self, id_: UUID, known: Known, names: list[str]) -> None:
         if known.has_source or known.deleting:
             return
         known.source = SourceState.PRESENT
         known.change({CopyState.FAILED}, CopyState.PENDING)
+        for name in names:
+            if known.copies.get(name) in (None, CopyState.GONE):
+                known.copies[name] = CopyState.PENDING
         self.tell_found(id_)
 
     @precondition(lambda self: self.known)
