@@ -42,7 +42,6 @@ from cctv_storaged.errors import BackendError, JournalFull
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import CopyState
 from cctv_storaged.prune import Pruner
 from cctv_storaged.removal import Remover
 from cctv_storaged.retention.rules import Policy
@@ -424,11 +423,6 @@ class RoomKeeper:
 
     async def _circumstances(self, volume: Volume) -> Circumstances:
         waiting = []
-        gaps = {
-            each.backend: each.segments
-            for each in await self._parts.journal.copies.tallies()
-            if each.state is CopyState.GAP
-        }
         for delivery in self._parts.deliveries:
             backlog = await self._parts.journal.copies.backlog(delivery.name)
             waiting.append(
@@ -437,7 +431,7 @@ class RoomKeeper:
                     segments=backlog.segments,
                     bytes=backlog.bytes,
                     failed=backlog.failed,
-                    gaps=gaps.get(delivery.name, 0),
+                    gaps=backlog.gaps,
                     trouble=delivery.trouble,
                 )
             )

@@ -183,6 +183,9 @@ class Vouched:
     ) -> Missed:
         """The same of verified copies that are gone there; gaps are looked at again at `due`.
 
+        Not of one whose source is being pruned: whoever does it has just asked, and once the source is gone
+        a gap would be a loss that nobody tells. It is looked at again with the others.
+
         What ended before `expired_before` went by that backend's own retention: it is no loss.
         """
         rules = _Rules(wanted=wanted, expired_us=None if expired_before is None else to_us(expired_before))
@@ -475,7 +478,9 @@ def _no_longer_held(
         (segment_id, no)
         for segment_id, no in numbers.items()
         if db.execute(
-            "SELECT 1 FROM copy WHERE segment_no = ? AND backend = ? AND state = 'verified'", (no, backend)
+            """SELECT 1 FROM copy JOIN segment ON no = segment_no
+                WHERE segment_no = ? AND backend = ? AND state = 'verified' AND source_state <> 'pruning'""",
+            (no, backend),
         ).fetchone()
     ]
     return _missed(db, backend, concerned, error, (GAP, VMS_RETENTION, cause), due, now, rules)

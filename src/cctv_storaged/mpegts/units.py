@@ -6,7 +6,7 @@ the tables are looked for.
 ISO/IEC 13818-1, 2.4.3.6 (PES), 2.14 (H.264) and 2.17 (H.265).
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cctv_storaged.errors import NotASegment
@@ -36,16 +36,6 @@ class AccessUnit:
     dts: int  # when it is decoded
     key: bool  # can be decoded by itself
     data: bytes
-
-
-async def access_units(blocks: AsyncIterator[bytes]) -> AsyncIterator[AccessUnit]:
-    """Every picture of a stream. Raises NotASegment as `Units.feed`."""
-    units = Units()
-    async for block in blocks:
-        for unit in units.feed(block):
-            yield unit
-    for unit in units.finish():
-        yield unit
 
 
 class Units:
