@@ -1,11 +1,20 @@
 """Real parts for the tests, started when first asked for; see tests/services."""
 
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest_plugins = ["tests.daemon", "tests.services.postgres", "tests.services.seaweed"]
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """Where to bind a socket: an address has 107 bytes at most (unix(7)), which `tmp_path` may exceed."""
+    with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as folder:
+        yield Path(folder) / "s"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -278,10 +278,10 @@ class Manager:
 
 
 def test_the_service_manager_is_told_ready_watchdog_and_stopping(
-    make_daemon: Callable[..., Daemon], tmp_path_factory: pytest.TempPathFactory
+    make_daemon: Callable[..., Daemon], socket_path: Path
 ) -> None:
     pytest.importorskip("systemd.daemon", reason="the extra `systemd`, which scripts/test installs")
-    manager = Manager(tmp_path_factory.mktemp("n") / "s")
+    manager = Manager(socket_path)
     with contextlib.closing(manager):
         daemon = make_daemon()
         daemon.environ |= {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "1500000"}

@@ -45,8 +45,8 @@ class ServiceManagerSocket:
 
 
 @pytest.fixture
-def manager(tmp_path: Path) -> Iterator[ServiceManagerSocket]:
-    manager = ServiceManagerSocket(tmp_path / "notify")
+def manager(socket_path: Path) -> Iterator[ServiceManagerSocket]:
+    manager = ServiceManagerSocket(socket_path)
     yield manager
     manager.close()
 

@@ -454,15 +454,15 @@ except ValueError:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
+def journal(tmp_path: Path, socket_path: Path) -> Iterator[tuple[socket.socket, dict[str, str]]]:
     """A stand-in for journald's socket, and the environment in which libsystemd sends to it."""
     shim = tmp_path / "journal_socket.so"
     source = Path(__file__).parents[1] / "fakes" / "journal_socket.c"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True, timeout=60)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as listener:
-        listener.bind(str(tmp_path / "journal"))
+        listener.bind(str(socket_path))
         listener.settimeout(5)
-        yield listener, {"LD_PRELOAD": str(shim), "JOURNAL_SOCKET": str(tmp_path / "journal")}
+        yield listener, {"LD_PRELOAD": str(shim), "JOURNAL_SOCKET": str(socket_path)}
 
 
 def test_under_the_journal_records_arrive_there_with_their_fields(

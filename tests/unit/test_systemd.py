@@ -16,10 +16,10 @@ from cctv_storaged.systemd import LONGEST_STATUS, ServiceManager, watchdog_inter
 
 @pytest.fixture(params=["path", "abstract"])
 def manager_socket(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[socket.socket]:
     """A socket that NOTIFY_SOCKET names, once in the file system and once in the abstract name space."""
-    name = str(tmp_path / "notify") if request.param == "path" else f"@cctv-{uuid.uuid4()}"
+    name = str(socket_path) if request.param == "path" else f"@cctv-{uuid.uuid4()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as listener:
         listener.bind(name.replace("@", "\0", 1) if name.startswith("@") else name)
         listener.settimeout(5)
