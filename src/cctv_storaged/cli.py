@@ -16,11 +16,13 @@ from typing import NoReturn
 from uuid import UUID
 
 from cctv_storaged import __version__
-from cctv_storaged.cli_client import add_api_options
+from cctv_storaged.cli_client import add_api_options, tell
 from cctv_storaged.config import (
+    ExtraCheck,
     Settings,
     effective,
     folder_faults,
+    load_by_hand,
     load_settings,
     secrets_of,
 )
@@ -286,7 +288,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _rebuild(options: argparse.Namespace) -> int:
-    settings = _load(options.config)
+    settings = _load_by_hand(options.config)
     configure_logging("warning", settings.log_format, secrets_of(settings))
     from cctv_storaged import cli_rebuild  # noqa: PLC0415 - only where used
 
@@ -314,20 +316,27 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _load(path: Path | None) -> Settings:
+    return load_settings(path, os.environ, _checks())
+
+
+def _load_by_hand(path: Path | None) -> Settings:
+    return load_by_hand(path, os.environ, tell, _checks())
+
+
+def _checks() -> Sequence[ExtraCheck]:
     from cctv_storaged import wiring  # noqa: PLC0415 - a command that fails early stays quick
 
-    checks = (
+    return (
         wiring.layout_faults,
         folder_faults,
         wiring.data_dir_faults,
         wiring.certificate_faults,
         wiring.vms_faults,
     )
-    return load_settings(path, os.environ, checks)
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    settings = _load(options.config)
+    settings = _load_by_hand(options.config)
     print(effective(settings), end="", flush=True)
     return 0
 
@@ -339,7 +348,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    settings = _load(options.config)
+    settings = _load_by_hand(options.config)
     configure_logging("critical", settings.log_format, secrets_of(settings))
     from cctv_storaged import cli_doctor  # noqa: PLC0415 - only where used
 

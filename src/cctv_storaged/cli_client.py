@@ -27,6 +27,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -35,7 +36,7 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.response import BaseHTTPResponse
 
-from cctv_storaged.config import load_settings
+from cctv_storaged.config import load_by_hand
 from cctv_storaged.errors import ConfigError, Fault, StoragedError
 from cctv_storaged.logs.lines import one_line
 
@@ -82,6 +83,12 @@ def add_api_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--client-cert", type=Path, metavar="FILE", help=help_text)
 
 
+@cache
+def tell(text: str) -> None:
+    """A remark beside what a command prints; each once."""
+    print(f"cctv-storaged: {text}", file=sys.stderr, flush=True)
+
+
 def with_api(options: argparse.Namespace, work: Callable[["ApiClient"], int]) -> int:
     """Does the work with a client of the daemon that the options name; what fails is told in one line.
 
@@ -106,7 +113,7 @@ def address_of(options: argparse.Namespace, environ: Mapping[str, str]) -> ApiAd
         return ApiAddress(
             url=_checked_url(options.url), token=token, ca_file=ca_file, client_cert=client_cert
         )
-    api = load_settings(options.config, environ).api
+    api = load_by_hand(options.config, environ, tell).api
     if api.port == 0:
         raise ConfigError([Fault("api.port", "is any free one", "name the daemon's address with --url")])
     host = _EVERYWHERE.get(api.host, api.host)

@@ -7,15 +7,16 @@ removes again. Exit codes: 0 nothing fails, 1 something does, 2 settings that ca
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.cli_client import DONE, FOUND_WRONG
 from cctv_storaged.clock import SystemClock
-from cctv_storaged.config import Settings, secrets_of
+from cctv_storaged.config import Settings, credential_remedy, secrets_of
 from cctv_storaged.doctoring import milestone, stores
 from cctv_storaged.doctoring.doctor import examined, looks
 from cctv_storaged.doctoring.finding import Finding, Look, Verdict
@@ -64,12 +65,13 @@ def _elsewhere(stack: AsyncExitStack, settings: Settings) -> Iterable[tuple[str,
             return []  # told with the other folders
         backend = open_backend(settings)
         stack.push_async_callback(backend.close)
-        return [await stores.store(backend)]
+        return [_told_of_credential(await stores.store(backend), settings, "s3_access_key")]
 
     async def catalog() -> list[Finding]:
         target = catalog_target(settings)
         catalog = None if target is None else PostgresCatalog(target, settings.host_id)
-        return [await stores.catalog(settings, catalog)]
+        found = await stores.catalog(settings, catalog)
+        return [_told_of_credential(found, settings, "postgres_password")]
 
     async def vms() -> list[Finding]:
         clock, block = SystemClock(), settings.milestone
@@ -82,6 +84,22 @@ def _elsewhere(stack: AsyncExitStack, settings: Settings) -> Iterable[tuple[str,
     yield "the store", store
     yield "PostgreSQL", catalog
     yield "Milestone", vms
+
+
+def _told_of_credential(finding: Finding, settings: Settings, name: str) -> Finding:
+    """What may do without a secret, and fails without: as a credential of the unit it is not seen here."""
+    if finding.verdict is not Verdict.FAIL or name not in _lacking(settings):
+        return finding
+    remedy = credential_remedy(name, os.environ)
+    return replace(finding, remedy=f"{finding.remedy}; {remedy}") if remedy else finding
+
+
+def _lacking(settings: Settings) -> Iterable[str]:
+    """Credentials that no settings file must have."""
+    if settings.backend is BackendKind.S3 and not settings.s3.access_key.get_secret_value():
+        yield "s3_access_key"
+    if settings.postgres is not None and not settings.postgres.password.get_secret_value():
+        yield "postgres_password"
 
 
 def _print(finding: Finding, star: Redactor) -> None:

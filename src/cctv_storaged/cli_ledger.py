@@ -19,11 +19,11 @@ from cctv_storaged.auditing.closed import lines_of_closed
 from cctv_storaged.auditing.headkeeping import parsed_memory
 from cctv_storaged.auditing.heads import MOST_HEAD_BYTES, Head, SignedHead, read_head
 from cctv_storaged.auditing.proof import Proof, Verdict
-from cctv_storaged.cli_client import ApiClient, with_api
+from cctv_storaged.cli_client import ApiClient, tell, with_api
 from cctv_storaged.cli_progress import Progress
 from cctv_storaged.cli_verify import ALL_RIGHT, BAD_USAGE, UNREADABLE, WRONG, print_lines, wanted_key
 from cctv_storaged.clock import rfc3339
-from cctv_storaged.config import load_settings
+from cctv_storaged.config import load_by_hand
 from cctv_storaged.errors import LedgerError, PackageError
 from cctv_storaged.evidence.keys import PublicKey
 from cctv_storaged.journal.chain import BoundLine
@@ -148,7 +148,7 @@ def _add_files(proof: Proof, path: Path) -> None:
 
 def _of_journal(options: argparse.Namespace, trusted: Trusted) -> int:
     """The journal itself where no daemon has it, else the daemon is asked."""
-    folder = Path(load_settings(options.config, os.environ).data_dir)
+    folder = Path(load_by_hand(options.config, os.environ, tell).data_dir)
     path = folder / FILE_NAME
     try:
         with closed_ledger(path) as ledger:

@@ -1,6 +1,7 @@
 """`cctv-storaged retention`: asks the daemon what its rules delete, and says yes to a stopped pass."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -14,9 +15,9 @@ from cctv_storaged.api.retention_models import (
     RetentionPreviewAnswer,
 )
 from cctv_storaged.cli_cameras import camera_id
-from cctv_storaged.cli_client import BAD_USAGE, DONE, FOUND_WRONG, ApiClient, with_api
+from cctv_storaged.cli_client import BAD_USAGE, DONE, FOUND_WRONG, ApiClient, tell, with_api
 from cctv_storaged.clock import rfc3339
-from cctv_storaged.config import load_settings
+from cctv_storaged.config import load_by_hand
 from cctv_storaged.errors import ConfigError
 from cctv_storaged.retention.amounts import Amount
 
@@ -33,7 +34,7 @@ def preview(options: argparse.Namespace) -> int:
     body: Mapping[str, object] = {}
     if options.new is not None:
         try:
-            settings = load_settings(options.new, {})
+            settings = load_by_hand(options.new, os.environ, tell)
         except ConfigError as exc:
             print(f"cctv-storaged: {exc}", file=sys.stderr)
             return BAD_USAGE

@@ -207,6 +207,9 @@ def test_a_secret_comes_by_credential_and_is_nowhere_to_be_read(machine: Machine
         f"Environment=POSTGRES_HOST=127.0.0.1 POSTGRES_DB=cctv POSTGRES_USER=cctv\nExecStartPre={check}"
     ):
         machine.wait(lambda: "password: '********'" in machine.log("-o", "cat"), "the credential is in force")
+        by_hand = f"POSTGRES_HOST=127.0.0.1 {check} 2>&1"
+        for told in (machine.shell(by_hand), machine.shell(f"runuser -u cctv-storaged -- env {by_hand}")):
+            assert "those of the running unit" in told and "password: '********'" in told
         pid = machine.pid
         everything = machine.shell(f"cat /proc/{pid}/environ /proc/{pid}/cmdline") + machine.log("-o", "cat")
         everything += machine.get("/metrics") + machine.get("/ready")

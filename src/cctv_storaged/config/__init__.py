@@ -3,10 +3,12 @@
     file (yamlfile) ─► draft ◄─ environment, credentials (sources)
                          │
                          ▼ load: models (settings, milestone, values), rules ─► Settings, or every fault
+                           (by hand: with the credentials of the running unit)
 
 It does not know who uses a setting; whatever only another part can judge comes in as an extra check.
 """
 
+from cctv_storaged.config.byhand import credential_remedy, load_by_hand
 from cctv_storaged.config.effective import effective, fingerprint_of, secrets_of
 from cctv_storaged.config.load import ExtraCheck, load_settings
 from cctv_storaged.config.milestone import Milestone
@@ -51,10 +53,12 @@ __all__ = [
     "Source",
     "Thumbnails",
     "TimeWindow",
+    "credential_remedy",
     "effective",
     "fingerprint_of",
     "folder_faults",
     "is_loopback",
+    "load_by_hand",
     "load_settings",
     "reloadable_difference",
     "secrets_of",
