@@ -342,8 +342,12 @@ async def test_a_delivery_that_came_late_ends_the_alarm_of_it(tmp_path: Path) ->
         segment = await host.registered(camera=GATE)
         await look(host, clock, timedelta(hours=1, minutes=1))
         assert set(sounding(host, AlarmName.UNDELIVERED)) == {"FILESYSTEM"}
+        old = await host.registered("gate/old.ts", camera=GATE, start=datetime(2025, 3, 1, tzinfo=UTC))
+        await look(host, clock)
+        assert set(sounding(host, AlarmName.UNDELIVERED)) == {"FILESYSTEM"}, "footage of another year came"
         host.deliver()
         await host.delivered(segment)
+        await host.delivered(old)
         await look(host, clock)
         assert sounding(host, AlarmName.UNDELIVERED) == {}
 

@@ -265,7 +265,7 @@ class Alerts(Section):
     """Camera id, folder, or pattern of folders such as `yard/*`, to the silence that counts in place of the
     measured; `0` for a camera that records no longer."""
     undelivered: Duration = timedelta(hours=1)
-    """Age of the oldest undelivered segment; the hours in which `delivery.window` is shut are added.
+    """For how long a segment may wait for its copy; the hours in which `delivery.window` is shut are added.
     `0`: never told."""
     undelivered_at: Mapping[Literal["MINIO", "S3", "FILESYSTEM", "MILESTONE"], Duration] = {}
     """The same for a backend of its own. MILESTONE, left out: `undelivered` and `milestone.deadline_s`."""

@@ -351,6 +351,8 @@ CREATE INDEX vms_mark_by_state ON vms_mark (hold_id, kind, state);
 CREATE INDEX vms_mark_due ON vms_mark (due_us, kind DESC) WHERE state IN ('wanted', 'removing'); -- locks first
 
 CREATE INDEX copy_gap ON copy (backend, start_us, segment_no) WHERE state = 'gap';
+CREATE INDEX copy_waiting ON copy (backend, segment_no) -- as they came; worded so that no other question takes it
+    WHERE state = 'pending' OR state = 'stored';
 
 CREATE INDEX ledger_audit ON ledger (no) -- who saw, fetched, held and changed what
     WHERE kind IN ('held', 'released', 'exported', 'downloaded') OR cause IN ('api_read', 'api_change', 'api_refused');

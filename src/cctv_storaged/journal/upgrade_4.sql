@@ -29,6 +29,8 @@ CREATE INDEX vms_mark_by_state ON vms_mark (hold_id, kind, state);
 CREATE INDEX vms_mark_due ON vms_mark (due_us, kind DESC) WHERE state IN ('wanted', 'removing'); -- locks first
 
 CREATE INDEX copy_gap ON copy (backend, start_us, segment_no) WHERE state = 'gap';
+CREATE INDEX copy_waiting ON copy (backend, segment_no) -- as they came; worded so that no other question takes it
+    WHERE state = 'pending' OR state = 'stored';
 
 -- Tokens that see some cameras only, that expire, and their last use; the audit.
 ALTER TABLE token ADD COLUMN cameras TEXT;

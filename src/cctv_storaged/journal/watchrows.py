@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
-from cctv_storaged.journal.copies import UNDELIVERED
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import TimeSpan
 
@@ -30,7 +29,7 @@ class Cadence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """The oldest segment that is undelivered at a backend."""
+    """The segment that has waited longest for its copy at a backend."""
 
     start: datetime
     registered: datetime
@@ -67,7 +66,7 @@ class WatchRows:
         return await self._store.read(lambda db: _cadence(db, camera_id, now))
 
     async def waiting(self, backend: str) -> Waiting | None:
-        """The oldest undelivered there by its start; None with nothing undelivered."""
+        """What was registered first of all that is undelivered there; None with nothing undelivered."""
         return await self._store.read(lambda db: _waiting(db, backend))
 
     async def line_at(self, moment: datetime) -> int:
@@ -98,15 +97,15 @@ def _cadence(db: sqlite3.Connection, camera_id: UUID, now: datetime) -> Cadence:
 
 
 def _waiting(db: sqlite3.Connection, backend: str) -> Waiting | None:
-    row = db.execute(
-        f"""SELECT start_us, segment_no FROM copy WHERE backend = ? AND {UNDELIVERED}
-             ORDER BY start_us LIMIT 1""",
+    """By the number, which is given as they come: what begins first may have been brought in just now."""
+    first = db.execute(
+        "SELECT min(segment_no) FROM copy WHERE backend = ? AND (state = 'pending' OR state = 'stored')",
         (backend,),
-    ).fetchone()
-    if row is None:
+    ).fetchone()[0]
+    if first is None:
         return None
-    created = db.execute("SELECT created_us FROM segment WHERE no = ?", (row[1],)).fetchone()[0]
-    return Waiting(start=from_us(row[0]), registered=from_us(created))
+    start, created = db.execute("SELECT start_us, created_us FROM segment WHERE no = ?", (first,)).fetchone()
+    return Waiting(start=from_us(start), registered=from_us(created))
 
 
 def _line_at(db: sqlite3.Connection, moment_us: int) -> int:

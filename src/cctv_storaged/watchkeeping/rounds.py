@@ -124,7 +124,7 @@ _REMEDIES = {
 
 def _waiting_text(age: timedelta, limit: timedelta) -> str:
     return (
-        f"the oldest undelivered segment has waited for {lasting_text(age)}, {lasting_text(limit)} is "
+        f"a segment has waited for its copy for {lasting_text(age)}, {lasting_text(limit)} is "
         "allowed: look at GET /queue, the store and the uplink (delivery.rate_limit, delivery.workers)"
     )
 

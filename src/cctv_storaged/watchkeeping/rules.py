@@ -67,5 +67,9 @@ def open_for(window: TimeWindow) -> timedelta:
 
 
 def waited(start: datetime, registered: datetime, now: datetime) -> timedelta:
-    """For how long a segment has waited: footage of another year that came today has not for long."""
-    return max(timedelta(0), min(now - start, now - registered))
+    """For how long a segment has waited: since it came, whatever year it is of.
+
+    But never for longer than since it began: a host that starts with its clock at 1970 has it come then.
+    """
+    since = start if registered < start <= now else registered
+    return max(timedelta(0), now - since)

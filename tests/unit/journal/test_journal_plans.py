@@ -290,7 +290,7 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
     ),
     "watched": (lambda j: j.watched.spans(ROOT, span(5)), set()),
     "watch, cadence": (lambda j: j.watch_rows.cadence(GATE.id, NOW), {"segment_by_time"}),
-    "watch, waiting": (lambda j: j.watch_rows.waiting("S3"), {"copy_undelivered"}),
+    "watch, waiting": (lambda j: j.watch_rows.waiting("S3"), {"copy_waiting"}),
     "watch, line_at": (lambda j: j.watch_rows.line_at(NOW), set()),
     "watch, losses": (watched_losses, {"ledger_losses"}),
     "extend": (lambda j: j.watched.extend(ROOT, span(5)), set()),

@@ -8,7 +8,7 @@ import pytest
 from cctv_storaged.journal import watchrows
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import SourceState
-from tests.unit.journal.samples import GATE, LENGTH, NOW, ROOT, START, YARD, new, record, span
+from tests.unit.journal.samples import GATE, LENGTH, NOW, ROOT, START, YARD, deliver, new, record, span
 
 
 async def lose(journal: Journal, number: int, cause: str, minutes: int) -> None:
@@ -30,14 +30,19 @@ async def test_a_cadence_is_that_of_the_newest_segments_and_none_of_the_future(j
         assert (await journal.watch_rows.cadence(nobody, NOW)).starts == ()
 
 
-async def test_the_oldest_that_waits_is_told_with_when_it_came(journal: Journal) -> None:
+async def test_what_came_first_of_all_that_waits_is_told_though_older_footage_came_later(
+    journal: Journal,
+) -> None:
     assert await journal.watch_rows.waiting("S3") is None
-    await record(journal, new(5))
-    await record(journal, new(3))
-    waiting = await journal.watch_rows.waiting("S3")
-    assert waiting is not None
-    assert (waiting.start, waiting.registered) == (START + 3 * LENGTH, NOW)
+    came = [(7, NOW), (5, NOW + timedelta(minutes=1)), (3, NOW + timedelta(minutes=2))]
+    segments = [(await journal.segments.record(new(number), ("S3",), at)).segment for number, at in came]
     assert await journal.watch_rows.waiting("MINIO") is None
+    for segment, (number, at) in zip(segments, came, strict=True):
+        waiting = await journal.watch_rows.waiting("S3")
+        assert waiting is not None
+        assert (waiting.start, waiting.registered) == (START + number * LENGTH, at)
+        await deliver(journal, segment)
+    assert await journal.watch_rows.waiting("S3") is None
 
 
 async def test_losses_are_read_in_pages_from_a_moment_on_each_once(

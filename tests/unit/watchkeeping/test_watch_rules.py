@@ -60,9 +60,17 @@ def test_a_backend_may_have_a_limit_of_its_own_and_none() -> None:
 @given(st.timedeltas(-DAY, 400 * DAY), st.timedeltas(-DAY, 400 * DAY))
 def test_footage_of_another_year_that_came_today_has_not_waited(begun: timedelta, came: timedelta) -> None:
     found = waited(NOW - begun, NOW - came, NOW)
-    assert timedelta(0) <= found
-    assert found <= max(timedelta(0), came) and found <= max(timedelta(0), begun)
+    assert timedelta(0) <= found <= max(timedelta(0), came)
+    assert begun < timedelta(0) or found <= begun
     assert waited(NOW - 365 * DAY, NOW - HOUR, NOW) == HOUR
+
+
+def test_a_name_in_the_future_does_not_shorten_a_wait() -> None:
+    assert waited(NOW + DAY, NOW - 2 * HOUR, NOW) == 2 * HOUR
+
+
+def test_what_came_while_the_clock_was_at_1970_has_not_waited_since() -> None:
+    assert waited(NOW - HOUR, datetime(1970, 1, 1, tzinfo=UTC), NOW) == HOUR
 
 
 def test_the_settings_are_taken_as_they_are_written(tmp_path: Path) -> None:
