@@ -102,9 +102,11 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._process.stdout is not None:
             self._process.stdout._transport.close()  # type: ignore[attr-defined] # else what is left is kept
-        await self._process.wait()
-        self._process._transport.close()  # type: ignore[attr-defined] # its own turn may come after the loop's end
-        self._complaint.cancel()
+        try:
+            await self._process.wait()
+        finally:  # also where the loop's end cancels this, in which the transport's own turn never comes
+            self._process._transport.close()  # type: ignore[attr-defined]
+            self._complaint.cancel()
         await asyncio.gather(self._complaint, return_exceptions=True)
 
     async def _write(self, block: bytes | bytearray) -> bool:
