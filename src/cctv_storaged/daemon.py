@@ -19,6 +19,7 @@ from cctv_storaged.assembly import Parts, assembled
 from cctv_storaged.clock import SystemClock
 from cctv_storaged.config import ReloadPlan, Settings, reloadable_difference
 from cctv_storaged.errors import ConfigError
+from cctv_storaged.foundation import with_pinned_host
 from cctv_storaged.logs import set_level
 from cctv_storaged.schedule import Schedule, passing
 from cctv_storaged.systemd import ServiceManager
@@ -210,7 +211,8 @@ class Daemon:
         except Exception:  # whatever is wrong with the new ones, the old ones work
             log.exception("settings not reloaded, the old ones stay in force")
         else:
-            pinned = read.model_copy(update={"host_id": self._settings.host_id})
+            foundation = self._parts.foundation
+            pinned = with_pinned_host(read, foundation.journal.host_id, foundation.alarms)
             self._apply(reloadable_difference(self._settings, pinned))
 
     def _apply(self, plan: ReloadPlan) -> None:

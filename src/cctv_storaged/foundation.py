@@ -1,12 +1,11 @@
 """What everything else of a daemon stands on: its folders, the journal, the backends, the catalog."""
 
 import errno
-import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cctv_storaged.alarms import Alarms
+from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.catalog.postgres import PostgresCatalog
@@ -22,8 +21,6 @@ from cctv_storaged.losses import count_past_losses
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Mode
 from cctv_storaged.wiring import catalog_target, open_backend, open_shelves
-
-log = logging.getLogger(__name__)
 
 _MAY_NOT = "create it and give it to this service's user, or name another folder"
 _FOLDER_HINTS = {
@@ -75,7 +72,7 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
         settings.data_dir, settings.host_id, clock.now(), reserve_bytes=reserve_bytes
     )
     stack.push_async_callback(journal.close)
-    settings = _with_pinned_host(settings, journal.host_id)
+    settings = with_pinned_host(settings, journal.host_id, alarms)
     if journal.opening.recovered_from is not None:
         metrics.journal_recovered.inc()
     await count_past_losses(metrics, journal)
@@ -132,17 +129,17 @@ async def _places(
     return places
 
 
-def _with_pinned_host(settings: Settings, pinned: str) -> Settings:
+def with_pinned_host(settings: Settings, pinned: str, alarms: Alarms) -> Settings:
     """A changed host name must not stop a recording host, nor give its footage a second identity."""
     if settings.host_id == pinned:
+        alarms.end(AlarmName.HOST_ID, pinned)
         return settings
-    log.error(
-        "host_id is %r now, but this data_dir has footage of %r, which stays in force; set host_id: %r, "
-        "or give the new host a data_dir of its own",
-        settings.host_id,
-        pinned,
-        pinned,
+    text = (
+        f"host_id is {settings.host_id!r} by the settings, or by the host's name, and this data_dir is that "
+        f"of {pinned!r}, which stays in force: set host_id: {pinned!r}, or give the new host a data_dir of "
+        "its own"
     )
+    alarms.sound(AlarmName.HOST_ID, pinned, text)
     return settings.model_copy(update={"host_id": pinned})
 
 
