@@ -29,7 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from cctv_storaged import prune, removing
 from cctv_storaged.backends.base import Payload, StoredObject
-from cctv_storaged.delivery import ATTEMPTS
+from cctv_storaged.delivery.failing import ATTEMPTS
 from cctv_storaged.errors import BackendError, Conflict, JournalError, NotFound, SourceChanged
 from cctv_storaged.model import FileIdentity, Segment, SourceFile, identity_of, segment_id_for
 from cctv_storaged.pacing import ByteBudget

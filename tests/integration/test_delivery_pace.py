@@ -11,7 +11,7 @@ import pytest
 
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
 from cctv_storaged.config import TimeWindow
-from cctv_storaged.delivery import MARKING
+from cctv_storaged.delivery.turns import MARKING
 from cctv_storaged.model import Segment
 from cctv_storaged.pacing import ByteBudget
 from tests.fakes.scripted_backend import Call, Ok, Op, Outcome, ScriptedBackend, Throttled, Unavailable

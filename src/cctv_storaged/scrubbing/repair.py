@@ -17,7 +17,8 @@ from pathlib import Path
 from cctv_storaged.backends.base import Backend, Payload, StoredObject, Versioning
 from cctv_storaged.backends.body import digest_file
 from cctv_storaged.clock import Clock
-from cctv_storaged.delivery import SPARE_KEYS, Delivery
+from cctv_storaged.delivery import Delivery
+from cctv_storaged.delivery.putting import SPARE_KEYS
 from cctv_storaged.errors import BackendError, ObjectMismatch, ObjectMissing, ObjectRejected, SegmentError
 from cctv_storaged.journal.copies import Proof
 from cctv_storaged.journal.journal import Journal
