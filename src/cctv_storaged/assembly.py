@@ -24,7 +24,7 @@ from cctv_storaged.errors import BackendError, JournalFull
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.jobs import Exporting
 from cctv_storaged.exporting.opening import ExportingNeeds, open_exporting
-from cctv_storaged.fleet import FleetParts, FleetTelling
+from cctv_storaged.fleet import FleetParts, FleetReading, FleetTelling
 from cctv_storaged.fleetconfig import ConfigurationInForce
 from cctv_storaged.foundation import Foundation, make_embedded_folders, open_foundation
 from cctv_storaged.gathering import Gathering
@@ -230,6 +230,7 @@ async def _parts(stack: AsyncExitStack, foundation: Foundation) -> Parts:
         exporting=exporting,
         exports_store=foundation.exports_store,
         catalog=foundation.catalog,
+        fleet=None if foundation.catalog is None else FleetReading(foundation.catalog.hosts, clock),
         cataloguing=inflow.cataloguing,
         access=await _access(foundation),
         signing=signing,

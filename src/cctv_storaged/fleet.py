@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -19,7 +19,7 @@ from cctv_storaged.alarms import Alarm, AlarmName, Alarms
 from cctv_storaged.bringing import Bringing
 from cctv_storaged.capacity.forecasting import Forecasting, days_or_none
 from cctv_storaged.catalog.base import Catalog
-from cctv_storaged.catalog.hosts import MOST_ALARMS, Heard, HostAlarm, HostWord, KnownHost
+from cctv_storaged.catalog.hosts import MOST_ALARMS, MOST_HOSTS, Heard, HostAlarm, HostWord, KnownHost
 from cctv_storaged.clock import Clock, rfc3339
 from cctv_storaged.config import Settings
 from cctv_storaged.errors import CatalogUnavailable, JournalError, JournalFull
@@ -37,6 +37,8 @@ STALE_S = 120.0
 """A host that said nothing for so long is cut off, or stands still."""
 FORECAST_S = 300.0
 ANSWER_S = 10.0
+KEPT_S = 2.0
+"""So long the fleet is shown as it was read: however many watch it, the catalog is asked no more often."""
 DIGITS = 16
 
 
@@ -220,6 +222,46 @@ def fleet_of(hosts: Sequence[KnownHost]) -> tuple[FleetHost, ...]:
         for same in listed.values()
         for each in same
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Every host, as the catalog had them at one moment."""
+
+    at: datetime
+    complete: bool  # there are no more than were read
+    hosts: tuple[FleetHost, ...]
+
+
+class FleetReading:
+    """Reads the fleet once for all who ask at the same time or within KEPT_S. A failure is not kept."""
+
+    def __init__(self, read: Callable[[], Awaitable[Sequence[KnownHost]]], clock: Clock) -> None:
+        self._read = read
+        self._clock = clock
+        self._latest: asyncio.Task[Fleet] | None = None  # under way, or no older than KEPT_S
+
+    async def now(self) -> Fleet:
+        """Raises CatalogUnavailable."""
+        if self._latest is None:
+            self._latest = asyncio.create_task(self._fleet(), name="reading the fleet")
+            self._latest.add_done_callback(self._done)
+        return await asyncio.shield(self._latest)  # others may wait for it when one of them has gone
+
+    async def _fleet(self) -> Fleet:
+        known = await asked(self._read())
+        at = self._clock.now()
+        hosts = await asyncio.to_thread(fleet_of, known)
+        return Fleet(at=at, complete=len(known) < MOST_HOSTS, hosts=hosts)
+
+    def _done(self, reading: asyncio.Task[Fleet]) -> None:
+        if reading.cancelled() or reading.exception() is not None:
+            self._forget()
+        else:  # many hosts with many alarms: nor is memory kept for longer
+            asyncio.get_running_loop().call_later(KEPT_S, self._forget)
+
+    def _forget(self) -> None:
+        self._latest = None
 
 
 def _told(alarm: Alarm) -> HostAlarm:

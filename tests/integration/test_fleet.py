@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,13 @@ from tests.services.catalog import NOON, open_catalog, target_of
 from tests.services.postgres import PostgresDatabase
 
 FLEET = "/fleet"
+
+
+@pytest.fixture(autouse=True)
+def _read_for_each_who_asks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cctv_storaged.fleet.KEPT_S", 0.0)
+        yield
 
 
 def settings(database: PostgresDatabase, host_id: str, **more: Any) -> dict[str, Any]:
@@ -136,6 +143,17 @@ async def test_a_host_that_says_nothing_is_shown_as_stale_and_comes_back_with_it
         assert fleet["nvr-02"]["seen_seconds_ago"] >= 900
         await telling(two).run_once()
         assert not (await listed(one))["nvr-02"]["stale"]
+
+
+async def test_who_asks_again_at_once_is_told_the_same_with_its_moment(
+    tmp_path: Path, postgres_database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cctv_storaged.fleet.KEPT_S", 3600.0)
+    async with hosts(tmp_path, postgres_database, "nvr-01") as (host,):
+        first = await host.get(FLEET)
+        await telling(host).run_once()
+        again = await host.get(FLEET)
+        assert (first.json["hosts"], again.json) == ([], first.json)
 
 
 async def test_a_large_fleet_is_put_together_beside_the_loop(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
 
 from aiohttp import web
 
@@ -13,27 +12,25 @@ from cctv_storaged.api.problems import plain
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.routing import PREFIX, Answer, Lane, Route
 from cctv_storaged.api.services import Services
-from cctv_storaged.catalog.hosts import MOST_HOSTS, KnownHost
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import NotFound
-from cctv_storaged.fleet import STALE_S, FleetHost, asked, fleet_of
+from cctv_storaged.fleet import STALE_S, Fleet, FleetHost
 
 
 async def show(request: web.Request, services: Services) -> web.StreamResponse:
-    if services.catalog is None:
+    if services.fleet is None:
         raise NotFound("this host is part of no fleet: PostgreSQL is not configured")
-    known = await asked(services.catalog.hosts())
-    return await asyncio.to_thread(_fleet_answer, known, services.clock.now())
+    return await asyncio.to_thread(_fleet_answer, await services.fleet.now())
 
 
-def _fleet_answer(known: Sequence[KnownHost], now: datetime) -> web.Response:
+def _fleet_answer(fleet: Fleet) -> web.Response:
     """In a thread: two thousand hosts with fifty alarms each are seconds of work."""
     return answer(
         {
-            "at": rfc3339(now),
+            "at": rfc3339(fleet.at),
             "stale_after_seconds": STALE_S,
-            "complete": len(known) < MOST_HOSTS,
-            "hosts": [_host_json(each) for each in fleet_of(known)],
+            "complete": fleet.complete,
+            "hosts": [_host_json(each) for each in fleet.hosts],
         }
     )
 

@@ -51,6 +51,7 @@ class FleetAnswer(Outgoing):
     """Every host that ever spoke."""
 
     at: Moment
+    """When the catalog was asked: whoever asks again within two seconds gets the same answer."""
     stale_after_seconds: float
     complete: bool
     """False: there are more hosts than fit into an answer."""

@@ -14,6 +14,7 @@ from cctv_storaged.config import Settings
 from cctv_storaged.events import EventHub
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.jobs import Exporting
+from cctv_storaged.fleet import FleetReading
 from cctv_storaged.fleetconfig import ConfigurationInForce
 from cctv_storaged.health import Health
 from cctv_storaged.ingest import Ingest
@@ -49,6 +50,7 @@ class Services:
     exporting: Exporting
     exports_store: Shelf
     catalog: Catalog | None
+    fleet: FleetReading | None  # with a catalog
     cataloguing: Cataloguing | None
     access: Access
     signing: HostKey
