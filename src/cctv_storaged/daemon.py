@@ -1,6 +1,6 @@
 """The daemon at work: every duty in one task group, signals, and a stop that follows the flow.
 
-Start: journal, backends, catalog, API (assembly.py) → what the last process left unfinished → watching and
+Start: journal, backends, catalog, API (assembly/) → what the last process left unfinished → watching and
 delivering → READY once scanning has begun.
 Stop: word to the service manager → the API takes no more → deliveries in hand get a deadline (the journal
 has the rest) → all other duties → rooms in the reverse order of opening, the journal last. A second signal

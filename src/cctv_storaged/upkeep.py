@@ -1,4 +1,4 @@
-"""What looks after footage once it is delivered: retention, room, holds, proof. See assembly_upkeep.py."""
+"""What looks after footage once it is delivered: retention, room, holds, proof. See assembly/upkeep.py."""
 
 import asyncio
 import logging

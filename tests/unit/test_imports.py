@@ -15,9 +15,7 @@ HALL = frozenset(
     {"model", "errors", "clock", "hostclock", "pacing", "config", "metrics", "systemd", "logs", "mpegts"}
 )
 ROOMS = frozenset({"recorder", "journal", "backends", "catalog", "media"})
-COMPOSITION = frozenset(
-    {"daemon", "assembly", "assembly_upkeep", "assembly_vms", "foundation", "wiring"}
-)  # build and connect all that is below
+COMPOSITION = frozenset({"daemon", "assembly", "foundation", "wiring"})  # build and connect all that is below
 LAYERS = ("hall", "room", "service", "api", "daemon", "cli")
 
 

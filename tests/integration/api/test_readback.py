@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from cctv_storaged import assembly_vms
+from cctv_storaged.assembly import vms as assembly_vms
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.evidence.manifest import FileRole, read
 from tests.daemon import PROJECT

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cctv_storaged.assembly.inflow import Inflow
+from cctv_storaged.assembly.reading import ReadingSide
 from cctv_storaged.auditing.opening import Auditing, AuditingNeeds, open_auditing
-from cctv_storaged.bringing import Bringing
 from cctv_storaged.capacity.opening import (
     Capacity,
     CapacityNeeds,
@@ -13,20 +14,16 @@ from cctv_storaged.capacity.opening import (
     store_backend_of,
 )
 from cctv_storaged.capacity.room import Cache
-from cctv_storaged.cataloguing import Cataloguing
-from cctv_storaged.delivery import Delivery
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.foundation import Foundation
 from cctv_storaged.holding.holding import Holding, HoldingParts
 from cctv_storaged.holding.losses import HeldLossWatch
 from cctv_storaged.holding.mirror import Mirror
 from cctv_storaged.prune import Pruner
-from cctv_storaged.reading import Reader
 from cctv_storaged.rebuilding.freshness import Freshness
 from cctv_storaged.rebuilding.keeping import HoldKeeper
 from cctv_storaged.reconciling.opening import ReconcilingNeeds, open_reconciling
 from cctv_storaged.reconciling.reconciler import Reconciling
-from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.removal import Remover
 from cctv_storaged.reporting.report import Reporting
 from cctv_storaged.retention.rules import policy_of
@@ -34,9 +31,6 @@ from cctv_storaged.retention.runs import Retention, RetentionParts
 from cctv_storaged.scrubbing.opening import ScrubNeeds, open_scrub
 from cctv_storaged.scrubbing.scrub import Scrub
 from cctv_storaged.upkeep import Upkeep
-from cctv_storaged.vms.parts import VmsParts
-from cctv_storaged.watching import RootWatch
-from cctv_storaged.watchkeeping.hearing import Hearing
 from cctv_storaged.watchkeeping.opening import WatchNeeds, open_watchkeeping
 from cctv_storaged.watchkeeping.rounds import Watchkeeping
 from cctv_storaged.wiring import delivery_settings
@@ -47,18 +41,17 @@ class UpkeepNeeds:
     """What upkeep works with."""
 
     foundation: Foundation
+    inflow: Inflow
+    reading: ReadingSide
     pruner: Pruner
     remover: Remover
-    reader: Reader
     signing: HostKey
-    cameras: CameraBook
-    watches: Sequence[RootWatch]
-    hearing: Hearing
-    deliveries: Sequence[Delivery]  # to the stores
-    bringing: Sequence[Bringing]  # these, and who has coverage by XProtect proven
-    vms: VmsParts | None
-    cataloguing: Cataloguing | None
-    caches: Sequence[Cache]
+
+    @property
+    def caches(self) -> tuple[Cache, ...]:
+        """What may be emptied where room is short, in this order."""
+        clips, thumbnails, vms = self.reading.clips, self.reading.thumbnails, self.inflow.vms
+        return (clips, thumbnails) if vms is None else (clips, vms.readback, thumbnails)
 
 
 async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
@@ -86,7 +79,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         freshness=_freshness(foundation),
         scrub=_scrub(needs),
         watchkeeping=_watchkeeping(needs, capacity),
-        vms=needs.vms,
+        vms=needs.inflow.vms,
     )
     foundation.places.on_accepted = upkeep.accepted
     return upkeep
@@ -144,7 +137,7 @@ def _capacity(
             journal=foundation.journal,
             pruner=needs.pruner,
             remover=needs.remover,
-            deliveries=needs.bringing,
+            deliveries=needs.inflow.bringing,
             caches=needs.caches,
             guard=trouble_at,
             roots=places.roots,
@@ -173,10 +166,10 @@ def _reconciling(needs: UpkeepNeeds) -> Reconciling:
             places=foundation.places,
             backends=foundation.backends,
             catalog=foundation.catalog,
-            cameras=needs.cameras,
-            watches=needs.watches,
-            deliveries=needs.deliveries,
-            cataloguing=needs.cataloguing,
+            cameras=needs.inflow.cameras,
+            watches=needs.inflow.watches,
+            deliveries=needs.inflow.deliveries,
+            cataloguing=needs.inflow.cataloguing,
         )
     )
 
@@ -202,13 +195,13 @@ def _holding(needs: UpkeepNeeds, mirror: Mirror) -> Holding:
     return Holding(
         HoldingParts(
             journal=foundation.journal,
-            cameras=needs.cameras,
+            cameras=needs.inflow.cameras,
             mirror=mirror,
             clock=foundation.clock,
             clock_guard=foundation.clock_guard,
             alarms=foundation.alarms,
             metrics=foundation.metrics,
-            marking=None if needs.vms is None else needs.vms.marking,
+            marking=None if needs.inflow.vms is None else needs.inflow.vms.marking,
         )
     )
 
@@ -241,11 +234,11 @@ def _watchkeeping(needs: UpkeepNeeds, capacity: Capacity) -> Watchkeeping:
     return open_watchkeeping(
         WatchNeeds(
             journal=foundation.journal,
-            hearing=needs.hearing,
-            watches=needs.watches,
+            hearing=needs.inflow.hearing,
+            watches=needs.inflow.watches,
             doubt=foundation.places.doubt,
-            bringing=needs.bringing,
-            cataloguing=needs.cataloguing,
+            bringing=needs.inflow.bringing,
+            cataloguing=needs.inflow.cataloguing,
             forecasting=capacity.forecasting,
             clock=foundation.clock,
             clock_guard=foundation.clock_guard,
@@ -261,7 +254,7 @@ def _scrub(needs: UpkeepNeeds) -> Scrub:
     return open_scrub(
         ScrubNeeds(
             journal=foundation.journal,
-            deliveries=needs.deliveries,
+            deliveries=needs.inflow.deliveries,
             alarms=foundation.alarms,
             clock=foundation.clock,
             metrics=foundation.metrics,
