@@ -10,11 +10,13 @@ import pytest
 from botocore.config import Config
 
 from cctv_storaged.backends.objectstore import ObjectStore
-from cctv_storaged.errors import ObjectLocked
+from cctv_storaged.backends.storeclient import Doomed
+from cctv_storaged.errors import BackendUnavailable, ObjectLocked
 from tests.services.backends import STORES, closing, store
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 
 FOLDER = "recordings/cam/2026/11/26/10/"
+PROBES = ".probe/"
 
 
 class Versioned:
@@ -91,6 +93,45 @@ async def test_locked_versions_stay_are_told_apart_and_hold_up_no_other(
     bucket.boto.put_object_legal_hold(Bucket=bucket.name, Key=held, LegalHold={"Status": "OFF"})
     assert await backend.delete_many([held]) == {}
     assert held not in {key for key, _ in bucket.versions()}
+
+
+async def test_a_probe_leaves_no_version_no_mark_and_whatever_is_not_its_own(
+    backend: ObjectStore, bucket: Versioned
+) -> None:
+    anothers, own_words = f"{PROBES}0123456789abcdef-kept", f"{PROBES}of-somebody"
+    for key in (anothers, own_words):
+        bucket.put(key, b"not of this probe")
+    bucket.boto.delete_object(Bucket=bucket.name, Key=own_words)
+    there = bucket.versions()
+    assert len(there) == 3
+    for _ in range(2):
+        assert (await backend.probe()).versioning
+    assert bucket.versions() == there
+
+
+@pytest.mark.parametrize("refused", ["a version", "the list of versions"])
+async def test_what_a_probe_may_not_delete_for_good_stays_deleted(
+    backend: ObjectStore, bucket: Versioned, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    client, error = backend._client, BackendUnavailable("a lock, or no right", reason="auth")
+    delete = client.delete
+
+    def no_version(key: str, version: str | None = None) -> bool:
+        if version is not None:
+            raise error
+        return delete(key)
+
+    def no_list(prefix: str) -> Iterator[Doomed]:
+        raise error
+
+    if refused == "a version":
+        monkeypatch.setattr(client, "delete", no_version)
+    else:
+        monkeypatch.setattr(client, "every_version", no_list)
+    assert (await backend.probe()).versioning
+    left = [key for key, _ in bucket.versions()]
+    assert left and all(key.startswith(PROBES) for key in left)
+    assert "Contents" not in bucket.boto.list_objects_v2(Bucket=bucket.name), "a mark lies above each"
 
 
 async def test_versioning_that_is_switched_on_later_is_noticed_by_the_mark(

@@ -64,9 +64,25 @@ class _Scratch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        marked = False
         for key in self._keys:
             with suppress(BackendError):  # an uploader's key may be without the right to delete
-                self.client.delete(key)
+                marked |= self.client.delete(key)
+        with suppress(BackendError):  # or without that to see versions
+            if marked or self.client.keeps_versions():
+                self._delete_versions()
+
+    def _delete_versions(self) -> None:
+        """Those of these keys, and then the marks above: without one, what a lock keeps would show again."""
+        found = [each for each in self.client.every_version(self._stem) if each.key in self._keys]
+        kept: set[str] = set()
+        for each in sorted(found, key=lambda version: version.mark):
+            if each.version is None or each.key in kept:
+                continue
+            try:
+                self.client.delete(each.key, each.version)
+            except BackendError:
+                kept.add(each.key)
 
     def key(self, word: str) -> str:
         key = f"{self._stem}-{word}"
