@@ -202,13 +202,14 @@ def test_the_journal_is_asked_by_camera(machine: Machine) -> None:
 def test_a_secret_comes_by_credential_and_is_nowhere_to_be_read(machine: Machine) -> None:
     machine.put("/etc/cctv-storaged/credentials/postgres_password", SECRET, 0o600)
     check = "cctv-storaged check-config --config /etc/cctv-storaged/config.yaml"
+    database = "POSTGRES_HOST=127.0.0.1 POSTGRES_DB=cctv POSTGRES_USER=cctv"
     with machine.changed(
         "LoadCredential=postgres_password:/etc/cctv-storaged/credentials/postgres_password\n"
-        f"Environment=POSTGRES_HOST=127.0.0.1 POSTGRES_DB=cctv POSTGRES_USER=cctv\nExecStartPre={check}"
+        f"Environment={database}\nExecStartPre={check}"
     ):
         machine.wait(lambda: "password: '********'" in machine.log("-o", "cat"), "the credential is in force")
-        by_hand = f"POSTGRES_HOST=127.0.0.1 {check} 2>&1"
-        for told in (machine.shell(by_hand), machine.shell(f"runuser -u cctv-storaged -- env {by_hand}")):
+        by_hand = f"env {database} {check} 2>&1"
+        for told in (machine.shell(by_hand), machine.shell(f"runuser -u cctv-storaged -- {by_hand}")):
             assert "those of the running unit" in told and "password: '********'" in told
         pid = machine.pid
         everything = machine.shell(f"cat /proc/{pid}/environ /proc/{pid}/cmdline") + machine.log("-o", "cat")
