@@ -216,6 +216,15 @@ class Segment:
     def size_bytes(self) -> int:
         return self.source.identity.size_bytes
 
+    @property
+    def aged_from(self) -> datetime:
+        """When its age begins: at its end, or, where its name is in doubt, not before it was registered.
+
+        A recorder whose clock was never set names what it records this hour after 2001.
+        """
+        suspect = SegmentFlag.TIME_SUSPECT in self.flags
+        return max(self.span.end, self.created_at) if suspect else self.span.end
+
     def copy_at(self, backend: str) -> Copy | None:
         return next((copy for copy in self.copies if copy.backend == backend), None)
 

@@ -120,7 +120,9 @@ class Ageing:
         """What was read ahead, by the rule as it is now."""
         now = self._clock.now()
         before = self._cutoff(self._policy().rule_for(queue.camera), now)
-        queue.waiting = deque(each for each in queue.waiting if before is not None and each.end <= before)
+        queue.waiting = deque(
+            each for each in queue.waiting if before is not None and each.aged_from <= before
+        )
 
     def _in_order(self) -> Iterator[Candidate]:
         ranked = ([(self._rank(queue), each) for each in queue.waiting] for queue in self._queues or ())

@@ -115,7 +115,7 @@ class GivingUp:
 
     def _sound_if_promised(self, camera: Camera, lost: Segment) -> None:
         at_least = self._policy().rule_for(camera).at_least
-        if at_least is not None and not is_past(lost.span.end, at_least, self._clock.now()):
+        if at_least is not None and not is_past(lost.aged_from, at_least, self._clock.now()):
             text = f"undelivered footage of {lost.span} was given up on a full disk before its time"
             self._alarms.sound(AlarmName.AT_LEAST, str(camera.id), text)
 

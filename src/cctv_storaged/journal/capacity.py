@@ -15,7 +15,14 @@ from uuid import UUID
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import give_up_pending
-from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, one_segment, segments_from, unsigned
+from cctv_storaged.journal.rows import (
+    AGE_FROM,
+    SEGMENT_COLUMNS,
+    SEGMENT_TABLES,
+    one_segment,
+    segments_from,
+    unsigned,
+)
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Camera, Segment, SourceState
 
@@ -63,6 +70,12 @@ class Candidate:
     end: datetime
     size_bytes: int
     linked: bool = False  # its source and its copy share an inode: the one frees nothing without the other
+    registered: datetime | None = None  # where its name is in doubt: then, and it is no older
+
+    @property
+    def aged_from(self) -> datetime:
+        """When its age begins: as `Segment.aged_from`."""
+        return self.end if self.registered is None else max(self.end, self.registered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +114,7 @@ class CapacityRows:
     async def delivered(
         self, camera_no: int, backend: str, before: datetime, after: tuple[int, int] | None, limit: int
     ) -> CandidatePage:
-        """Segments of a camera that ended by `before`, every copy verified, the backend's among them.
+        """Segments of a camera whose age begins by `before`, every copy verified, the backend's among them.
 
         Oldest first; a held one is none, nor one on its way out. About `limit` at most.
         """
@@ -214,7 +227,7 @@ def _delivered(
     limit: int,
 ) -> CandidatePage:
     rows = db.execute(
-        """SELECT s.start_us, s.no, s.id, s.end_us, s.size_bytes,
+        f"""SELECT s.start_us, s.no, s.id, s.end_us, s.size_bytes, {AGE_FROM},
                   s.held = 0 AND s.deletion_due_us IS NULL AND s.settled_us IS NOT NULL
                   AND EXISTS (SELECT 1 FROM copy
                                WHERE segment_no = s.no AND backend = ? AND state = 'verified')
@@ -224,9 +237,9 @@ def _delivered(
         (backend, camera_no, *(after or _FIRST), before_us, limit),
     ).fetchall()
     candidates = [
-        _candidate(id_, start, end, size)
-        for start, _, id_, end, size, may_go in rows
-        if may_go and end <= before_us
+        _candidate(id_, start, end, size, aged_from=aged_from)
+        for start, _, id_, end, size, aged_from, may_go in rows
+        if may_go and aged_from <= before_us
     ]
     return _page(candidates, rows, limit)
 
@@ -268,9 +281,16 @@ def _page(candidates: Sequence[Candidate], rows: Sequence[Sequence[Any]], limit:
     return CandidatePage(candidates=tuple(candidates), last=last, more=len(rows) == limit)
 
 
-def _candidate(id_: bytes, start: int, end: int, size: int, *, linked: bool = False) -> Candidate:
+def _candidate(
+    id_: bytes, start: int, end: int, size: int, *, linked: bool = False, aged_from: int | None = None
+) -> Candidate:
     return Candidate(
-        id=UUID(bytes=id_), start=from_us(start), end=from_us(end), size_bytes=size, linked=linked
+        id=UUID(bytes=id_),
+        start=from_us(start),
+        end=from_us(end),
+        size_bytes=size,
+        linked=linked,
+        registered=None if aged_from in (None, end) else from_us(aged_from),
     )
 
 

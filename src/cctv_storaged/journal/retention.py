@@ -19,6 +19,7 @@ from cctv_storaged.journal.deletions import KEPT, UNDER_HOLD
 from cctv_storaged.journal.exportrows import Export
 from cctv_storaged.journal.exports import completed
 from cctv_storaged.journal.holds import holding_export
+from cctv_storaged.journal.rows import AGE_FROM
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Camera, TimeSpan
 
@@ -44,7 +45,7 @@ class RetainedCamera:
 
 
 class OldSegment(NamedTuple):
-    """A segment that ended by some moment; nothing is in the way of deleting it."""
+    """A segment that is older than some moment; nothing is in the way of deleting it."""
 
     id: UUID
     start_us: int
@@ -62,7 +63,7 @@ class OldPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Moments in microseconds; what ended by one is past it. NEVER_US: nothing is."""
+    """Moments in microseconds; what is of an age from one or before is past it. NEVER_US: nothing is."""
 
     at_most_us: int = NEVER_US
     desired_us: int = NEVER_US
@@ -75,7 +76,7 @@ class Cell(NamedTuple):
 
     clause: str  # at_most, desired, at_least
     state: str  # free, held, locked, leaving
-    explained: bool  # their end lies within `Limits.explained_us`
+    explained: bool  # their age begins within `Limits.explained_us`
     segments: int
     bytes: int
     duration_us: int
@@ -114,7 +115,8 @@ class Retentions:
     ) -> OldPage:
         """What ended by the moment (and after `since`), oldest first, of the next `limit` rows.
 
-        What is held or on its way out is passed over.
+        What is held or on its way out is passed over, and so is what was registered later under a name that
+        is in doubt (rows.AGE_FROM).
         """
         since_us = NEVER_US if since is None else to_us(since)
         parameters = (camera_no, *after, to_us(moment), limit)
@@ -169,7 +171,7 @@ def _cameras(db: sqlite3.Connection) -> list[RetainedCamera]:
 
 def _ended_by(db: sqlite3.Connection, parameters: Sequence[int], end_us: int, since_us: int) -> OldPage:
     rows = db.execute(
-        f"""SELECT s.start_us, s.no, s.id, s.end_us, s.size_bytes,
+        f"""SELECT s.start_us, s.no, s.id, s.end_us, s.size_bytes, {AGE_FROM},
                    s.deletion_due_us IS NULL AND s.held = 0 AND NOT {UNDER_HOLD}
               FROM segment s
              WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?) AND s.start_us < ?
@@ -178,17 +180,18 @@ def _ended_by(db: sqlite3.Connection, parameters: Sequence[int], end_us: int, si
     ).fetchall()
     free = tuple(
         OldSegment(UUID(bytes=id_), start, end, size)
-        for start, _, id_, end, size, is_free in rows
-        if is_free and since_us < end <= end_us
+        for start, _, id_, end, size, aged_from, is_free in rows
+        if is_free and since_us < aged_from <= end_us
     )
     return OldPage(segments=free, next=rows[-1][:2] if len(rows) == parameters[-1] else None)
 
 
 _CELLS = f"""
-    SELECT iif(s.end_us <= :at_most, 'at_most', iif(s.end_us <= :desired, 'desired', 'at_least')) AS clause,
+    SELECT iif({AGE_FROM} <= :at_most, 'at_most',
+               iif({AGE_FROM} <= :desired, 'desired', 'at_least')) AS clause,
            iif(s.deletion_due_us >= {KEPT}, 'locked', iif(s.deletion_due_us IS NOT NULL, 'leaving',
                iif(s.held OR {UNDER_HOLD}, 'held', 'free'))) AS state,
-           s.end_us > :since AND s.end_us <= :until AS explained,
+           {AGE_FROM} > :since AND {AGE_FROM} <= :until AS explained,
            count(*), sum(s.size_bytes), sum(s.end_us - s.start_us)"""
 
 
@@ -211,7 +214,7 @@ def _count(db: sqlite3.Connection, camera_no: int, limits: Limits, after: Positi
     rows = db.execute(
         f"""{_CELLS} FROM segment s
              WHERE s.camera_no = :camera AND (s.start_us, s.no) > (:after, :after_no)
-               AND (s.start_us, s.no) <= (:last, :last_no) AND s.end_us <= :latest
+               AND (s.start_us, s.no) <= (:last, :last_no) AND {AGE_FROM} <= :latest
              GROUP BY 1, 2, 3""",
         parameters,
     ).fetchall()
@@ -226,7 +229,7 @@ def _states_of(
     for segment_id in segment_ids:
         rows = db.execute(
             f"""{_CELLS}, c.id FROM segment s JOIN camera c ON c.no = s.camera_no
-                 WHERE s.id = :id AND s.end_us <= :latest GROUP BY 1, 2, 3""",
+                 WHERE s.id = :id AND {AGE_FROM} <= :latest GROUP BY 1, 2, 3""",
             _named(limits) | {"id": segment_id.bytes, "latest": latest},
         ).fetchall()
         for row in rows:

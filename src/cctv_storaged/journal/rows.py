@@ -31,6 +31,8 @@ SEGMENT_COLUMNS = """
     s.stream_print"""
 SEGMENT_PARTS = "JOIN camera c ON c.no = s.camera_no JOIN folder f ON f.no = s.folder_no"
 SEGMENT_TABLES = f"segment s {SEGMENT_PARTS}"
+AGE_FROM = f"""iif(s.flags LIKE '%{SegmentFlag.TIME_SUSPECT}%', max(s.end_us, s.created_us), s.end_us)"""
+"""When the age of the segment `s` begins: as `Segment.aged_from`."""
 COPY_COLUMNS = "segment_no, backend, state, path, etag, attempts, error, stored_us, verified_us"
 
 
