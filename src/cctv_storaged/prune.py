@@ -35,6 +35,7 @@ from cctv_storaged.errors import (
 )
 from cctv_storaged.events import EventHub
 from cctv_storaged.guarding.roots import UNGUARDED, Roots
+from cctv_storaged.journal.copies import COPY_FAILED
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
@@ -137,6 +138,8 @@ class Pruner:
         self._told_away: set[tuple[str, str]] = set()  # parts of backends, in this hour
         self.holds_unknown: Callable[[], str | None] = lambda: None
         """Why there may be holds that the journal does not know: a source that one needs stays."""
+        self.holds_unknown_on_full: Callable[[], str | None] | None = None
+        """The same where room is short; None: no other answer."""
 
     async def recover(self) -> None:
         """Decides anew about every tombstone that a pass before this one left."""
@@ -145,7 +148,7 @@ class Pruner:
                 continue  # pruned for room, this very moment
             where = await asyncio.to_thread(whereabouts, segment, self._roots)
             if where is Whereabouts.GONE:
-                await self._journal.sources.pruned(segment, self._clock.now())
+                await self._pruned(segment)
             elif where in (Whereabouts.HERE, Whereabouts.ANOTHER):
                 await self._journal.sources.keep(segment.id)
             # else nobody can tell today: the tombstone keeps everybody else away from it
@@ -185,7 +188,7 @@ class Pruner:
         """
         if not self.rules.enabled:
             return EarlyPruned(pruned=(), refused=(), why="source.prune is never")
-        unknown = self.holds_unknown()
+        unknown = (self.holds_unknown_on_full or self.holds_unknown)()
         if unknown is not None:
             return EarlyPruned(pruned=(), refused=(), why=unknown)
         rules = replace(self.rules, grace=timedelta(0), keep=timedelta(0))
@@ -282,11 +285,16 @@ class Pruner:
             log.warning("source of %s stays: %s", segment.id, exc, extra={"segment_id": str(segment.id)})
             await self._journal.sources.keep(segment.id)
             return _Fate.REFUSED
-        await self._journal.sources.pruned(segment, self._clock.now())
+        await self._pruned(segment)
         self._metrics.sources_pruned.inc()
         fields = {"segment_id": str(segment.id), "camera_id": str(segment.camera_id)}
         log.info("source pruned, every copy is verified: %s", segment.source.path, extra=fields)
         return _Fate.PRUNED
+
+    async def _pruned(self, segment: Segment) -> None:
+        """Behind a tombstone the last copy may have been found to be lost."""
+        lost = await self._journal.sources.pruned(segment, self._clock.now())
+        self._tell_if_lost(lost, COPY_FAILED)
 
     def _unlink(self, segment: Segment) -> None:
         """Blocking; on the very mount whose identity was found to be right."""
@@ -338,7 +346,7 @@ class Pruner:
         )
         self._metrics.errors.labels("verify", backend).inc()
         lost = await self._journal.copies.redeliver(segment.id, backend, error)
-        self._tell_if_lost(lost, "copy_failed_without_source")
+        self._tell_if_lost(lost, COPY_FAILED)
 
     def _tell_if_lost(self, lost: Segment | None, cause: str) -> None:
         if lost is not None:

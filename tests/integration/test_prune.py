@@ -468,6 +468,32 @@ def after_the_unlink(segment: Segment, is_it: Callable[[FileIdentity, FileIdenti
     raise Killed
 
 
+@jumping
+async def test_a_copy_lost_behind_a_tombstone_on_a_disk_that_was_away_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the unlink; then the recorder's disk is away, and the store loses the object."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        [segment] = await delivered(rig, backend)
+        rig.clock.advance(2 * DAY)
+        with monkeypatch.context() as killed:
+            killed.setattr(prune, "unlink_source", after_the_unlink)
+            with pytest.raises(BaseExceptionGroup):
+                await rig.pruner().run_once()
+        rig.recordings.rename(tmp_path / "unmounted")
+        pruner = rig.pruner()
+        await pruner.run_once()
+        assert await source_state(rig, segment) == "pruning"
+        backend.objects.clear()
+        await rig.journal.copies.redeliver(segment.id, "S3", "reconcile: no object")
+        assert not rig.told(EventKind.LOST)
+        (tmp_path / "unmounted").rename(rig.recordings)
+        await pruner.run_once()
+        assert len(rig.told(EventKind.LOST)) == 1
+        assert await rig.journal.ledger.losses() == {"copy_failed_without_source": 1}
+
+
 @pytest.mark.parametrize("step", [before_the_unlink, after_the_unlink])
 @jumping
 async def test_a_tombstone_left_by_a_kill_is_decided_about_anew(

@@ -3,11 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from cctv_storaged.alarms import AlarmName
 from cctv_storaged.errors import BackendUnavailable
 from cctv_storaged.events import EventKind
+from cctv_storaged.holding.losses import HeldLossWatch
 from cctv_storaged.journal.copies import Retried
+from cctv_storaged.journal.holds import NewHold
 from cctv_storaged.model import Camera, GapCause, NewSegment, Segment
 from cctv_storaged.vms.review import CONFIRM_AFTER, GAP_QUESTIONS, next_look
 from tests.fakes.scripted_backend import ScriptedBackend
@@ -121,6 +124,33 @@ async def test_what_goes_by_xprotects_own_retention_is_no_loss(tmp_path: Path) -
         assert [(each.kind, each.cause) for each in lines][-1] == ("deleted", "vms_retention")
         gaps = await host.rig.journal.gaps.absences(segment.camera_id, segment.span, timedelta(0), 10, None)
         assert {each.cause for each in gaps.parts} == {GapCause.RETENTION}
+
+
+@jumping
+async def test_held_footage_that_xprotects_own_retention_takes_is_lost_and_sounds(tmp_path: Path) -> None:
+    """Without evidence locks XProtect knows of no hold, and takes what one needs with all the rest."""
+    async with proven(tmp_path) as host:
+        (segment,) = await held(host, 1)
+        assert await host.rig.pruner(timedelta(0), required=(NAME,)).run_once() == 1
+        hold = NewHold(
+            id=uuid4(),
+            camera_ids=(segment.camera_id,),
+            start=segment.span.start,
+            end=segment.span.end,
+            reason="police",
+            case_id="A",
+            created_by=None,
+            expires_at=None,
+            review_at=None,
+        )
+        await host.rig.journal.holds.add(hold, None, host.rig.clock.now())
+        host.vms.retention = timedelta(minutes=1)
+        await passing(timedelta(minutes=5))
+        host.loses(segment)
+        await two_rounds(host)
+        assert [each.segment_id for each in host.rig.told(EventKind.LOST)] == [segment.id]
+        await HeldLossWatch(host.rig.journal, host.alarms).run_once()
+        assert AlarmName.HELD_LOST in [each.name for each in host.alarms.standing]
 
 
 @jumping

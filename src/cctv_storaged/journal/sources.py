@@ -7,6 +7,7 @@ from uuid import UUID
 
 from cctv_storaged.clock import to_us
 from cctv_storaged.journal import ledger
+from cctv_storaged.journal.copies import COPY_FAILED
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segments_from
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Segment
@@ -38,19 +39,16 @@ class Sources:
         """Writes the tombstone if, at this moment, every required copy is verified and nothing holds it."""
         return await self._store.write(lambda db: _begin(db, segment_id, required))
 
-    async def pruned(self, segment: Segment, now: datetime) -> None:
-        """The unlink is done (or had been): the tombstone becomes a fact, and a line in the ledger."""
-        await self._store.write(lambda db: _pruned(db, segment, now))
+    async def pruned(self, segment: Segment, now: datetime) -> Segment | None:
+        """The unlink is done (or had been): the tombstone becomes a fact, and a line in the ledger.
+
+        Returns the segment if its footage is lost by that: a backend has lost the copy meanwhile.
+        """
+        return await self._store.write(lambda db: _pruned(db, segment, now))
 
     async def keep(self, segment_id: UUID) -> None:
-        """The unlink was not done after all: the source is present again."""
-        await self._store.write(
-            lambda db: db.execute(
-                """UPDATE segment SET source_state = 'present'
-                    WHERE id = ? AND source_state = 'pruning' AND deletion_due_us IS NULL""",
-                (segment_id.bytes,),
-            )
-        )
+        """The unlink was not done after all: the source is there, and what was lost meanwhile is due."""
+        await self._store.write(lambda db: _keep(db, segment_id))
 
     async def unfinished(self) -> list[Segment]:
         """Tombstones of pruning that the last process left behind (those of whole deletions and of giving
@@ -92,10 +90,31 @@ def _begin(db: sqlite3.Connection, segment_id: UUID, required: Sequence[str]) ->
     return changed.rowcount == 1
 
 
-def _pruned(db: sqlite3.Connection, segment: Segment, now: datetime) -> None:
+def _keep(db: sqlite3.Connection, segment_id: UUID) -> None:
+    kept = db.execute(
+        """UPDATE segment SET source_state = 'present'
+            WHERE id = ? AND source_state = 'pruning' AND deletion_due_us IS NULL""",
+        (segment_id.bytes,),
+    )
+    if kept.rowcount:
+        db.execute(
+            """UPDATE copy SET state = 'pending', due_us = 0, attempts = 0
+                WHERE segment_no = (SELECT no FROM segment WHERE id = ?) AND state = 'failed'""",
+            (segment_id.bytes,),
+        )
+
+
+def _pruned(db: sqlite3.Connection, segment: Segment, now: datetime) -> Segment | None:
     changed = db.execute(
         "UPDATE segment SET source_state = 'pruned' WHERE id = ? AND source_state = 'pruning'",
         (segment.id.bytes,),
     )
-    if changed.rowcount:
-        ledger.append(db, ledger.Kind.PRUNED, segment, "verified_everywhere", now)
+    if not changed.rowcount:
+        return None
+    ledger.append(db, ledger.Kind.PRUNED, segment, "verified_everywhere", now)
+    failed = db.execute(
+        """SELECT segment_no FROM copy
+            WHERE segment_no = (SELECT no FROM segment WHERE id = ?) AND state = 'failed' LIMIT 1""",
+        (segment.id.bytes,),
+    ).fetchone()
+    return None if failed is None else ledger.tell_if_lost(db, failed[0], COPY_FAILED, now)

@@ -14,6 +14,7 @@ from uuid import UUID
 from cctv_storaged.clock import from_us, to_us
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import UNDELIVERED, flag_if_twin, waiting_us
+from cctv_storaged.journal.deletions import UNDER_HOLD
 from cctv_storaged.journal.gaps import VMS_RETENTION
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segment_by_no, segments_from, text
 from cctv_storaged.journal.store import Store
@@ -393,19 +394,23 @@ def _missed(
 
 def _state_without(db: sqlite3.Connection, no: int, backend: str, rules: _Rules) -> tuple[CopyState, bool]:
     """What a copy is that the backend does not hold, by what is left of the segment; and whether the last of
-    it went by the backend's retention."""
-    source, others, end_us = db.execute(
-        """SELECT source_state IN ('present', 'pruning'), EXISTS (
-                  SELECT 1 FROM copy WHERE segment_no = segment.no AND backend <> ?
-                                       AND state IN ('stored', 'verified')), end_us
-             FROM segment WHERE no = ?""",
+    it went by the backend's retention, as it might: what is held, or should be elsewhere, might not."""
+    source, others, end_us, needed = db.execute(
+        f"""SELECT s.source_state IN ('present', 'pruning'),
+                   EXISTS (SELECT 1 FROM copy c WHERE c.segment_no = s.no AND c.backend <> ?1
+                                                  AND c.state IN ('stored', 'verified')),
+                   s.end_us,
+                   s.held OR {UNDER_HOLD}
+                   OR EXISTS (SELECT 1 FROM copy c WHERE c.segment_no = s.no AND c.backend <> ?1
+                                                     AND c.state = 'failed')
+              FROM segment s WHERE s.no = ?2""",
         (backend, no),
     ).fetchone()
     if source and rules.wanted:
         return CopyState.GAP, False
     if source or others:
         return CopyState.GONE, False
-    if rules.expired_us is not None and end_us <= rules.expired_us:
+    if rules.expired_us is not None and end_us <= rules.expired_us and not needed:
         return CopyState.GONE, True
     return CopyState.FAILED, False
 

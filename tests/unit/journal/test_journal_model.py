@@ -253,14 +253,19 @@ class JournalAndModel(RuleBasedStateMachine):
                 self.tell_found(id_)
 
     @precondition(lambda self: self.known)
-    @rule(place=st.integers(0), name=backends, held_before=st.booleans())
-    def a_backend_does_not_hold(self, place: int, name: str, held_before: bool) -> None:
+    @rule(place=st.integers(0), name=backends, held_before=st.booleans(), expired=st.booleans())
+    def a_backend_does_not_hold(self, place: int, name: str, held_before: bool, expired: bool) -> None:
         id_, known = self.one(place)
         at, before = self.later(), known.copies.get(name)
         vouched = self.journal.vouched
         concerned = UNDELIVERED if not held_before else {CopyState.VERIFIED}
         if held_before:
-            found = self.do(vouched.no_longer_held(name, [id_], "no", "vms_no_longer_holds", at, at))
+            before_that = at if expired else None
+            found = self.do(
+                vouched.no_longer_held(
+                    name, [id_], "no", "vms_no_longer_holds", at, at, expired_before=before_that
+                )
+            )
         else:
             found = self.do(vouched.gap(name, [id_], "no", "vms_no_longer_holds", at))
         if before not in concerned or (held_before and known.source is SourceState.PRUNING):
@@ -270,6 +275,10 @@ class JournalAndModel(RuleBasedStateMachine):
         after = CopyState.GAP if known.has_source else CopyState.FAILED
         if not known.has_source and others & {CopyState.STORED, CopyState.VERIFIED}:
             after = CopyState.GONE
+        needed = known.held or CopyState.FAILED in others
+        if after is CopyState.FAILED and held_before and expired and not needed:  # by its own retention
+            after = CopyState.GONE
+            self.ledger.append((Kind.DELETED, id_))
         known.copies[name] = after
         known.put_at.discard(name)
         if after is CopyState.FAILED:
@@ -340,13 +349,19 @@ class JournalAndModel(RuleBasedStateMachine):
         if unlinked:
             if known.deleting:
                 return  # whoever deletes does not say so of the source alone
-            self.do(self.journal.sources.pruned(self.segment(id_), self.later()))
+            lost = self.do(self.journal.sources.pruned(self.segment(id_), self.later()))
         else:
-            self.do(self.journal.sources.keep(id_))
-        if known.source is SourceState.PRUNING and not known.deleting:
-            known.source = SourceState.PRUNED if unlinked else SourceState.PRESENT
-            if unlinked:
-                self.ledger.append((Kind.PRUNED, id_))
+            lost = self.do(self.journal.sources.keep(id_))
+        if known.source is not SourceState.PRUNING or known.deleting:
+            assert lost is None
+            return
+        known.source = SourceState.PRUNED if unlinked else SourceState.PRESENT
+        failed = [name for name, state in known.copies.items() if state is CopyState.FAILED]
+        if unlinked:
+            self.ledger.append((Kind.PRUNED, id_))
+            assert (lost is not None) == bool(failed and self.tell_lost(id_, known))
+        else:
+            known.copies |= dict.fromkeys(failed, CopyState.PENDING)
 
     @precondition(lambda self: self.known)
     @rule(place=st.integers(0))

@@ -80,6 +80,25 @@ async def test_a_tombstone_survives_a_restart_and_is_decided_about(journal: Jour
     assert (await fresh(journal, stays)).source_state is SourceState.PRESENT
 
 
+async def test_a_copy_that_is_lost_behind_the_tombstone_of_pruning_is_told_or_put_again(
+    journal: Journal,
+) -> None:
+    """Its store loses it while the unlink hangs, or its disk is away: nobody can say yet whether there is a
+    source."""
+    gone, stays = [await record(journal, new(number)) for number in (1, 2)]
+    for segment in (gone, stays):
+        await deliver(journal, segment)
+        assert await journal.sources.begin_pruning(segment.id, ["S3"])
+        assert await journal.copies.redeliver(segment.id, "S3", "scrub: no object") is None
+
+    lost = await journal.sources.pruned(gone, NOW)
+    assert lost is not None and lost.id == gone.id
+    assert await journal.ledger.losses() == {"copy_failed_without_source": 1}
+    await journal.sources.keep(stays.id)
+    kept = await fresh(journal, stays)
+    assert (kept.source_state, kept.copies[0].state) == (SourceState.PRESENT, CopyState.PENDING)
+
+
 async def test_a_file_rewritten_under_the_tombstone_is_neither_kept_nor_pruned_as_the_old_one(
     journal: Journal,
 ) -> None:
