@@ -317,6 +317,7 @@ async def test_a_damaged_journal_lets_nothing_go_before_the_store_was_asked_for_
     async def doubted() -> bool:
         async with await open_journal(tmp_path / "data") as journal:
             keeper = await HoldKeeper(journal, backend, "", SystemClock()).open()
+            assert keeper.doubt_on_full() == keeper.doubt()
             return keeper.doubt() is not None
 
     assert not await doubted()
@@ -327,6 +328,61 @@ async def test_a_damaged_journal_lets_nothing_go_before_the_store_was_asked_for_
     away.rename(store)
     assert [await doubted(), await doubted()] == [False, False]
     await backend.close()
+
+
+async def test_a_journal_put_back_from_a_backup_lets_nothing_go_before_it_has_the_holds_made_since(
+    tmp_path: Path,
+) -> None:
+    """It says of itself that the store was asked. A full disk waits for no store that is away, though."""
+    store, away = tmp_path / "store", tmp_path / "away"
+    store.mkdir()
+    backend = FilesystemBackend(FilesystemSettings(path=str(store)))
+    for backup in (tmp_path / "backup", None):
+        async with await open_journal(tmp_path / "data") as journal:
+            keeper = await HoldKeeper(journal, backend, "", SystemClock()).open()
+            assert keeper.doubt() is None
+            if backup is None:
+                await journal.held_back.recover([hold("gate", 0, 1)], BEGIN)
+            await keeper.run_once()
+        if backup is not None:
+            shutil.copytree(tmp_path / "data", backup)
+    store.rename(away)
+    async with await open_journal(tmp_path / "backup") as journal:
+        keeper = HoldKeeper(journal, backend, "", SystemClock())
+        assert (keeper.doubt() is None, keeper.doubt_on_full() is None) == (False, False), "not asked yet"
+        await keeper.open()
+        assert "put back from a backup" in (keeper.doubt() or "")
+        assert keeper.doubt_on_full() is None
+        away.rename(store)
+        await keeper.run_once()
+        assert (keeper.doubt(), len(await journal.held_back.all())) == (None, 1)
+    async with await open_journal(tmp_path / "backup") as journal:
+        keeper = await HoldKeeper(journal, backend, "", SystemClock()).open()
+        assert keeper.doubt() is None
+    await backend.close()
+
+
+async def test_what_can_wait_waits_for_the_store_after_each_start_and_what_a_full_disk_needs_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as host:
+        upkeep, pruner = host.parts.upkeep, host.parts.pruner
+        [keeper] = upkeep.keepers
+        giving_up = upkeep.capacity.keeper._parts.giving_up
+        assert upkeep.retention.waiting is None
+        monkeypatch.setattr(keeper, "doubt", lambda: "the store is away")
+        for told in (
+            lambda: upkeep.retention.waiting,
+            host.parts.remover.holds_unknown,
+            pruner.holds_unknown,
+        ):
+            assert told() == "the store is away"
+        assert pruner.holds_unknown_on_full is not None
+        for told in (giving_up.holds_unknown, pruner.holds_unknown_on_full):
+            monkeypatch.setattr(keeper, "_failed", False)
+            assert told() == "the store is away"
+            monkeypatch.setattr(keeper, "_failed", True)
+            assert told() is None
 
 
 def alarms(host: Host) -> list[str]:

@@ -55,6 +55,7 @@ class Kept:
     pins: Pins
     distrust: list[str] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
     def alarm(self, name: AlarmName) -> str | None:
         return next((each.text for each in self.alarms.standing if each.name is name), None)
@@ -91,6 +92,7 @@ def keeping(rig: Rig, policy: Policy) -> Kept:
     remover = Remover(rig.journal, rig.backends, rig.clock, rig.metrics, rig.hub, tuple(rig.deliveries), pins)
     distrust: list[str] = []
     trouble: list[str] = []
+    unknown: list[str] = []
     parts = RetentionParts(
         rows=rig.journal.retention,
         deletions=rig.journal.deletions,
@@ -98,7 +100,8 @@ def keeping(rig: Rig, policy: Policy) -> Kept:
         pins=pins,
         clock=rig.clock,
         alarms=alarms,
-        distrust=lambda: distrust[0] if distrust else None,
+        distrust=lambda: next(iter((*distrust, *unknown)), None),
+        holds_unknown=lambda: unknown[0] if unknown else None,
         trouble=lambda: trouble[0] if trouble else None,
     )
     return Kept(
@@ -109,6 +112,7 @@ def keeping(rig: Rig, policy: Policy) -> Kept:
         pins=pins,
         distrust=distrust,
         trouble=trouble,
+        unknown=unknown,
     )
 
 
@@ -367,6 +371,26 @@ async def test_what_cannot_be_deleted_for_an_hour_sounds_an_alarm_until_it_can(t
         assert await kept.is_gone(segment)
         await kept.after(5 * MINUTE)
         assert kept.alarm(AlarmName.AT_MOST) is None
+
+
+@jumping
+async def test_passes_that_wait_for_an_hour_to_know_the_holds_sound_an_alarm_until_they_do(
+    tmp_path: Path,
+) -> None:
+    """The store is away since the start: nothing else would say that retention stands still."""
+    async with opened(tmp_path) as rig:
+        segment = await rig.recorded(0)
+        kept = keeping(rig, at_most(OLD))
+        kept.unknown.append("the store could not be asked yet which holds are in force")
+        await kept.after(2 * HOUR)
+        assert kept.alarm(AlarmName.AT_MOST) is None, "it may answer soon"
+        await kept.after(HOUR)
+        assert kept.unknown[0] in (kept.alarm(AlarmName.AT_MOST) or "")
+        assert not await kept.is_gone(segment)
+        kept.unknown.clear()
+        await kept.after(5 * MINUTE)
+        assert kept.alarm(AlarmName.AT_MOST) is None
+        assert await kept.is_gone(segment)
 
 
 @jumping

@@ -59,10 +59,11 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     foundation = needs.foundation
     mirror = _mirror(foundation)
     keepers = await _keepers(foundation)
-    unknown = _holds_unknown(keepers)
+    unknown, on_full = _holds_unknown(keepers), _holds_unknown_on_full(keepers)
     needs.remover.holds_unknown = needs.pruner.holds_unknown = unknown
+    needs.pruner.holds_unknown_on_full = on_full
     distrust = _nothing_by_age(foundation, unknown)
-    capacity = _capacity(needs, distrust, unknown)
+    capacity = _capacity(needs, distrust, on_full)
     upkeep = Upkeep(
         alarms=foundation.alarms,
         clock_guard=foundation.clock_guard,
@@ -73,7 +74,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         reporting=_reporting(foundation),
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
-        retention=_retention(needs, distrust),
+        retention=_retention(needs, distrust, unknown),
         capacity=capacity,
         keepers=keepers,
         freshness=_freshness(foundation),
@@ -101,7 +102,9 @@ def _auditing(needs: UpkeepNeeds) -> Auditing:
     )
 
 
-def _retention(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Retention:
+def _retention(
+    needs: UpkeepNeeds, distrust: Callable[[], str | None], holds_unknown: Callable[[], str | None]
+) -> Retention:
     foundation = needs.foundation
     return Retention(
         RetentionParts(
@@ -112,6 +115,7 @@ def _retention(needs: UpkeepNeeds, distrust: Callable[[], str | None]) -> Retent
             clock=foundation.clock,
             alarms=foundation.alarms,
             distrust=distrust,
+            holds_unknown=holds_unknown,
             trouble=foundation.places.trouble,
             spares=foundation.clock_guard.spares,
             trusted_from=lambda: foundation.clock_guard.state().trusted_from,
@@ -215,6 +219,11 @@ async def _keepers(foundation: Foundation) -> tuple[HoldKeeper, ...]:
 def _holds_unknown(keepers: Sequence[HoldKeeper]) -> Callable[[], str | None]:
     """Why there may be holds in force that the journal does not know."""
     return lambda: next(filter(None, (keeper.doubt() for keeper in keepers)), None)
+
+
+def _holds_unknown_on_full(keepers: Sequence[HoldKeeper]) -> Callable[[], str | None]:
+    """The same where recording would have to stop else."""
+    return lambda: next(filter(None, (keeper.doubt_on_full() for keeper in keepers)), None)
 
 
 def _nothing_by_age(

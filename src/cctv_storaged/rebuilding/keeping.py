@@ -2,7 +2,8 @@
 
 `{prefix}ledger/{host}/holds/{number}_{sha256[:12]}.json`, the highest number counts. Nothing is overwritten;
 the last few snapshots stay. A daemon that finds holds in the newest snapshot which its journal does not know
-(it is new, or was put back from a backup) takes them in before it puts one of its own.
+(it is new, or was put back from a backup) takes them in before it puts one of its own. A journal that was put
+back says of itself that all is well: so each start asks, and nothing that can wait goes before the answer.
 """
 
 import asyncio
@@ -57,29 +58,34 @@ class HoldKeeper:
         self._told: bytes | None = None  # of the holds that the newest snapshot tells; None: not asked yet
         self._number = 0
         self._mark = f"holds_asked:{backend.name}"  # key of `meta`
-        self._asked = False
+        self._asked = False  # by this journal, ever
+        self._heard = False  # since this start
+        self._failed = False  # since this start: the store could not answer
 
     async def open(self) -> "HoldKeeper":
-        """A journal that never asked the store does so before anything is deleted; a start waits little."""
+        """Asks the store before anything is deleted; a start waits little for it."""
         if self._journal.opening.damage is not None:  # some may have been forgotten
             with suppress(JournalFull):
                 await self._journal.ledger_lines.remember(self._mark, "")
         else:
             self._asked = bool(await self._journal.ledger_lines.recall(self._mark))
-        if not self._asked:
-            with suppress(BackendError, JournalFull, TimeoutError):  # it is asked again by the schedule
-                async with asyncio.timeout(OPENING_S):
-                    await self.recover()
+        with suppress(BackendError, JournalFull, TimeoutError):  # it is asked again by the schedule
+            async with asyncio.timeout(OPENING_S):
+                await self.recover()
         return self
 
     def doubt(self) -> str | None:
-        """Why nothing may go by its age: the journal is new, and the store may know of holds besides."""
-        if self._asked:
+        """Why nothing may go that can wait: the store may know of holds that the journal does not."""
+        if self._heard:
             return None
-        return (
-            f"this journal is new or was damaged, and {self._backend.name} could not be asked yet"
-            " which holds are in force"
-        )
+        why = "may be one of before, put back from a backup" if self._asked else "is new or was damaged"
+        return f"this journal {why}, and {self._backend.name} could not be asked yet which holds are in force"
+
+    def doubt_on_full(self) -> str | None:
+        """The same where a disk is full: unless the journal is new or was damaged, a store that was asked and
+        is away stops no recording.
+        """
+        return None if self._asked and self._failed else self.doubt()
 
     async def run_once(self) -> None:
         """Puts a snapshot where the newest is not what the journal says. Raises BackendError."""
@@ -101,10 +107,14 @@ class HoldKeeper:
 
     async def recover(self) -> int:
         """Takes in the holds of the newest snapshot that the journal does not know; how many."""
-        newest = await self.newest()
+        try:
+            newest = await self.newest()
+        except BackendError:
+            self._failed = True
+            raise
         self._number = 0 if newest is None else newest.number
         recovered = 0
-        if newest is not None:
+        if newest is not None and _digest(newest.holds) != _digest(await self._journal.held_back.all()):
             recovered = await self._journal.held_back.recover(newest.holds, self._clock.now())
             if recovered:
                 log.warning("%d holds that this journal did not know taken from %s", recovered, self._folder)
@@ -112,6 +122,7 @@ class HoldKeeper:
         if not self._asked:
             await self._journal.ledger_lines.remember(self._mark, rfc3339(self._clock.now()))
             self._asked = True
+        self._heard = True
         return recovered
 
     async def newest(self) -> Snapshot | None:

@@ -44,8 +44,8 @@ SLACK = timedelta(minutes=1)
 AT_ONCE = 2
 """Batches under way: while the bytes of one are deleted the other has the journal."""
 MOST_COUNTED = 100_000
-KEPT, PUT_OFF = "kept", "put off"
-"""Subjects of the alarms of what backends keep, and of what could not be deleted for so long:"""
+KEPT, PUT_OFF, WAITING = "kept", "put off", "waiting"
+"""Subjects of the alarms of what backends keep, and of what could not be deleted, or begun, for so long:"""
 PUT_OFF_S = 3600.0
 
 
@@ -65,6 +65,8 @@ class RetentionParts:
     """Whether what ends then, by its name, may be younger than the limit: a wrong clock named it."""
     trusted_from: Callable[[], datetime | None] = lambda: None
     """Since when the clock is trusted without a break; None: always."""
+    holds_unknown: Callable[[], str | None] = lambda: None
+    """The part of `distrust` that no other alarm tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,7 @@ class Retention:
         self._at_work = asyncio.Lock()
         self._wake = asyncio.Event()
         self._put_off_since_s: float | None = None
+        self._waiting_since_s: float | None = None  # for the store to say which holds are in force
         self._strangers: list[str] = []  # rules that are no camera's, told already
 
     @property
@@ -196,6 +199,7 @@ class Retention:
             await self._go_over_all()
 
     async def _go_over_all(self) -> None:
+        self._tell_what_waits()
         if self._why_not() is not None:
             return
         policy = self._policy
@@ -368,6 +372,17 @@ class Retention:
             if self._why_not() is not None:
                 raise _Interrupted
             after = await self._parts.rows.end_exports(cutoffs, after, now)
+
+    def _tell_what_waits(self) -> None:
+        why, now_s = self._parts.holds_unknown(), self._parts.clock.monotonic()
+        if why is None:
+            self._waiting_since_s = None
+            self._parts.alarms.end(AlarmName.AT_MOST, WAITING)
+        elif self._waiting_since_s is None:
+            self._waiting_since_s = now_s
+        elif now_s - self._waiting_since_s >= PUT_OFF_S:
+            text = f"nothing was deleted by its age for more than an hour, until the store answers: {why}"
+            self._parts.alarms.sound(AlarmName.AT_MOST, WAITING, text)
 
     async def _tell_what_is_kept(self) -> None:
         count = await self._parts.deletions.count_kept(MOST_COUNTED)
