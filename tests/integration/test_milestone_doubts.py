@@ -12,9 +12,9 @@ from cctv_storaged.events import EventKind
 from cctv_storaged.journal.vouched import Held
 from cctv_storaged.model import Segment, SegmentFlag
 from cctv_storaged.vms.paths import milestone_path, parse_milestone_path
-from tests.services.coveringvms import SITE, device_of
+from tests.fakes.scripted_vms import SITE
 from tests.services.jumping import eventually, jumping, passing
-from tests.services.proving import NAME, Proven, proven, settings
+from tests.services.proving import NAME, Proven, device_of, proven, settings
 
 SOON = timedelta(minutes=1)
 ROUND = timedelta(minutes=11)

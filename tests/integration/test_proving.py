@@ -19,9 +19,9 @@ from cctv_storaged.model import CopyState, Segment, TimeSpan
 from cctv_storaged.vms.intake import Intake
 from cctv_storaged.vms.paths import parse_milestone_path
 from tests.fakes.scripted_backend import Op, ScriptedBackend, Unavailable
-from tests.services.coveringvms import SITE, device_of
+from tests.fakes.scripted_vms import SITE
 from tests.services.jumping import eventually, jumping, passing
-from tests.services.proving import NAME, SETTLE, Proven, proven, settings
+from tests.services.proving import NAME, SETTLE, Proven, device_of, proven, settings
 
 AWAY = BackendUnavailable("no route to host")
 LONG = timedelta(hours=1)

@@ -15,6 +15,7 @@ import pytest
 
 from cctv_storaged.api.problems import problem_of
 from cctv_storaged.backends.base import Backend
+from cctv_storaged.clock import EPOCH
 from cctv_storaged.errors import (
     BackendUnavailable,
     FootageAway,
@@ -33,9 +34,10 @@ from cctv_storaged.vms import readback, readbackcache
 from cctv_storaged.vms.readback import Readback
 from cctv_storaged.vms.readbackcache import ReadbackCache
 from tests.fakes.scripted_backend import Op, ScriptedBackend, Unavailable
+from tests.fakes.scripted_vms import ScriptedVms
 from tests.numbered import RATE, numbered_ts, pictures_in
+from tests.services.invms import only_in_vms, shown_site
 from tests.services.rig import Rig, opened
-from tests.services.scriptedvms import ScriptedVms, only_in_vms
 
 CAMERA = UUID("11111111-2222-4333-8444-555555555555")
 SECONDS = 4
@@ -79,7 +81,7 @@ async def bench(
     folder: Path, *backends: Backend, most_bytes: int = 64 * MIB, reserve_bytes: int = 0
 ) -> AsyncIterator[Bench]:
     async with opened(folder) as rig:
-        vms = ScriptedVms()
+        vms = shown_site()
         cache = ReadbackCache(folder / "cache", most_bytes, reserve_bytes)
         await cache.open()
         deleted: set[UUID] = set()
@@ -109,7 +111,7 @@ async def test_every_picture_is_shown_when_it_was_recorded(
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
         host.vms.bunched = bunched
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         content, data = await host.read(segment)
     assert segment.stream is not None
     out = tmp_path / "back.ts"
@@ -135,7 +137,7 @@ async def test_it_begins_with_the_key_picture_that_leads_to_its_start_and_ends_b
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
         # XProtect's own groups begin 0.4 s before ours: 10 pictures each.
-        host.vms.record(CAMERA, numbered_ts(seconds=12), segment.span.start - timedelta(seconds=2.4))
+        host.vms.film(CAMERA, numbered_ts(seconds=12), segment.span.start - timedelta(seconds=2.4))
         content, data = await host.read(segment)
     out = tmp_path / "back.ts"
     out.write_bytes(data)
@@ -155,8 +157,8 @@ async def test_what_the_vms_holds_in_part_is_given_in_part(tmp_path: Path) -> No
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
-        host.vms.lose(CAMERA, before=segment.span.start + timedelta(seconds=2))
+        host.vms.film(CAMERA, source, segment.span.start)
+        host.vms.lose(CAMERA, TimeSpan(EPOCH, segment.span.start + timedelta(seconds=2)))
         content, _ = await host.read(segment)
         lines = await host.rig.journal.ledger_lines.page(0)
     assert content.span.start == pytest.approx(
@@ -174,13 +176,13 @@ async def test_what_was_read_back_in_part_is_asked_for_anew_soon(
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         whole = host.vms.groups[CAMERA]
         host.vms.groups[CAMERA] = whole[left]
         part, _ = await host.read(segment)
         assert part.span.duration < segment.span.duration
         await host.read(segment)
-        assert len(host.vms.asked) == 1, "whoever asks for its bytes in ranges is given the same"
+        assert host.vms.count("footage") == 1, "whoever asks for its bytes in ranges is given the same"
         host.vms.groups[CAMERA] = whole
         monkeypatch.setattr(readback, "IN_PART_S", 0.0)
         await host.readback.forget(segment.id)
@@ -190,16 +192,16 @@ async def test_what_was_read_back_in_part_is_asked_for_anew_soon(
         content, _ = await host.read(segment)
         assert segment.span.end - content.span.end < timedelta(milliseconds=100)
         assert abs(content.span.start - segment.span.start) <= timedelta(milliseconds=1)
-        asked = len(host.vms.asked)
+        asked = host.vms.count("footage")
         await host.read(segment)
-        assert len(host.vms.asked) == asked, "what is whole is kept"
+        assert host.vms.count("footage") == asked, "what is whole is kept"
 
 
 async def test_a_hole_in_the_middle_is_a_part_as_well_and_no_later_process_finds_it(tmp_path: Path) -> None:
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         whole = host.vms.groups[CAMERA]
         host.vms.groups[CAMERA] = [whole[0], *whole[3:]]
         await host.read(segment)
@@ -212,7 +214,7 @@ async def test_what_was_proven_anew_is_read_back_anew(tmp_path: Path) -> None:
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         await host.read(segment)
         host.readback.renewed(segment.id)
         while host.files():
@@ -234,7 +236,7 @@ async def test_a_segment_that_is_deleted_while_its_file_is_made_leaves_none(
     monkeypatch.setattr(readbackcache, "_synced", slowly)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         reading = asyncio.create_task(host.read(segment))
         await asyncio.to_thread(began.wait, 30)
         deleting = asyncio.create_task(host.delete(segment))
@@ -252,7 +254,7 @@ async def test_who_found_a_segment_before_it_was_deleted_does_not_bring_its_foot
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         picture = Footage(host.reader, segment)
         await picture._content()
         await host.delete(segment)
@@ -268,16 +270,16 @@ async def test_a_segment_without_a_picture_of_its_own_shows_the_one_before(tmp_p
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start - timedelta(seconds=7))
-        host.vms.record(CAMERA, source, segment.span.end + timedelta(seconds=1))
+        host.vms.film(CAMERA, source, segment.span.start - timedelta(seconds=7))
+        host.vms.film(CAMERA, source, segment.span.end + timedelta(seconds=1))
         host.vms.pause_ms = 20_000
         content, data = await host.read(segment)
         assert content.span.end < segment.span.start, "told as it is"
         assert facts_of(data).starts_with_keyframe
         assert await host.rig.state(segment, "MILESTONE") == "verified"
         host.vms.groups[CAMERA] = []
-        host.vms.record(CAMERA, source, segment.span.start - timedelta(seconds=SECONDS + 70))
-        host.vms.record(CAMERA, source, segment.span.end + timedelta(seconds=1))
+        host.vms.film(CAMERA, source, segment.span.start - timedelta(seconds=SECONDS + 70))
+        host.vms.film(CAMERA, source, segment.span.end + timedelta(seconds=1))
         host.vms.pause_ms = 10**6
         await host.readback.forget(segment.id)
         with pytest.raises(ObjectRejected, match="no picture"):
@@ -291,7 +293,7 @@ async def test_a_cache_that_cannot_be_read_holds_nothing_and_keeps_nobody_from_s
     (tmp_path / "cache").symlink_to("cache")  # to itself
     async with bench(tmp_path) as host:
         segment = await host.segment(0, numbered_ts(seconds=SECONDS))
-        host.vms.record(CAMERA, numbered_ts(seconds=SECONDS), segment.span.start)
+        host.vms.film(CAMERA, numbered_ts(seconds=SECONDS), segment.span.start)
         with pytest.raises(NoPlace):
             await host.read(segment)
 
@@ -311,7 +313,8 @@ async def test_what_is_away_is_named_to_whoever_wanted_the_footage(tmp_path: Pat
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.fails = BackendUnavailable("connect to the recording server rec.example:7563: refused")
+        refused = BackendUnavailable("connect to the recording server rec.example:7563: refused")
+        host.vms.errors["footage"] = refused
         with pytest.raises(FootageAway) as told:
             await host.read(segment)
     problem = problem_of(told.value)
@@ -324,7 +327,7 @@ async def test_pictures_beyond_a_hole_are_not_those_of_the_segment(tmp_path: Pat
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start - timedelta(seconds=SECONDS + 2.5))
+        host.vms.film(CAMERA, source, segment.span.start - timedelta(seconds=SECONDS + 2.5))
         with pytest.raises(NotHeld):
             await host.read(segment)
 
@@ -333,10 +336,10 @@ async def test_several_who_ask_at_once_are_given_what_is_made_once(tmp_path: Pat
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         host.vms.hold = asyncio.Event()
         readers = [asyncio.create_task(host.read(segment)) for _ in range(5)]
-        while not host.vms.asked:
+        while not host.vms.count("footage"):
             await asyncio.sleep(0)
         readers[0].cancel()
         await asyncio.gather(readers[0], return_exceptions=True)
@@ -344,7 +347,7 @@ async def test_several_who_ask_at_once_are_given_what_is_made_once(tmp_path: Pat
         answers = await asyncio.gather(*readers[1:])
         again = await host.read(segment)
         assert len({data for _, data in (*answers, again)}) == 1
-        assert len(host.vms.asked) == 1
+        assert host.vms.count("footage") == 1
         lines = (await host.rig.journal.ledger_lines.page(0)).lines
     told = [line.line for line in lines if line.line.cause == "remuxed"]
     assert len(told) == 1
@@ -355,7 +358,7 @@ async def test_a_reading_that_nobody_waits_for_ends_and_leaves_nothing(tmp_path:
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         host.vms.hold = asyncio.Event()
         reader = asyncio.create_task(host.read(segment))
         while not host.files():
@@ -376,9 +379,9 @@ async def test_a_recorder_whose_clock_was_set_back_is_told_in_the_log(
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
-        again = ScriptedVms()
-        again.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
+        again = shown_site()
+        again.film(CAMERA, source, segment.span.start)
         host.vms.groups[CAMERA] = [*host.vms.groups[CAMERA][:3], *again.groups[CAMERA][1:]]
         _, data = await host.read(segment)
     assert "clock was set back by" in caplog.text
@@ -389,8 +392,9 @@ async def test_what_breaks_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
-        host.vms.fails, host.vms.fails_after = BackendUnavailable("the recorder is away"), 2
+        host.vms.film(CAMERA, source, segment.span.start)
+        host.vms.errors["footage"] = BackendUnavailable("the recorder is away")
+        host.vms.breaks_after = 2
         with pytest.raises(BackendUnavailable):
             await host.read(segment)
         assert host.files() == []
@@ -401,7 +405,7 @@ async def test_what_breaks_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
 async def test_what_no_transport_stream_holds_is_refused(tmp_path: Path) -> None:
     async with bench(tmp_path) as host:
         segment = await host.segment(0, numbered_ts(seconds=SECONDS))
-        host.vms.record(CAMERA, numbered_ts(seconds=SECONDS), segment.span.start)
+        host.vms.film(CAMERA, numbered_ts(seconds=SECONDS), segment.span.start)
         groups = host.vms.groups[CAMERA]
         object.__setattr__(groups[0], "codec", "jpeg")
         with pytest.raises(Unsupported, match="jpeg"):
@@ -413,7 +417,7 @@ async def test_the_cache_stays_small_and_keeps_what_is_being_read(tmp_path: Path
     async with bench(tmp_path, most_bytes=int(2.5 * source.stat().st_size)) as host:
         segments = [await host.segment(number, source) for number in range(4)]
         for segment in segments:
-            host.vms.record(CAMERA, source, segment.span.start)
+            host.vms.film(CAMERA, source, segment.span.start)
         async with host.reader.content(segments[0]) as first:
             for segment in segments[1:]:
                 await host.read(segment)
@@ -426,16 +430,16 @@ async def test_the_cache_stays_small_and_keeps_what_is_being_read(tmp_path: Path
                 with pytest.raises(NoPlace, match=r"milestone\.cache\.max_bytes"):
                     await host.read(segments[1])
         await host.read(segments[1])
-        asked = len(host.vms.asked)
+        asked = host.vms.count("footage")
         await host.read(segments[3])
-        assert len(host.vms.asked) == asked, "what was used last is still there"
+        assert host.vms.count("footage") == asked, "what was used last is still there"
 
 
 async def test_a_disk_without_room_takes_nothing(tmp_path: Path) -> None:
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path, reserve_bytes=2**62) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         with pytest.raises(NoPlace, match=r"capacity\.reserve"):
             await host.read(segment)
         assert host.files() == []
@@ -445,7 +449,7 @@ async def test_the_next_process_finds_what_is_whole_and_nothing_else(tmp_path: P
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         before, data = await host.read(segment)
     (whole,) = host.files()
     (host.folder / f"{segment.id}.00ff.part").write_bytes(b"half")
@@ -455,7 +459,7 @@ async def test_the_next_process_finds_what_is_whole_and_nothing_else(tmp_path: P
     async with bench(tmp_path) as host:
         after, again = await host.read(await host.rig.segment(segment))
         assert host.files() == [whole]
-        assert host.vms.asked == []
+        assert host.vms.count("footage") == 0
     assert (again, after.span, after.stream, after.sha256) == (
         data,
         before.span,
@@ -468,7 +472,7 @@ async def test_a_file_that_was_damaged_is_not_given_out_whole_and_made_anew(tmp_
     source = numbered_ts(seconds=SECONDS)
     async with bench(tmp_path) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         _, data = await host.read(segment)
         (name,) = host.files()
         (host.folder / name).write_bytes(data[:-1] + b"?")
@@ -483,7 +487,7 @@ async def test_neighbours_that_were_read_back_play_on(tmp_path: Path) -> None:
     async with bench(tmp_path) as host:
         segments = [await host.segment(number, source) for number in range(2)]
         for segment in segments:
-            host.vms.record(CAMERA, source, segment.span.start)
+            host.vms.film(CAMERA, source, segment.span.start)
         await host.rig.journal._store.write(
             lambda db: db.execute("UPDATE segment SET stream_ticks = NULL, stream_print = NULL")
         )
@@ -499,12 +503,12 @@ async def test_the_object_store_is_read_first_and_what_it_has_is_not_gone_while_
     source, store = numbered_ts(seconds=SECONDS), ScriptedBackend("S3")
     async with bench(tmp_path, store) as host:
         segment = await host.segment(0, source)
-        host.vms.record(CAMERA, source, segment.span.start)
+        host.vms.film(CAMERA, source, segment.span.start)
         at_store = Copy(backend="S3", state=CopyState.VERIFIED, path="a.ts")
         both = replace(segment, copies=(*segment.copies, at_store))
         store.objects["a.ts"] = source.read_bytes()
         content, data = await host.read(both)
-        assert (content.remuxed, data, host.vms.asked) == (False, source.read_bytes(), [])
+        assert (content.remuxed, data, host.vms.count("footage")) == (False, source.read_bytes(), 0)
         store.always(Unavailable(), Op.OPEN)
         content, _ = await host.read(both)
         assert content.remuxed
@@ -520,7 +524,7 @@ async def test_no_picture_is_left_that_refers_to_one_behind_the_end(tmp_path: Pa
     async with bench(tmp_path) as host:
         segment = await host.segment(0, numbered_ts(seconds=SECONDS))
         film = numbered_ts(seconds=12, bframes=2)
-        host.vms.record(CAMERA, film, segment.span.start - timedelta(seconds=2.5))
+        host.vms.film(CAMERA, film, segment.span.start - timedelta(seconds=2.5))
         _, data = await host.read(segment)
     out = tmp_path / "back.ts"
     out.write_bytes(data)

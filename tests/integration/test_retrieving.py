@@ -11,9 +11,9 @@ import pytest
 from cctv_storaged.errors import BackendUnavailable, Unsupported
 from cctv_storaged.model import Segment, TimeSpan
 from cctv_storaged.vms.retrieving import identifier_of
-from tests.services.coveringvms import CoveringVms, Twice, device_of
+from tests.fakes.scripted_vms import ScriptedVms, Twice
 from tests.services.jumping import MIDNIGHT, LoopClock, eventually, jumping, passing
-from tests.services.proving import EVENT, NAME, Proven, proven, settings
+from tests.services.proving import EVENT, NAME, Proven, device_of, proven, proving_site, settings
 
 SOON = timedelta(minutes=3)
 
@@ -97,7 +97,7 @@ async def test_a_retrieval_that_ends_well_and_brings_nothing_becomes_a_gap_in_th
 async def test_an_edition_that_does_not_fetch_makes_a_gap_and_says_so(tmp_path: Path) -> None:
     async with proven(tmp_path, chosen=settings("edge_retrieval", deadline=SOON)) as host:
         segment = await host.rig.recorded(0)
-        host.vms.refuses = Unsupported("edge storage is not in this edition")
+        host.vms.errors["retrieve"] = Unsupported("edge storage is not in this edition")
         errors: list[str | None] = []
         async with host.running():
             await eventually(lambda: in_state(host, segment, "gap", errors), "a gap")
@@ -199,7 +199,7 @@ def test_a_kill_at_any_step_is_taken_up(tmp_path: Path, step: str, twice: Twice)
 @jumping
 async def _a_kill(folder: Path, step: str, twice: Twice) -> None:
     """Whatever XProtect does with an identifier that it knows, all is fetched, and no row or task is left."""
-    vms = CoveringVms(twice=twice)
+    vms = proving_site(twice=twice)
     clock = LoopClock(MIDNIGHT + timedelta(minutes=30))
     chosen = settings("edge_retrieval")
     async with proven(folder, vms=vms, clock=clock, chosen=chosen) as host:
@@ -254,7 +254,7 @@ def killed_at(host: Proven, step: str) -> asyncio.Event:
 # Help
 
 
-def finish_all(vms: CoveringVms) -> None:
+def finish_all(vms: ScriptedVms) -> None:
     for task in vms.tasks:
         vms.finish(task)
 

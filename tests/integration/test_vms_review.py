@@ -14,9 +14,8 @@ from cctv_storaged.journal.holds import NewHold
 from cctv_storaged.model import Camera, GapCause, NewSegment, Segment
 from cctv_storaged.vms.review import CONFIRM_AFTER, GAP_QUESTIONS, next_look
 from tests.fakes.scripted_backend import ScriptedBackend
-from tests.services.coveringvms import device_of
 from tests.services.jumping import eventually, jumping, passing
-from tests.services.proving import NAME, Proven, proven, settings
+from tests.services.proving import NAME, Proven, device_of, proven, settings
 
 SOON = timedelta(minutes=1)
 CAUSE = "vms_no_longer_holds"

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -17,7 +17,7 @@ from cctv_storaged.vms.ground import Ground, Mapping, ProvingSettings
 from cctv_storaged.vms.opening import Proof, open_proof
 from cctv_storaged.vms.store import MilestoneStore
 from cctv_storaged.vms.verdict import Ingest, Rules
-from tests.services.coveringvms import CoveringVms, OneToOne, device_of
+from tests.fakes.scripted_vms import ScriptedVms, Twice, all_but
 from tests.services.jumping import MIDNIGHT, LoopClock
 from tests.services.rig import Rig, opened, root_at
 
@@ -27,6 +27,38 @@ WINDOW = timedelta(minutes=15)
 TOLERANCE = timedelta(seconds=0.2)  # the rig's segments are a second long
 EVENT = UUID(int=5)
 NAME = "MILESTONE"
+ASKED = frozenset(
+    {
+        *("site", "cameras", "storage", "reach", "recorded"),
+        *("retrieve", "task", "clean_up", "send_event", "raise_alarm"),
+    }
+)
+"""What a site is asked whose recordings are to be proven."""
+
+
+@dataclass(slots=True)
+class OneToOne:
+    """A mapping: XProtect's camera has our id with another first byte; of `unknown` there is none."""
+
+    unknown: set[UUID] = field(default_factory=set)
+    others: dict[UUID, UUID] = field(default_factory=dict)  # that are mapped otherwise
+
+    async def device_of(self, camera_id: UUID) -> UUID | None:
+        return None if camera_id in self.unknown else self.others.get(camera_id, device_of(camera_id))
+
+    def why_not(self, camera_id: UUID) -> str | None:
+        return "it has no counterpart" if camera_id in self.unknown else None
+
+
+def device_of(camera_id: UUID) -> UUID:
+    """XProtect's GUID of our camera."""
+    return UUID(int=camera_id.int ^ (0xFF << 120))
+
+
+def proving_site(*, twice: Twice = Twice.ACCEPTED) -> ScriptedVms:
+    """It holds nothing yet."""
+    unasked = AssertionError("nobody who proves asks for that")
+    return ScriptedVms(channels=None, skew=None, twice=twice, errors=all_but(ASKED, unasked))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +66,7 @@ class Proven:
     """A rig with an XProtect."""
 
     rig: Rig
-    vms: CoveringVms
+    vms: ScriptedVms
     mapping: OneToOne
     proof: Proof
     store: MilestoneStore
@@ -118,7 +150,7 @@ def store_of(vms: Vms, clock: LoopClock, mapping: Mapping) -> MilestoneStore:
 async def proven(
     folder: Path,
     *stores: Backend,
-    vms: CoveringVms | None = None,
+    vms: ScriptedVms | None = None,
     clock: LoopClock | None = None,
     chosen: ProvingSettings | None = None,
     guarded: bool = False,
@@ -127,7 +159,7 @@ async def proven(
 
     `guarded`: steps of the clock are seen.
     """
-    vms = vms or CoveringVms()
+    vms = vms or proving_site()
     mapping = OneToOne()
     clock = clock or LoopClock(MIDNIGHT + timedelta(minutes=30))
     store = store_of(vms, clock, mapping)

@@ -21,6 +21,7 @@ from cctv_storaged.assembly import vms as assembly_vms
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.evidence.manifest import FileRole, read
 from tests.daemon import PROJECT
+from tests.fakes.scripted_vms import ScriptedVms
 from tests.fakes.xprotect.pictures import ms
 from tests.hls import read_playlist
 from tests.integration.api.exported import (
@@ -37,7 +38,7 @@ from tests.integration.api.exported import (
 from tests.integration.api.harness import API, Host, path_of, running
 from tests.integration.api.played import frames_played, path
 from tests.numbered import RATE, numbered_ts, pictures_in
-from tests.services.scriptedvms import ScriptedVms, only_in_vms
+from tests.services.invms import only_in_vms, shown_site
 from tests.services.xprotect import PASSWORD, USER, camera, running_site
 
 CAMERA = UUID("11111111-2222-4333-8444-555555555555")
@@ -53,7 +54,7 @@ MILESTONE: dict[str, Any] = {
 
 @pytest.fixture
 def vms(monkeypatch: pytest.MonkeyPatch) -> ScriptedVms:
-    scripted = ScriptedVms()
+    scripted = shown_site()
     monkeypatch.setattr(assembly_vms, "open_vms", lambda settings, clock: scripted)
     return scripted
 
@@ -74,7 +75,7 @@ async def kept_apart(host: Host, *numbers: int, **recipe: Any) -> list[dict[str,
 
 def film_in_vms(vms: ScriptedVms, *, bframes: int = 0, lead_s: float = LEAD_S) -> None:
     """XProtect's recording of that time, in groups of its own; picture 0 was taken `lead_s` before T0."""
-    vms.record(CAMERA, numbered_ts(seconds=12, bframes=bframes), T0 - timedelta(seconds=lead_s))
+    vms.film(CAMERA, numbered_ts(seconds=12, bframes=bframes), T0 - timedelta(seconds=lead_s))
 
 
 def content_of(segment: dict[str, Any]) -> str:
@@ -103,7 +104,7 @@ async def test_the_content_is_told_by_its_own_size_and_checksum(host: Host, vms:
     assert other.status == 412
     behind = await host.request("GET", content_of(first), headers={"Range": "bytes=99999999-"})
     assert behind.status == 416
-    assert len(vms.asked) == 1
+    assert vms.count("footage") == 1
     shown = (await host.get(path_of(first))).json
     assert (shown["size_bytes"], shown["checksum"]) == (first["size_bytes"], first["checksum"])
 
@@ -136,7 +137,7 @@ async def test_the_recorders_bytes_go_before_those_of_the_vms(host: Host, vms: S
     second = (await host.get(f"/segments/{GATE}", start=rfc3339(T0), end=rfc3339(moment(6)))).json
     there = await host.get(content_of(second["segments"][1]))
     assert "Content-Origin" not in there.headers
-    assert len(vms.asked) == 1
+    assert vms.count("footage") == 1
 
 
 async def test_what_the_vms_has_no_more_is_gone_and_its_copy_doubted(host: Host, vms: ScriptedVms) -> None:
@@ -151,7 +152,7 @@ async def test_what_the_vms_has_no_more_is_gone_and_its_copy_doubted(host: Host,
 
 async def test_a_playlist_begins_anew_only_where_the_stream_is_another(host: Host, vms: ScriptedVms) -> None:
     made = await kept_apart(host, 1, 2)
-    vms.record(CAMERA, numbered_ts(seconds=6), T0)
+    vms.film(CAMERA, numbered_ts(seconds=6), T0)
     reply = await host.get(path(T0, moment(6), GATE))
     playlist = read_playlist(reply.body)
     assert playlist.uris == [f"{segment['id']}/content.ts" for segment in made]

@@ -32,9 +32,10 @@ class Bench:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.clock = HandClock()
-        self.vms = ScriptedVms([channel(1), channel(2, "Yard")])
+        channels = [channel(1), channel(2, "Yard")]
+        self.vms = ScriptedVms(channels, location="https://mgmt.example")
         self.vms.held = {
-            each.id: [TimeSpan(START - timedelta(hours=9), START + 2 * LENGTH)] for each in self.vms.channels
+            each.id: [TimeSpan(START - timedelta(hours=9), START + 2 * LENGTH)] for each in channels
         }
         self.metrics = Metrics()
         self.alarms = Alarms(self.metrics, EventHub(), self.clock)
@@ -163,7 +164,7 @@ async def test_between_whole_looks_one_request_tells_that_the_site_lives(bench: 
     await watch.run_once()
     bench.vms.calls.clear()
     await watch.run_once()
-    assert bench.vms.calls == ["site"]
+    assert bench.vms.called == ["site"]
     assert watch.condition is not None and watch.condition.grade is Grade.DEGRADED  # as it was found last
     bench.vms.errors.clear()
     bench.clock.passed = timedelta(minutes=6)
@@ -191,7 +192,7 @@ async def test_before_any_footage_one_camera_tells_whether_coverage_can_be_asked
         await journal.cameras.ensure(GATE)
         watch = bench.watch(cameras=(GATE,))
         await watch.run_once()
-        assert "recorded" in bench.vms.calls
+        assert "recorded" in bench.vms.called
         bench.vms.errors["recorded"] = BackendUnavailable("502", reason="server")
         bench.clock.passed = timedelta(minutes=6)
         await watch.run_once()

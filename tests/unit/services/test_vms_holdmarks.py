@@ -131,7 +131,7 @@ async def test_a_hold_is_one_bookmark_and_one_lock_a_mapped_camera_until_its_rel
     assert "INC-42" in mark.header and "burglary" in mark.description and str(hold.id) in mark.description
     assert spans(vms.bookmarks) == [mark.span]
     assert await bench.counts(hold) == MarkCounts(bookmarks=1, locks=1)
-    assert vms.calls.index("lock") < vms.calls.index("bookmark")
+    assert vms.called.index("lock") < vms.called.index("bookmark")
     bench.clock.passed = timedelta(days=3)
     await marking.run_once()
     assert len(vms.locks) == len(vms.bookmarks) == 1  # it is over: nothing is added
@@ -177,12 +177,12 @@ async def test_what_the_edition_lacks_is_asked_for_after_each_start_and_daily(be
     await marking.run_once()
     bench.clock.passed = timedelta(hours=20)
     await marking.run_once()
-    assert vms.calls.count("lock") == 1 and bench.alarming == {}
+    assert vms.count("lock") == 1 and bench.alarming == {}
     assert (await bench.counts(first)).unsupported == 1
     assert "Corporate" in (marking.reason(first) or "") and (await bench.counts(second)).waiting == 0
     bench.clock.passed = timedelta(days=2)
     await marking.run_once()
-    assert vms.calls.count("lock") == 2, "once a day"
+    assert vms.count("lock") == 2, "once a day"
     del vms.errors["lock"]
     again = bench.marking(vms)
     await again.run_once()
@@ -276,7 +276,7 @@ async def test_one_refused_mark_is_an_alarm_and_holds_up_no_other(bench: Bench) 
     assert await bench.counts(hold) == MarkCounts(bookmarks=1, waiting=1, refusal=refusal)
     assert "refuses" in (marking.reason(hold) or "")
     await marking.run_once()
-    assert vms.calls.count("lock") == 1  # not before its time
+    assert vms.count("lock") == 1  # not before its time
     vms.errors.clear()
     bench.clock.passed = timedelta(hours=1)
     await marking.run_once()
@@ -296,11 +296,11 @@ async def test_the_alarm_of_a_refused_mark_ends_with_its_hold(bench: Bench) -> N
 
 async def test_a_lock_whose_answer_was_lost_is_found_by_its_reference(bench: Bench) -> None:
     vms = FindingVms()
-    vms.after["lock"] = BackendUnavailable("connection reset")
+    vms.lost_answers["lock"] = BackendUnavailable("connection reset")
     marking = bench.marking(vms)
     hold = await bench.hold()
     await marking.run_once()
-    vms.after.clear()
+    vms.lost_answers.clear()
     bench.clock.passed = timedelta(hours=1)
     await marking.run_once()
     assert len(vms.locks) == 1 and await bench.counts(hold) == MarkCounts(bookmarks=1, locks=1)
@@ -310,7 +310,7 @@ async def test_a_lock_whose_answer_was_lost_goes_with_a_hold_that_was_released_m
     bench: Bench,
 ) -> None:
     vms = FindingVms()
-    vms.after["lock"] = BackendUnavailable("connection reset")
+    vms.lost_answers["lock"] = BackendUnavailable("connection reset")
     marking = bench.marking(vms)
     hold = await bench.hold()
     await marking.run_once()
@@ -321,11 +321,11 @@ async def test_a_lock_whose_answer_was_lost_goes_with_a_hold_that_was_released_m
 
 async def test_where_marks_cannot_be_looked_for_a_second_one_is_told(bench: Bench) -> None:
     vms = ScriptedVms()
-    vms.after["lock"] = BackendUnavailable("connection reset")
+    vms.lost_answers["lock"] = BackendUnavailable("connection reset")
     marking = bench.marking(vms)
     hold = await bench.hold()
     await marking.run_once()
-    vms.after.clear()
+    vms.lost_answers.clear()
     bench.clock.passed = timedelta(hours=1)
     await marking.run_once()
     await bench.release(hold, marking)
