@@ -16,6 +16,7 @@ from cctv_storaged.errors import NotFound
 from cctv_storaged.events import EventKind
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.ledger import Kind
+from cctv_storaged.journal.retention import Spares
 from cctv_storaged.model import (
     Camera,
     FileIdentity,
@@ -302,9 +303,11 @@ async def test_a_rule_that_is_shortened_in_the_middle_of_a_pass_ends_no_export_u
         cutoffs: list[datetime] = []
         really_end, weigh_first = rig.journal.retention.end_exports, kept.retention._stops
 
-        async def end_exports(moments: Mapping[UUID, datetime], after: int, now: datetime) -> int | None:
+        async def end_exports(
+            moments: Mapping[UUID, datetime], after: int, now: datetime, spares: Spares
+        ) -> int | None:
             cutoffs.extend(moments.values())
-            return await really_end(moments, after, now)
+            return await really_end(moments, after, now, spares)
 
         async def then_it_is_shorter(*args: Any) -> bool:
             stops = await weigh_first(*args)

@@ -1,14 +1,17 @@
 """Footage whose name is in doubt ages from its registration: an unset clock deletes nothing early."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 from cctv_storaged.alarms import AlarmName
 from cctv_storaged.capacity.ageing import Ageing, AgeingParts
 from cctv_storaged.capacity.stages import NOTHING_LEFT, expired_before
 from cctv_storaged.ingest import Outcome
 from cctv_storaged.journal.deletions import Cause
+from cctv_storaged.journal.exportrows import Export, ExportFile, ExportRequest, ExportResult
 from cctv_storaged.model import Segment, SegmentFlag
 from cctv_storaged.retention.rules import Clause, Policy
 from cctv_storaged.retention.runs import WHOLE_S
@@ -17,7 +20,7 @@ from tests.fakes.scripted_backend import ScriptedBackend
 from tests.footage import cached_ts
 from tests.integration.test_retention import HOUR, MINUTE, OLD, at_most, keeping
 from tests.services.jumping import eventually, jumping, passing
-from tests.services.rig import STEP, Rig, opened
+from tests.services.rig import DAY, STEP, Rig, opened
 
 UNSET = datetime(2001, 1, 1, tzinfo=UTC)
 """Where a recorder's clock begins that nobody has set."""
@@ -39,6 +42,39 @@ async def recorded_now(rig: Rig, count: int) -> list[Segment]:
     segments = [await recorded(rig, number, closed=rig.clock.now()) for number in range(count)]
     assert all(SegmentFlag.TIME_SUSPECT in each.flags for each in segments)
     return segments
+
+
+async def exported(rig: Rig, segment: Segment) -> Export:
+    """An export of it, ready, that may be had for a week."""
+    ids, span, now = (segment.camera_id,), segment.span, rig.clock.now()
+    request = ExportRequest(camera_ids=ids, span=span, format="mkv", reason="police")
+    export = await rig.journal.exports.add(uuid4(), request, 9, None, now)
+    assert export is not None
+    await rig.journal.exports.begin(export.id)
+    file = ExportFile(
+        name="n", camera_id=segment.camera_id, span=span, size_bytes=1, sha256="00" * 32, codec="h264"
+    )
+    result = ExportResult(
+        path="p",
+        manifest_path="m",
+        file_name="n",
+        media_type="video/mp4",
+        size_bytes=1,
+        sha256="00" * 32,
+        segments=1,
+        files=(file,),
+        files_total=1,
+        gaps=(),
+        gaps_total=0,
+    )
+    assert await rig.journal.exports.complete(export.id, result, now, now + 7 * DAY)
+    return export
+
+
+async def has_ended(rig: Rig, export: Export) -> bool:
+    found = await rig.journal.exports.by_id(export.id)
+    assert found is not None and found.expires_at is not None
+    return found.expires_at <= rig.clock.now()
 
 
 def ageing(rig: Rig, policy: Policy) -> Ageing:
@@ -113,3 +149,30 @@ async def test_old_footage_that_is_copied_back_stays_where_its_times_were_not_ke
         assert not await kept.is_gone(copied)
         assert rig.source(copied).exists()
         assert await kept.is_gone(restored)
+
+
+@jumping
+async def test_an_export_of_footage_that_stays_by_its_registration_stays_with_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        kept = keeping(rig, at_most(OLD))
+        [young] = await recorded_now(rig, 1)
+        old = await rig.recorded(0)
+        stays, ends = await exported(rig, young), await exported(rig, old)
+        await kept.retention.run_once()
+        assert [await has_ended(rig, each) for each in (stays, ends)] == [False, True]
+        await kept.after(OLD + HOUR)
+        assert await has_ended(rig, stays), "with its footage"
+
+
+@jumping
+async def test_an_export_of_footage_that_a_wrong_clock_named_stays_with_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        kept = keeping(rig, at_most(OLD))
+        misdated, old = await rig.recorded(0), await rig.recorded(400)
+        stays, ends = await exported(rig, misdated), await exported(rig, old)
+        kept.retention._parts = replace(
+            kept.retention._parts, spares=lambda end, limit: end <= misdated.span.end and limit == OLD
+        )
+        await kept.retention.run_once()
+        assert not await kept.is_gone(misdated)
+        assert [await has_ended(rig, each) for each in (stays, ends)] == [False, True]

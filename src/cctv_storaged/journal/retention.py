@@ -7,7 +7,7 @@ is. What goes for its age is counted by SQL where nobody has to see it row by ro
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -32,6 +32,8 @@ NEVER_US = -(2**62)
 Position = tuple[int, int]
 """Start of a segment in microseconds, and its row's number."""
 FIRST: Position = (NEVER_US, 0)
+Spares = Callable[[datetime, timedelta], bool]
+"""Whether what ends then, by its name, may be younger than the limit; asked in the journal's thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +150,15 @@ class Retentions:
 
     # Exports
 
-    async def end_exports(self, cutoffs: Mapping[UUID, datetime], after: int, now: datetime) -> int | None:
+    async def end_exports(
+        self, cutoffs: Mapping[UUID, datetime], after: int, now: datetime, spares: Spares
+    ) -> int | None:
         """Exports that show footage of a camera from before its moment have their last day now.
 
-        Looks at the next few, and says where to go on; None: those were all. Held ones stay.
+        Looks at the next few, and says where to go on; None: those were all. Held ones stay, and those of
+        footage that stays itself: `spares` says so of a name, or its registration does (rows.AGE_FROM).
         """
-        return await self._store.write(lambda db: _end_exports(db, cutoffs, after, now))
+        return await self._store.write(lambda db: _end_exports(db, cutoffs, after, now, spares))
 
 
 def _cameras(db: sqlite3.Connection) -> list[RetainedCamera]:
@@ -292,21 +297,40 @@ def _confirm(db: sqlite3.Connection, passes: Mapping[UUID, Swept], by: str, now:
 
 
 def _end_exports(
-    db: sqlite3.Connection, cutoffs: Mapping[UUID, datetime], after: int, now: datetime
+    db: sqlite3.Connection, cutoffs: Mapping[UUID, datetime], after: int, now: datetime, spares: Spares
 ) -> int | None:
     page = completed(db, EXPORTS_AT_ONCE, after)
     for export in page:
-        if _shows_what_should_be_gone(export, cutoffs) and not holding_export(db, export.request):
+        old = [
+            (camera_id, span)
+            for camera_id, span in _shown(export)
+            if camera_id in cutoffs
+            and span.start <= cutoffs[camera_id]
+            and not spares(span.start, now - cutoffs[camera_id])
+        ]
+        gone = any(not _is_younger(db, camera_id, span, cutoffs[camera_id]) for camera_id, span in old)
+        if gone and not holding_export(db, export.request):
             change = "UPDATE export SET expires_us = ? WHERE no = ? AND expires_us > ?"
             db.execute(change, (to_us(now), export.no, to_us(now)))
     return page[-1].no if len(page) == EXPORTS_AT_ONCE else None
 
 
-def _shows_what_should_be_gone(export: Export, cutoffs: Mapping[UUID, datetime]) -> bool:
-    """By when it begins to show each camera; where its list of files is cut short, by what was asked for."""
+def _shown(export: Export) -> list[tuple[UUID, TimeSpan]]:
+    """What it shows of each camera; where its list of files is cut short, what was asked for."""
     result = export.result
     if result is None or result.files_total > len(result.files):
-        shown = [(camera_id, export.request.span.start) for camera_id in export.request.camera_ids]
-    else:
-        shown = [(file.camera_id, file.span.start) for file in result.files]
-    return any(camera_id in cutoffs and start <= cutoffs[camera_id] for camera_id, start in shown)
+        return [(camera_id, export.request.span) for camera_id in export.request.camera_ids]
+    return [(file.camera_id, file.span) for file in result.files]
+
+
+def _is_younger(db: sqlite3.Connection, camera_id: UUID, span: TimeSpan, cutoff: datetime) -> bool:
+    """Whether the first footage of the span, which ended by the cut-off by its name, was registered later."""
+    start, moment = to_us(span.start), to_us(cutoff)
+    first = db.execute(
+        f"""SELECT {AGE_FROM} FROM camera c CROSS JOIN segment s ON s.camera_no = c.no
+             WHERE c.id = ? AND s.start_us > ? - c.longest_us AND s.start_us < ?
+               AND s.end_us > ? AND s.end_us <= ?
+             ORDER BY s.start_us LIMIT 1""",
+        (camera_id.bytes, start, min(to_us(span.end), moment), start, moment),
+    ).fetchone()
+    return first is not None and first[0] > moment

@@ -371,7 +371,7 @@ class Retention:
         while after is not None:
             if self._why_not() is not None:
                 raise _Interrupted
-            after = await self._parts.rows.end_exports(cutoffs, after, now)
+            after = await self._parts.rows.end_exports(cutoffs, after, now, self._parts.spares)
 
     def _tell_what_waits(self) -> None:
         why, now_s = self._parts.holds_unknown(), self._parts.clock.monotonic()

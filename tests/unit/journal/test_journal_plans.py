@@ -21,6 +21,7 @@ from cctv_storaged.clock import to_us
 from cctv_storaged.journal.adoption import FoundCopy, FoundSegment
 from cctv_storaged.journal.copies import Order, Proof
 from cctv_storaged.journal.deletions import KEPT, Cause
+from cctv_storaged.journal.exportrows import ExportRequest, ExportResult
 from cctv_storaged.journal.holds import Hold, NewHold
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.ledgeraudit import READ, Told
@@ -171,6 +172,29 @@ async def watched_losses(journal: Journal) -> None:
     assert (await journal.watch_rows.losses(0)).found
 
 
+async def end_exports(journal: Journal) -> None:
+    segment = await record(journal, new(4))
+    request = ExportRequest(camera_ids=(GATE.id,), span=segment.span, format="mkv", reason="tried")
+    await journal.exports.add(SOMEBODY, request, 9, None, NOW)
+    await journal.exports.begin(SOMEBODY)
+    made = ExportResult(
+        path="p",
+        manifest_path="m",
+        file_name="n",
+        media_type="video/mp4",
+        size_bytes=1,
+        sha256="00" * 32,
+        segments=1,
+        files=(),
+        files_total=1,
+        gaps=(),
+        gaps_total=0,
+    )
+    assert await journal.exports.complete(SOMEBODY, made, NOW, NOW)
+    later = segment.span.end + timedelta(days=9)
+    await journal.retention.end_exports({GATE.id: later}, 0, NOW, lambda end, limit: False)
+
+
 CALLS: dict[str, tuple[Call, set[str]]] = {
     "due, newest": (lambda j: j.copies.due("S3", Order.NEWEST, 64, NOW), {"copy_undelivered"}),
     "due, oldest": (lambda j: j.copies.due("S3", Order.OLDEST, 64, NOW), {"copy_undelivered"}),
@@ -270,7 +294,7 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         lambda j: j.retention.states_of([SOMEBODY], Limits(at_most_us=to_us(NOW))),
         set(),
     ),
-    "retention, end_exports": (lambda j: j.retention.end_exports({}, 0, NOW), {"export_by_status"}),
+    "retention, end_exports": (end_exports, {"export_by_status", "segment_by_time"}),
     "retention, swept": (lambda j: j.retention.swept(), set()),
     "shared": (lambda j: j.deletions.shared(SOMEBODY, "S3", "a/b"), {"copy_by_path"}),
     "news": (lambda j: j.outbox.news(500), {"segment_to_catalogue"}),
