@@ -134,4 +134,5 @@ def _made(
         rows.sort(key=itemgetter(0))
     pieces = chosen(rows)
     text = written(pieces, signed, from_us).encode()
-    return Playlist(text, hashlib.sha256(text).hexdigest(), any(piece[-1] in signed for piece in pieces))
+    is_signed = bool(signed) and any(piece[-1] in signed for piece in pieces)
+    return Playlist(text, hashlib.sha256(text).hexdigest(), is_signed)

@@ -1,15 +1,18 @@
 """Playlists by the letter of RFC 8216, whatever the rows are: what is shown, and where players begin anew."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate, pairwise
-from uuid import uuid4
+from math import ceil
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cctv_storaged.clock import from_us as from_microseconds
 from cctv_storaged.clock import to_us
 from cctv_storaged.media.playlist import Piece, of_tuple, shown, written
 from cctv_storaged.media.playlist import chosen as chosen_of
@@ -280,6 +283,46 @@ def test_no_rows_whatever_make_a_bad_playlist(pieces: list[Piece]) -> None:
         for at, (before, after) in enumerate(pairwise(picked), start=1):
             slack = abs(abs(after[0] - before[1]) - S) <= 1
             assert slack or (at in read.breaks) == (not goes_on(before, after))
+
+
+def written_plainly(pieces: Sequence[Piece], elsewhere: Mapping[bytes, str], from_us: int) -> str:
+    """A line after the other, each from its own moment: what `written` gives in a third less time."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:3"]
+    lines.append(f"#EXT-X-TARGETDURATION:{ceil(max(Fraction(each[1] - each[0], S) for each in pieces))}")
+    lines += ["#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:VOD"]
+    if not any("no_keyframe" in each[2].split() for each in pieces):
+        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+    if pieces[0][0] < from_us < pieces[0][1]:
+        lines.append(f"#EXT-X-START:TIME-OFFSET={Decimal(from_us - pieces[0][0]) / S:.6f},PRECISE=YES")
+    for before, each in zip([None, *pieces], pieces, strict=False):
+        if before is not None and not plays_on(before, each):
+            lines.append("#EXT-X-DISCONTINUITY")
+        moment = from_microseconds(each[0]).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        lines += [f"#EXT-X-PROGRAM-DATE-TIME:{moment}", f"#EXTINF:{Decimal(each[1] - each[0]) / S:.6f},"]
+        lines.append(elsewhere.get(each[5]) or f"{UUID(bytes=each[5])}/content.ts")
+    return "".join(f"{line}\n" for line in (*lines, "#EXT-X-ENDLIST"))
+
+
+def plays_on(before: Piece, after: Piece) -> bool:
+    if before[3] is None or after[3] is None or before[4] != after[4]:
+        return False
+    late = (after[3] - before[3] - (before[1] - before[0]) * 9 // 100) % WRAP
+    return min(late, WRAP - late) <= 45_000 and abs(after[0] - before[1]) <= S
+
+
+@given(anything, anything, st.integers(-9_000_000, 70_000_000), st.sets(st.integers(0, 23)))
+def test_the_quick_way_to_write_is_as_the_plain_one(
+    pieces: list[Piece], fine: list[Piece], from_us: int, elsewhere: set[int]
+) -> None:
+    """Moments to the microsecond, minutes that go back, addresses of both kinds."""
+    fine = [(each[0] + 123_457, each[1] + 123_459, *each[2:]) for each in fine]
+    named = [
+        (*each[:5], uuid5(NAMESPACE_OID, f"{at}").bytes) for at, each in enumerate([*pieces, *fine], start=1)
+    ]
+    named = [each for each in named if each[1] > each[0]]
+    urls = {each[5]: f"https://store/{at}?signed" for at, each in enumerate(named) if at in elsewhere}
+    if named:
+        assert written(named, urls, T0_US + from_us) == written_plainly(named, urls, T0_US + from_us)
 
 
 @given(anything)

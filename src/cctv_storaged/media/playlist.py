@@ -33,12 +33,18 @@ VERSION = 3
 
 _CLOCK_SLACK_TICKS = 45_000
 """How far from its place a stream's clock may go on: how long a segment's last frame stands is a guess."""
+_TWICE_SLACK_TICKS = 2 * _CLOCK_SLACK_TICKS
 _GAP_US = 1_000_000
 """Recorders cut at whole seconds in the name and at key frames in the stream: less than this is no gap."""
 _LENGTHS_OF_NEWS = 50
 """What adds less than a fiftieth of itself adds nothing: one span measured in two ways."""
 _BEFORE_ALL_US = -(2**62)
 _SECOND_US = 1_000_000
+_MINUTE_US = 60_000_000
+_SECONDS = [f":{second:02d}." for second in range(60)]
+_THOUSANDTHS = [f"{thousandth:03d}Z\n#EXTINF:" for thousandth in range(1000)]
+_OWN_ADDRESS = b"########-####-####-####-############/content.ts\n"
+_DIGITS = tuple(at for at, byte in enumerate(_OWN_ADDRESS) if byte == ord("#"))
 
 
 def shown(
@@ -105,36 +111,52 @@ def written(pieces: Sequence[Piece], elsewhere: Mapping[bytes, str], from_us: in
 
     A segment is at `ID/content.ts`, seen from the playlist, unless `elsewhere` has an address for its id.
     """
-    lengths: dict[int, str] = {}  # few differ, of these and of the next
+    lengths: dict[int, tuple[str, int]] = {}  # as text and in ticks; few differ, of these and of the next
     moments: dict[int, str] = {}
     lines: list[str] = []
+    minute_us, minute = _BEFORE_ALL_US, ""
     due_us, due_ticks, due_print = pieces[0][0], pieces[0][3], pieces[0][4]
-    for start_us, end_us, _, ticks, fingerprint, id_ in pieces:
+    addresses = _addresses([piece[5] for piece in pieces], elsewhere)
+    for (start_us, end_us, _, ticks, fingerprint, _), address in zip(pieces, addresses, strict=True):
         plays_on = (
             ticks is not None
             and due_ticks is not None
             and fingerprint == due_print
-            and (ticks - due_ticks + _CLOCK_SLACK_TICKS) % WRAP <= 2 * _CLOCK_SLACK_TICKS
+            and (ticks - due_ticks + _CLOCK_SLACK_TICKS) % WRAP <= _TWICE_SLACK_TICKS
             and -_GAP_US <= start_us - due_us <= _GAP_US
         )
         if not plays_on and lines:
             lines.append("#EXT-X-DISCONTINUITY\n")
         length_us = end_us - start_us
-        length = lengths.get(length_us) or lengths.setdefault(length_us, _seconds(length_us))
-        minute, rest_us = divmod(start_us, 60_000_000)
+        length, length_ticks = lengths.get(length_us) or lengths.setdefault(length_us, _length(length_us))
+        rest_us = start_us - minute_us
+        if not 0 <= rest_us < _MINUTE_US:
+            rest_us = start_us % _MINUTE_US
+            minute_us = start_us - rest_us
+            minute = f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute_us)}"
         moment = moments.get(rest_us) or moments.setdefault(rest_us, _within_minute(rest_us))
-        if id_ in elsewhere:
-            tags = f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute)}{moment}\n#EXTINF:{length},\n"
-            lines.append(f"{tags}{elsewhere[id_]}\n")
-        else:  # in one go: half the time of all this is spent on making texts
-            digits = id_.hex()
-            lines.append(
-                f"#EXT-X-PROGRAM-DATE-TIME:{_minute(minute)}{moment}\n#EXTINF:{length},\n"
-                f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}/content.ts\n"
-            )
+        lines += (minute, moment, length, address)
         due_us, due_print = end_us, fingerprint
-        due_ticks = None if ticks is None else ticks + length_us * 9 // 100  # 90 kHz
+        due_ticks = None if ticks is None else ticks + length_ticks
     return "".join((*_head(pieces, max(lengths), from_us), *lines, "#EXT-X-ENDLIST\n"))
+
+
+def _addresses(ids: Sequence[bytes], elsewhere: Mapping[bytes, str]) -> Sequence[str]:
+    """Where each is, as a line."""
+    if not elsewhere:
+        return _own_addresses(ids)
+    own = iter(_own_addresses([id_ for id_ in ids if id_ not in elsewhere]))
+    return [f"{elsewhere[id_]}\n" if id_ in elsewhere else next(own) for id_ in ids]
+
+
+def _own_addresses(ids: Sequence[bytes]) -> list[str]:
+    """`UUID/content.ts` of each as a line: one copy for each digit of all, not some for each of them."""
+    digits, width = b"".join(ids).hex().encode(), len(_OWN_ADDRESS)
+    lines = bytearray(_OWN_ADDRESS * len(ids))
+    for number, at in enumerate(_DIGITS):
+        lines[at::width] = digits[number :: len(_DIGITS)]
+    text = lines.decode()
+    return [text[at : at + width] for at in range(0, len(text), width)]
 
 
 def _clock_goes_on(before: Parts, piece: Parts) -> bool:
@@ -167,11 +189,17 @@ def _seconds(microseconds: int) -> str:
     return f"{whole}.{rest:06d}"
 
 
+def _length(microseconds: int) -> tuple[str, int]:
+    """The rest of EXTINF, and so many ticks of 90 kHz."""
+    return f"{_seconds(microseconds)},\n", microseconds * 9 // 100
+
+
 def _within_minute(microseconds: int) -> str:
+    """The rest of a moment, and what stands before the length."""
     second, fraction_us = divmod(microseconds, _SECOND_US)
-    return f":{second:02d}.{fraction_us // 1000:03d}Z"
+    return _SECONDS[second] + _THOUSANDTHS[fraction_us // 1000]
 
 
 @lru_cache(maxsize=4096)
-def _minute(minute: int) -> str:
-    return (EPOCH + timedelta(minutes=minute)).isoformat()[:16]
+def _minute(microseconds: int) -> str:
+    return (EPOCH + timedelta(microseconds=microseconds)).isoformat()[:16]
