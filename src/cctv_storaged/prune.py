@@ -39,7 +39,7 @@ from cctv_storaged.journal.copies import COPY_FAILED
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import CopyState, FileIdentity, Segment, SourceState
+from cctv_storaged.model import Copy, CopyState, FileIdentity, Segment, SourceState
 from cctv_storaged.pins import Pins
 from cctv_storaged.unlinking import IsIt, unlink_sources
 from cctv_storaged.whereabouts import Whereabouts, whereabouts
@@ -61,7 +61,7 @@ class PruneRules:
     enabled: bool
     grace: timedelta  # after the last copy was verified
     keep: timedelta  # footage younger than this stays in any case
-    required: tuple[str, ...]  # backends whose copy must be verified
+    required: tuple[str, ...]  # backends whose copy must be verified, or have had its time there
 
 
 def may_prune(segment: Segment, rules: PruneRules, now: datetime) -> bool:
@@ -72,11 +72,17 @@ def may_prune(segment: Segment, rules: PruneRules, now: datetime) -> bool:
         return False
     if segment.span.end > now - rules.keep:
         return False
-    return all(_long_verified(segment, backend, now - rules.grace) for backend in rules.required)
+    copies = [segment.copy_at(backend) for backend in rules.required]
+    proven = [copy for copy in copies if _long_verified(copy, now - rules.grace)]
+    return bool(proven) and all(copy in proven or _had_its_time(copy) for copy in copies)
 
 
-def _long_verified(segment: Segment, backend: str, moment: datetime) -> bool:
-    copy = segment.copy_at(backend)
+def _had_its_time(copy: Copy | None) -> bool:
+    """Whether it was verified, and went by its backend's own retention."""
+    return copy is not None and copy.state is CopyState.GONE and copy.verified_at is not None
+
+
+def _long_verified(copy: Copy | None, moment: datetime) -> bool:
     return (
         copy is not None
         and copy.state is CopyState.VERIFIED
@@ -307,10 +313,12 @@ class Pruner:
             self._barred.add(_folder_of(segment))
 
     async def _fate_by_asking(self, segment: Segment) -> _Fate | None:
-        """None: every backend still holds it."""
+        """None: every backend that should still holds it."""
         assert segment.sha256 is not None
         for name in self.rules.required:
             copy, backend = segment.copy_at(name), self._backends.get(name)
+            if _had_its_time(copy):
+                continue
             if copy is None or copy.path is None or backend is None:
                 return _Fate.STAYS
             held = StoredObject(

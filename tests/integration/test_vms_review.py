@@ -126,6 +126,43 @@ async def test_what_goes_by_xprotects_own_retention_is_no_loss(tmp_path: Path) -
 
 
 @jumping
+async def test_a_source_kept_for_longer_than_xprotect_keeps_goes_when_its_own_time_is_over(
+    tmp_path: Path,
+) -> None:
+    """XProtect had it for as long as it keeps anything; the store has it."""
+    store, keep = ScriptedBackend("S3"), timedelta(days=30)
+    async with proven(tmp_path, store) as host:
+        (segment,) = await held(host, 1)
+        async with host.rig.delivering(host.rig.delivery(store)):
+            await eventually(lambda: host.rig.all_verified(segment, backend="S3"), "at the store")
+        pruner = host.rig.pruner(timedelta(days=1), keep=keep, required=("S3", NAME))
+        host.vms.retention = timedelta(days=14)
+        host.rig.clock.advance(timedelta(days=15))
+        host.loses(segment)
+        await two_rounds(host)
+        assert await host.states(segment) == ["gone"] and host.alarms.standing == ()
+        assert await pruner.run_once() == 0, "younger than `keep`"
+        host.rig.clock.advance(keep)
+        assert await pruner.run_once() == 1
+        assert host.rig.told(EventKind.LOST) == []
+
+
+@jumping
+async def test_what_xprotects_own_retention_took_is_a_gap_while_its_source_is_all_there_is(
+    tmp_path: Path,
+) -> None:
+    store = ScriptedBackend("S3")
+    async with proven(tmp_path, store) as host:
+        (segment,) = await held(host, 1)
+        host.vms.retention = timedelta(days=14)
+        host.rig.clock.advance(timedelta(days=15))
+        host.loses(segment)
+        await two_rounds(host)
+        assert await host.states(segment) == ["gap"], "the store has nothing of it yet"
+        assert await host.rig.pruner(timedelta(0), required=("S3", NAME)).run_once() == 0
+
+
+@jumping
 async def test_held_footage_that_xprotects_own_retention_takes_is_lost_and_sounds(tmp_path: Path) -> None:
     """Without evidence locks XProtect knows of no hold, and takes what one needs with all the rest."""
     async with proven(tmp_path) as host:

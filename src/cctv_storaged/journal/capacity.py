@@ -114,9 +114,10 @@ class CapacityRows:
     async def delivered(
         self, camera_no: int, backend: str, before: datetime, after: tuple[int, int] | None, limit: int
     ) -> CandidatePage:
-        """Segments of a camera whose age begins by `before`, every copy verified, the backend's among them.
+        """Segments of a camera whose age begins by `before`, the backend's copy verified and none on its way.
 
-        Oldest first; a held one is none, nor one on its way out. About `limit` at most.
+        Oldest first; a held one is none, nor one on its way out. A gap in XProtect keeps nothing that is
+        elsewhere. About `limit` at most.
         """
         return await self._store.read(
             lambda db: _delivered(db, camera_no, backend, to_us(before), after, limit)
@@ -228,9 +229,10 @@ def _delivered(
 ) -> CandidatePage:
     rows = db.execute(
         f"""SELECT s.start_us, s.no, s.id, s.end_us, s.size_bytes, {AGE_FROM},
-                  s.held = 0 AND s.deletion_due_us IS NULL AND s.settled_us IS NOT NULL
-                  AND EXISTS (SELECT 1 FROM copy
-                               WHERE segment_no = s.no AND backend = ? AND state = 'verified')
+                  s.held = 0 AND s.deletion_due_us IS NULL
+                  AND (SELECT max(backend = ? AND state = 'verified')
+                              AND min(state IN ('verified', 'gone', 'gap'))
+                         FROM copy WHERE segment_no = s.no)
              FROM segment s
             WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?) AND s.start_us < ?
             ORDER BY s.start_us, s.no LIMIT ?""",

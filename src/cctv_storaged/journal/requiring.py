@@ -170,7 +170,7 @@ def require(
         )
     elif state == "gone":
         db.execute(
-            """UPDATE copy SET state = 'pending', due_us = 0, attempts = 0, error = NULL
+            """UPDATE copy SET state = 'pending', due_us = 0, attempts = 0, error = NULL, verified_us = NULL
                 WHERE segment_no = ? AND backend = ?""",
             (no, backend),
         )

@@ -36,7 +36,10 @@ class Sources:
         return frozenset(UUID(bytes=row[0]) for row in rows)
 
     async def begin_pruning(self, segment_id: UUID, required: Sequence[str]) -> bool:
-        """Writes the tombstone if, at this moment, every required copy is verified and nothing holds it."""
+        """Writes the tombstone if, at this moment, every required copy is verified and nothing holds it.
+
+        A copy that was, and went by its backend's own retention, is asked for no more while another is left.
+        """
         return await self._store.write(lambda db: _begin(db, segment_id, required))
 
     async def pruned(self, segment: Segment, now: datetime) -> Segment | None:
@@ -76,13 +79,14 @@ def _begin(db: sqlite3.Connection, segment_id: UUID, required: Sequence[str]) ->
     if not required:
         return False  # nothing that has to be verified is nothing proven
     required = sorted(set(required))
-    verified = ", ".join("?" * len(required))
+    listed = ", ".join("?" * len(required))
     try:
         changed = db.execute(
             f"""UPDATE segment SET source_state = 'pruning'
                  WHERE id = ? AND source_state = 'present' AND held = 0 AND sha256 IS NOT NULL
-                   AND (SELECT count(*) FROM copy WHERE segment_no = segment.no AND state = 'verified'
-                          AND backend IN ({verified})) = ?""",
+                   AND (SELECT iif(max(state = 'verified'), count(*), 0) FROM copy
+                         WHERE segment_no = segment.no AND backend IN ({listed})
+                           AND (state = 'verified' OR state = 'gone' AND verified_us IS NOT NULL)) = ?""",
             (segment_id.bytes, *required, len(required)),
         )
     except sqlite3.IntegrityError:  # a hold that has not been marked yet: its trigger says no

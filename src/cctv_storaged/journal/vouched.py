@@ -78,8 +78,9 @@ class Held:
 class Missed:
     """What a backend was shown not to hold.
 
-    `gaps`: a source is left, and the copy is wanted: state `gap`. `elsewhere`: another copy is left, or it is
-    not wanted and a source is: `gone`. `lost`: neither, and the ledger was not told of it before; `failed`.
+    `gaps`: a source is left, and the copy is wanted: state `gap`. `elsewhere`: another copy is left, or a
+    source is and the copy is not wanted, or no longer: `gone`. `lost`: neither, and the ledger was not told
+    of it before; `failed`.
     """
 
     gaps: tuple[UUID, ...] = ()
@@ -377,7 +378,8 @@ def _missed(
         state, expired = _state_without(db, no, backend, rules)
         db.execute(
             """UPDATE copy SET state = ?1, error = ?2, due_us = ?3, urgent = 0, stored_us = NULL,
-                               verified_us = NULL, path = iif(?1 = 'failed', NULL, path)
+                               verified_us = iif(?1 = 'gone', verified_us, NULL), -- it had its time there
+                               path = iif(?1 = 'failed', NULL, path)
                 WHERE segment_no = ?4 AND backend = ?5""",
             (state, text(error), to_us(due), no, backend),
         )
@@ -395,8 +397,10 @@ def _missed(
 def _state_without(db: sqlite3.Connection, no: int, backend: str, rules: _Rules) -> tuple[CopyState, bool]:
     """What a copy is that the backend does not hold, by what is left of the segment; and whether the last of
     it went by the backend's retention, as it might: what is held, or should be elsewhere, might not."""
-    source, others, end_us, needed = db.execute(
+    source, proven, others, end_us, needed = db.execute(
         f"""SELECT s.source_state IN ('present', 'pruning'),
+                   EXISTS (SELECT 1 FROM copy c WHERE c.segment_no = s.no AND c.backend <> ?1
+                                                  AND c.state = 'verified'),
                    EXISTS (SELECT 1 FROM copy c WHERE c.segment_no = s.no AND c.backend <> ?1
                                                   AND c.state IN ('stored', 'verified')),
                    s.end_us,
@@ -406,11 +410,12 @@ def _state_without(db: sqlite3.Connection, no: int, backend: str, rules: _Rules)
               FROM segment s WHERE s.no = ?2""",
         (backend, no),
     ).fetchone()
-    if source and rules.wanted:
+    expired = rules.expired_us is not None and end_us <= rules.expired_us
+    if source and rules.wanted and not (expired and proven):  # else the source could never go
         return CopyState.GAP, False
     if source or others:
         return CopyState.GONE, False
-    if rules.expired_us is not None and end_us <= rules.expired_us and not needed:
+    if expired and not needed:
         return CopyState.GONE, True
     return CopyState.FAILED, False
 

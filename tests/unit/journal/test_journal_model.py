@@ -53,6 +53,7 @@ class Known:
     had_path: set[str] = field(default_factory=set)
     put_at: set[str] = field(default_factory=set)  # and not shown to be gone since
     verified_at: dict[str, datetime] = field(default_factory=dict)
+    had_its_time: set[str] = field(default_factory=set)  # verified there once, and gone
     hashed: bool = False
 
     @property
@@ -170,6 +171,7 @@ class JournalAndModel(RuleBasedStateMachine):
         for name in names:
             if known.copies.get(name) in (None, CopyState.GONE):
                 known.copies[name] = CopyState.PENDING
+                known.had_its_time.discard(name)
         self.tell_found(id_)
 
     @precondition(lambda self: self.known)
@@ -273,16 +275,21 @@ class JournalAndModel(RuleBasedStateMachine):
             return
         others = {state for other, state in known.copies.items() if other != name}
         after = CopyState.GAP if known.has_source else CopyState.FAILED
+        by_retention = held_before and expired
+        if known.has_source and by_retention and CopyState.VERIFIED in others:
+            after = CopyState.GONE
         if not known.has_source and others & {CopyState.STORED, CopyState.VERIFIED}:
             after = CopyState.GONE
         needed = known.held or CopyState.FAILED in others
-        if after is CopyState.FAILED and held_before and expired and not needed:  # by its own retention
+        if after is CopyState.FAILED and by_retention and not needed:
             after = CopyState.GONE
             self.ledger.append((Kind.DELETED, id_))
         known.copies[name] = after
         known.put_at.discard(name)
         if after is CopyState.FAILED:
             known.had_path.discard(name)
+        if after is CopyState.GONE and held_before:
+            known.had_its_time.add(name)
         assert found.gaps == ((id_,) if after is CopyState.GAP else ())
         assert found.elsewhere == ((id_,) if after is CopyState.GONE else ())
         assert bool(found.lost) == (after is CopyState.FAILED and self.tell_lost(id_, known))
@@ -323,6 +330,7 @@ class JournalAndModel(RuleBasedStateMachine):
         if known.has_source:
             missing = [n for n in names if known.copies.get(n, CopyState.GONE) is CopyState.GONE]
             known.copies |= dict.fromkeys(missing, CopyState.PENDING)
+            known.had_its_time -= set(missing)
         if known.source is not SourceState.PRESENT:
             if left and {known.copies.get(name) for name in names} == {CopyState.VERIFIED}:
                 known.change(set(OWING), CopyState.GONE, *left)
@@ -337,7 +345,10 @@ class JournalAndModel(RuleBasedStateMachine):
     def pruning_begins(self, place: int, required: list[str]) -> None:
         id_, known = self.one(place)
         begun = self.do(self.journal.sources.begin_pruning(id_, required))
-        proven = all(known.copies.get(name) is CopyState.VERIFIED for name in required)
+        states = {known.copies.get(name) for name in required}
+        proven = CopyState.VERIFIED in states and all(
+            known.copies.get(name) is CopyState.VERIFIED or name in known.had_its_time for name in required
+        )
         assert begun == (proven and known.source is SourceState.PRESENT and not known.held)
         if begun:
             known.source = SourceState.PRUNING
