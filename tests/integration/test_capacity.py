@@ -296,7 +296,7 @@ async def test_a_rule_that_is_made_longer_in_the_middle_of_a_round_saves_what_is
         disk = nearly_full(store)
         disk.beside_bytes = disk.free_bytes + 8 * FILE  # none of it is enough
         room = room_of(rig, disk, store=store, limits=ONE_FILE)
-        remover = room.keeper._parts.remover
+        remover = room.keeper._parts.ageing.remover
         really_delete = remover.delete_many
 
         async def then_it_is_longer(*args: Any) -> list[Segment]:

@@ -63,7 +63,8 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     needs.remover.holds_unknown = needs.pruner.holds_unknown = unknown
     needs.pruner.holds_unknown_on_full = on_full
     distrust = _nothing_by_age(foundation, unknown)
-    capacity = _capacity(needs, distrust, on_full)
+    retention = _retention(needs, distrust, unknown)
+    capacity = _capacity(needs, retention, distrust, on_full)
     upkeep = Upkeep(
         alarms=foundation.alarms,
         clock_guard=foundation.clock_guard,
@@ -74,7 +75,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
         reporting=_reporting(foundation),
         auditing=_auditing(needs),
         reconciling=_reconciling(needs),
-        retention=_retention(needs, distrust, unknown),
+        retention=retention,
         capacity=capacity,
         keepers=keepers,
         freshness=_freshness(foundation),
@@ -125,7 +126,10 @@ def _retention(
 
 
 def _capacity(
-    needs: UpkeepNeeds, distrust: Callable[[], str | None], holds_unknown: Callable[[], str | None]
+    needs: UpkeepNeeds,
+    retention: Retention,
+    distrust: Callable[[], str | None],
+    holds_unknown: Callable[[], str | None],
 ) -> Capacity:
     foundation = needs.foundation
     places = foundation.places
@@ -148,6 +152,7 @@ def _capacity(
             clock=foundation.clock,
             distrust=distrust,
             spares=needs.foundation.clock_guard.spares,
+            unweighed=retention.unweighed,
             holds_unknown=holds_unknown,
             metrics=foundation.metrics,
             hub=foundation.hub,

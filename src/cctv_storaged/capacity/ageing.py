@@ -2,9 +2,10 @@
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from cctv_storaged.capacity.stages import NOTHING_LEFT, Taken, enough_of
 from cctv_storaged.clock import Clock
@@ -23,6 +24,11 @@ PAGES = 4
 Cutoff = Callable[[Rule, datetime], datetime | None]
 
 
+async def all_weighed(policy: Policy, cameras: Iterable[Camera]) -> frozenset[UUID]:
+    """Where nobody puts a brake on rules."""
+    return frozenset()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgeingParts:
     """What it works with."""
@@ -34,6 +40,8 @@ class AgeingParts:
     distrust: Callable[[], str | None]  # why ages mean nothing now
     spares: Callable[[datetime, timedelta], bool]
     """Whether what ends then, by its name, may be younger than the limit: a wrong clock named it."""
+    unweighed: Callable[[Policy, Iterable[Camera]], Awaitable[frozenset[UUID]]] = all_weighed
+    """Cameras of which nothing goes by age: they wait for a yes, or for the pass that weighs their rule."""
 
 
 @dataclass(slots=True)
@@ -63,6 +71,7 @@ class Ageing:
         """`backend`: the one whose store lies on the volume; `policy`: the rules in force, which may change
         while a round lasts; `by_priority`: low cameras first.
         """
+        self._unweighed = parts.unweighed
         self._rows = parts.rows
         self._remover = parts.remover
         self._pins = parts.pins
@@ -83,19 +92,24 @@ class Ageing:
             return Taken(0, 0, f"nothing goes by its age: {distrusted}")
         if self._queues is None:
             self._queues = [_Queue(no, camera) for no, camera in await self._rows.cameras()]
-        for queue in self._queues:
+        policy = self._policy()
+        braked = await self._unweighed(policy, [queue.camera for queue in self._queues])
+        free = [queue for queue in self._queues if queue.camera.id not in braked]
+        for queue in free:
             await self._fill(queue)
-        for queue in self._queues:
+        if self._policy() != policy:
+            return Taken(0, 0)  # nobody has weighed the rules that are in force by now
+        for queue in free:
             self._look_again(queue)
         distrusted = self._distrust()  # of the clock that all were looked at by
         if distrusted is not None:
             return Taken(0, 0, f"nothing goes by its age: {distrusted}")
-        chosen = enough_of(self._in_order(), most, need_bytes)
+        chosen = enough_of(self._in_order(free), most, need_bytes)
         if not chosen:
-            more = any(not queue.over for queue in self._queues)
-            return Taken(0, 0, None if more else NOTHING_LEFT)
+            more = any(not queue.over for queue in free)
+            return Taken(0, 0, None if more else _nothing_left(len(braked)))
         ids = {each.id for each in chosen}
-        for queue in self._queues:
+        for queue in free:
             queue.waiting = deque(each for each in queue.waiting if each.id not in ids)
         gone = await self._remover.delete_many(ids, self._cause)
         return Taken(len(chosen), sum(each.size_bytes for each in gone), gone=gone)
@@ -124,10 +138,19 @@ class Ageing:
             each for each in queue.waiting if before is not None and each.aged_from <= before
         )
 
-    def _in_order(self) -> Iterator[Candidate]:
-        ranked = ([(self._rank(queue), each) for each in queue.waiting] for queue in self._queues or ())
+    def _in_order(self, queues: Iterable[_Queue]) -> Iterator[Candidate]:
+        ranked = ([(self._rank(queue), each) for each in queue.waiting] for queue in queues)
         for _, each in heapq.merge(*ranked, key=lambda pair: (pair[0], pair[1].start, pair[1].id.int)):
             yield each
 
     def _rank(self, queue: _Queue) -> int:
         return int(self._policy().rule_for(queue.camera).priority) if self._by_priority else 0
+
+
+def _nothing_left(braked: int) -> str:
+    if not braked:
+        return NOTHING_LEFT
+    return (
+        f"nothing else of it is left; {braked} cameras wait for a yes, or for the pass of retention that"
+        " weighs their rule (cctv-storaged retention show)"
+    )

@@ -1,11 +1,13 @@
 """Keeping room put together from the daemon's parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from cctv_storaged.alarms import Alarms
 from cctv_storaged.bringing import Bringing
+from cctv_storaged.capacity.ageing import AgeingParts, all_weighed
 from cctv_storaged.capacity.forecasting import Forecasting
 from cctv_storaged.capacity.givingup import GivingUp
 from cctv_storaged.capacity.levels import Limit, Limits
@@ -18,10 +20,10 @@ from cctv_storaged.events import EventHub
 from cctv_storaged.guarding.roots import Roots
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import BackendKind
+from cctv_storaged.model import BackendKind, Camera
 from cctv_storaged.prune import Pruner
 from cctv_storaged.removal import Remover
-from cctv_storaged.retention.rules import policy_of
+from cctv_storaged.retention.rules import Policy, policy_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class CapacityNeeds:
     clock: Clock
     distrust: Callable[[], str | None]
     spares: Callable[[datetime, timedelta], bool] = lambda end, limit: False
+    unweighed: Callable[[Policy, Iterable[Camera]], Awaitable[frozenset[UUID]]] = all_weighed
     holds_unknown: Callable[[], str | None] = lambda: None
     metrics: Metrics
     hub: EventHub
@@ -72,7 +75,6 @@ def open_capacity(needs: CapacityNeeds) -> Capacity:
     parts = RoomParts(
         journal=needs.journal,
         pruner=needs.pruner,
-        remover=needs.remover,
         giving_up=giving_up,
         deliveries=needs.deliveries,
         caches=needs.caches,
@@ -81,7 +83,15 @@ def open_capacity(needs: CapacityNeeds) -> Capacity:
         guard=needs.guard,
         clock=needs.clock,
         distrust=needs.distrust,
-        spares=needs.spares,
+        ageing=AgeingParts(
+            rows=needs.journal.capacity,
+            remover=needs.remover,
+            pins=needs.pruner.pins,
+            clock=needs.clock,
+            distrust=needs.distrust,
+            spares=needs.spares,
+            unweighed=needs.unweighed,
+        ),
         metrics=needs.metrics,
         alarms=needs.alarms,
         looks=needs.looks,

@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
@@ -43,7 +42,6 @@ from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.prune import Pruner
-from cctv_storaged.removal import Remover
 from cctv_storaged.retention.rules import Policy
 
 log = logging.getLogger(__name__)
@@ -89,7 +87,6 @@ class RoomParts:
 
     journal: Journal
     pruner: Pruner
-    remover: Remover
     giving_up: GivingUp
     deliveries: Sequence[Bringing]
     caches: Sequence[Cache]  # on data_dir's disk
@@ -98,8 +95,7 @@ class RoomParts:
     guard: Callable[[frozenset[str]], str | None]  # why nothing may be deleted in these folders: a wrong disk
     clock: Clock
     distrust: Callable[[], str | None]  # why ages mean nothing now
-    spares: Callable[[datetime, timedelta], bool] = lambda end, limit: False
-    """Whether what ends then, by its name, may be younger than the limit: a wrong clock named it."""
+    ageing: AgeingParts
     metrics: Metrics
     alarms: Alarms
     looks: Looks = field(default_factory=Looks)
@@ -396,17 +392,10 @@ class RoomKeeper:
         return standing.early
 
     def _ageing(self, stage: Stage) -> Ageing:
-        parts, expired = self._parts, stage is Stage.EXPIRED
+        expired = stage is Stage.EXPIRED
         return Ageing(
-            AgeingParts(
-                rows=parts.journal.capacity,
-                remover=parts.remover,
-                pins=parts.pruner.pins,
-                clock=parts.clock,
-                distrust=parts.distrust,
-                spares=parts.spares,
-            ),
-            parts.store_backend or "",
+            self._parts.ageing,
+            self._parts.store_backend or "",
             lambda: self._plan.policy,
             cutoff=expired_before if expired else shortened_before,
             cause=Cause.EXPIRED if expired else Cause.SHORTENED,

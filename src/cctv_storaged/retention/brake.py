@@ -51,6 +51,16 @@ def explained(swept: Swept, elapsed: timedelta | None, now: datetime) -> Explain
     return Explained(since=swept.ended_by, until=swept.ended_by + max(passed, timedelta(0)))
 
 
+def was_weighed(swept: Swept, limit: timedelta) -> bool:
+    """Whether a whole pass came to its end under a limit that was no longer than this one.
+
+    Until then nobody knows whether a rule needs a yes: it may have been shortened by a slip of the pen.
+    """
+    if swept.ended_by is None or swept.at is None:
+        return False
+    return swept.at - swept.ended_by <= limit
+
+
 def stops(what: Pass, at_most: timedelta, swept: Swept, now: datetime) -> bool:
     """Whether the pass waits for a yes."""
     if confirmed(swept, at_most, now):

@@ -8,7 +8,7 @@ a whole pass can take much at once, so it is weighed first, and stopped where no
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -27,10 +27,11 @@ from cctv_storaged.journal.retention import (
     Swept,
 )
 from cctv_storaged.journal.segments import LAST_NO
+from cctv_storaged.model import Camera
 from cctv_storaged.pins import Pins
 from cctv_storaged.removal import BATCH, Remover
 from cctv_storaged.retention.amounts import Amount
-from cctv_storaged.retention.brake import CONFIRMED_FOR, Pass, confirmed, explained, stops
+from cctv_storaged.retention.brake import CONFIRMED_FOR, Pass, confirmed, explained, stops, was_weighed
 from cctv_storaged.retention.preview import CameraPreview, preview
 from cctv_storaged.retention.rules import Policy, Rule
 from cctv_storaged.retention.weighing import limits_of, only_at_most, weigh
@@ -138,6 +139,19 @@ class Retention:
     def stopped(self) -> Mapping[UUID, Stopped]:
         """Cameras that wait for a yes."""
         return self._stopped
+
+    async def unweighed(self, policy: Policy, cameras: Iterable[Camera]) -> frozenset[UUID]:
+        """Those of which nothing may go by age, not for room either: they wait for a yes, or for the whole
+        pass that shows whether their rule needs one.
+        """
+        swept = await self._parts.rows.swept()
+        limits = {each.id: _limit(policy.rule_for(each)) for each in cameras}
+        return frozenset(
+            camera_id
+            for camera_id, limit in limits.items()
+            if limit is not None
+            and (camera_id in self._stopped or not was_weighed(swept.get(camera_id, Swept()), limit))
+        )
 
     def change(self, policy: Policy) -> None:
         """Other rules from now on; the next pass is a whole one."""
@@ -411,6 +425,11 @@ class Retention:
                 " tells why; they are tried again and again"
             )
             self._parts.alarms.sound(AlarmName.AT_MOST, PUT_OFF, text)
+
+
+def _limit(rule: Rule) -> timedelta | None:
+    """The age at which a pass takes footage; None: it never does."""
+    return None if rule.at_most is None else max(rule.at_most, rule.at_least or rule.at_most)
 
 
 def _takes_more_than_time(before: Passed, cutoff: datetime, now_s: float) -> bool:
