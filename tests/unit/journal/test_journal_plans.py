@@ -57,6 +57,11 @@ async def verify(journal: Journal) -> bool:
     return await journal.copies.verified(segment.id, "S3", proof(segment), NOW)
 
 
+async def verified_ahead(journal: Journal) -> None:
+    await verify(journal)
+    assert await journal.sources.verified_ahead(NOW - timedelta(days=1), 100) == 1
+
+
 async def read_back(journal: Journal) -> None:
     segment = await record(journal, new(4))
     made = ReadBack(segment_id=segment.id, backend="S3", span=span(4), size_bytes=1, sha256=bytes(32))
@@ -175,8 +180,9 @@ async def watched_losses(journal: Journal) -> None:
 async def end_exports(journal: Journal) -> None:
     segment = await record(journal, new(4))
     request = ExportRequest(camera_ids=(GATE.id,), span=segment.span, format="mkv", reason="tried")
-    await journal.exports.add(SOMEBODY, request, 9, None, NOW)
-    await journal.exports.begin(SOMEBODY)
+    export_id = uuid4()
+    await journal.exports.add(export_id, request, 9, None, NOW)
+    await journal.exports.begin(export_id)
     made = ExportResult(
         path="p",
         manifest_path="m",
@@ -190,7 +196,7 @@ async def end_exports(journal: Journal) -> None:
         gaps=(),
         gaps_total=0,
     )
-    assert await journal.exports.complete(SOMEBODY, made, NOW, NOW)
+    assert await journal.exports.complete(export_id, made, NOW, NOW)
     later = segment.span.end + timedelta(days=9)
     await journal.retention.end_exports({GATE.id: later}, 0, NOW, lambda end, limit: False)
 
@@ -274,6 +280,7 @@ CALLS: dict[str, tuple[Call, set[str]]] = {
         set(),
     ),
     "settled_before": (lambda j: j.sources.settled_before(NOW, 200, START), {"segment_to_prune"}),
+    "verified_ahead": (verified_ahead, {"segment_to_prune"}),
     "newest": (lambda j: j.sources.newest(GATE.id, 5), {"segment_by_time"}),
     "begin_pruning": (lambda j: j.sources.begin_pruning(SOMEBODY, ["S3"]), set()),
     "pruning unfinished": (lambda j: j.sources.unfinished(), {"segment_pruning"}),
