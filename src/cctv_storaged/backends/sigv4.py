@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -50,13 +50,31 @@ class ToPresign:
     expires_s: int
 
 
+_Terms = tuple[int, Mapping[str, str], int, Credentials]
+"""The second of the signature, the query that is wanted, how long it is good for, and by whose key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Alike:
+    """What URLs signed on the same terms share: all but path and signature."""
+
+    terms: _Terms
+    query: str
+    head: str  # of the text that is signed
+    key: bytes = field(repr=False)
+
+
 class Signer:
-    """Signs for one region; keeps the derived key of the day, as it changes only with day and secret."""
+    """Signs for one region; keeps the derived key of the day, as it changes only with day and secret.
+
+    It keeps what the URL before had, too: thousands are signed within a second, and differ in their paths.
+    """
 
     def __init__(self, region: str, now: Callable[[], float] = time.time) -> None:
         self._region = region
         self._now = now
         self._key: tuple[str, str, bytes] = ("", "", b"")  # day, secret, key
+        self._alike: _Alike | None = None
 
     def sign(self, request: ToSign, credentials: Credentials) -> dict[str, str]:
         """The request's headers with the four or five that the signature adds."""
@@ -86,23 +104,40 @@ class Signer:
 
     def presign(self, request: ToPresign, credentials: Credentials) -> str:
         """The query that makes a GET of `request` valid on its own until it expires."""
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._now()))
+        alike = self._alike_of(request, credentials)
+        canonical = f"GET\n{request.path}\n{alike.query}\nhost:{request.host}\n\nhost\nUNSIGNED-PAYLOAD"
+        text = alike.head + hashlib.sha256(canonical.encode()).hexdigest()
+        signature = hmac.digest(alike.key, text.encode(), "sha256")
+        return f"{alike.query}&X-Amz-Signature={signature.hex()}"
+
+    def _alike_of(self, request: ToPresign, credentials: Credentials) -> _Alike:
+        second = int(self._now())
+        terms = (second, request.query, request.expires_s, credentials)
+        alike = self._alike  # read once, as the day's key
+        if alike is None or alike.terms != terms:
+            alike = self._alike = self._made_alike(terms)
+        return alike
+
+    def _made_alike(self, terms: _Terms) -> _Alike:
+        second, wanted, expires_s, credentials = terms
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
         scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
         fields = {
-            **request.query,
+            **wanted,
             "X-Amz-Algorithm": _ALGORITHM,
             "X-Amz-Credential": f"{credentials.access_key}/{scope}",
             "X-Amz-Date": moment,
-            "X-Amz-Expires": str(request.expires_s),
+            "X-Amz-Expires": str(expires_s),
             "X-Amz-SignedHeaders": "host",
         }
         if credentials.session_token:
             fields["X-Amz-Security-Token"] = credentials.session_token
-        query = "&".join([f"{name}={quote(fields[name], safe='-_.~')}" for name in sorted(fields)])
-        canonical = f"GET\n{request.path}\n{query}\nhost:{request.host}\n\nhost\nUNSIGNED-PAYLOAD"
-        text = f"{_ALGORITHM}\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.digest(self._day_key(moment[:8], credentials.secret_key), text.encode(), "sha256")
-        return f"{query}&X-Amz-Signature={signature.hex()}"
+        return _Alike(
+            terms=(second, dict(wanted), expires_s, credentials),
+            query="&".join([f"{name}={quote(fields[name], safe='-_.~')}" for name in sorted(fields)]),
+            head=f"{_ALGORITHM}\n{moment}\n{scope}\n",
+            key=self._day_key(moment[:8], credentials.secret_key),
+        )
 
     def _day_key(self, day: str, secret: str) -> bytes:
         kept_day, kept_secret, key = self._key  # read once: other threads may replace it

@@ -61,6 +61,42 @@ def test_minio_signs_the_same_url(key: str) -> None:
     assert _fields(ours) == _fields(theirs.geturl())
 
 
+turns = st.tuples(
+    st.sampled_from(["AK", "other"]),
+    st.sampled_from(["canary/+=", "changed"]),
+    st.none() | st.just("to/ken+=="),
+    st.sampled_from([60, 300]),
+    st.none() | st.just("a.mp4"),
+    st.sampled_from([0, 0.4, 1, 86_400]),
+)
+
+
+@given(st.lists(turns, max_size=8))
+def test_what_is_kept_from_one_url_to_the_next_is_what_they_share(
+    asked: list[tuple[str, str, str | None, int, str | None, float]],
+) -> None:
+    """Whatever changes between two of them: key, session, time, name, and how long they are good for."""
+    clock = [MOMENT.timestamp()]
+    kept = Signer("eu-west-1", now=lambda: clock[0])
+    for access_key, secret_key, token, expires_s, filename, later_s in asked:
+        own = Credentials(access_key=access_key, secret_key=secret_key, session_token=token)
+        clock[0] = MOMENT.timestamp() + later_s
+        afresh = Signer("eu-west-1", now=lambda: clock[0])
+        urls = {
+            Presigner(bucket=urlsplit("http://s/b/"), signer=signer, credentials=own).url(
+                KEY, expires_s, filename
+            )
+            for signer in (kept, afresh)
+        }
+        assert len(urls) == 1
+
+
+def test_what_is_kept_for_the_next_url_shows_no_key() -> None:
+    own = presigner()
+    own.url(KEY, 300, None)
+    assert "key=" not in repr(own.signer._alike)
+
+
 def _unsigned(url: str) -> str:
     """As it was before `X-Amz-` fields came to it."""
     parts = urlsplit(url)
