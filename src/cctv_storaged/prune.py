@@ -17,7 +17,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 BATCH = 200
 AT_ONCE = 8
 """Sources looked after at the same time: a commit and a question to a backend cost waiting, not work."""
+AT_A_TIME = 100
+"""Segments whose copies are changed in one commit."""
 WHOLE_S = 3600.0
 """How often sources that were left alone are considered again."""
 VANISHED = "source_vanished"
@@ -163,6 +165,7 @@ class Pruner:
         """One pass over what may go now; how many sources went."""
         await self.recover()
         self._begin_anew_at_times()
+        await self._bring_back_to_now()
         pruned = 0
         while self.rules.enabled and (self._doubt(self.rules.grace) or self.holds_unknown()) is None:
             # What `keep` protects is not even read: nothing has settled before it was recorded.
@@ -178,6 +181,13 @@ class Pruner:
         if pruned:
             log.info("%d sources pruned", pruned)
         return pruned
+
+    async def _bring_back_to_now(self) -> None:
+        """What was verified while the clock was ahead would have no grace that ends, and be none for room."""
+        with suppress(JournalFull):  # what may go all the same makes room for it
+            while self.rules.enabled and self._doubt(timedelta(0)) is None:
+                if not await self._journal.sources.verified_ahead(self._clock.now(), AT_A_TIME):
+                    break
 
     def _begin_anew_at_times(self) -> None:
         """What was left alone is not read again with every pass: it may be a million segments."""

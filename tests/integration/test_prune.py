@@ -103,6 +103,42 @@ async def test_more_than_one_batch_goes_in_one_pass(tmp_path: Path) -> None:
 
 
 @jumping
+async def test_sources_verified_while_the_clock_was_ahead_are_pruned_in_time_and_are_there_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-31: they would be parked for as long as the clock was ahead, though the disk were full."""
+    monkeypatch.setattr(prune, "AT_A_TIME", 2)
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        rig.clock.advance(400 * DAY)
+        segments = await delivered(rig, backend, 3)
+        rig.clock.advance(-400 * DAY)
+        pruner = rig.pruner()
+        wrong: list[str] = ["the wall clock jumped"]
+        pruner._doubt = lambda grace: wrong[0] if wrong else None
+        roots = frozenset({str(rig.recordings)})
+        assert await pruner.run_once() == 0
+        assert (await rig.copy(segments[0])).verified_at > rig.clock.now()  # type: ignore[operator]
+        wrong.clear()
+        assert await pruner.run_once() == 0, "its grace begins now"
+        early = await rig.journal.capacity.verified_sources(roots, None, rig.clock.now())
+        assert {each.id for each in early.candidates} == {each.id for each in segments}
+        rig.clock.advance(DAY + timedelta(minutes=1))
+        assert await pruner.run_once() == len(segments)
+
+
+@jumping
+async def test_a_clock_that_was_set_back_by_moments_changes_no_time_of_verification(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        [segment] = await delivered(rig, backend)
+        verified_at = (await rig.copy(segment)).verified_at
+        rig.clock.advance(timedelta(seconds=-30))
+        await rig.pruner().run_once()
+        assert (await rig.copy(segment)).verified_at == verified_at
+
+
+@jumping
 async def test_rules_changed_by_sighup_hold_at_once(tmp_path: Path) -> None:
     backend = ScriptedBackend()
     async with opened(tmp_path, backend) as rig:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from cctv_storaged.clock import to_us
@@ -11,6 +11,9 @@ from cctv_storaged.journal.copies import COPY_FAILED
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, segments_from
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Segment
+
+AHEAD = timedelta(minutes=1)
+"""A clock may be set back by so much without a word (clocktrust.TOLERANCE)."""
 
 
 class Sources:
@@ -27,6 +30,17 @@ class Sources:
         the last one, so that none falls between two batches.
         """
         return await self._store.read(lambda db: _settled(db, moment, limit, after))
+
+    async def verified_ahead(self, now: datetime, limit: int) -> int:
+        """Copies that were verified later than now, by a clock that was ahead, count as verified now.
+
+        Only where the source is here, of at most `limit` segments. Returns how many copies they were.
+        """
+        ahead_us = to_us(now + AHEAD)
+        numbers = await self._store.read(lambda db: _settled_later(db, ahead_us, limit))
+        if not numbers:
+            return 0
+        return await self._store.write(lambda db: _verified_by(db, numbers, to_us(now), ahead_us))
 
     async def newest(self, camera_id: UUID, keep: int) -> frozenset[UUID]:
         """Ids of the newest `keep` segments of a camera."""
@@ -73,6 +87,20 @@ def _settled(db: sqlite3.Connection, moment: datetime, limit: int, after: dateti
         (first, last if cut is None else cut[0]),
     ).fetchall()
     return segments_from(db, rows)
+
+
+def _settled_later(db: sqlite3.Connection, moment_us: int, limit: int) -> list[int]:
+    rows = db.execute(
+        """SELECT no FROM segment
+            WHERE source_state = 'present' AND settled_us IS NOT NULL AND settled_us > ? LIMIT ?""",
+        (moment_us, limit),
+    )
+    return [row[0] for row in rows]
+
+
+def _verified_by(db: sqlite3.Connection, numbers: Sequence[int], now_us: int, ahead_us: int) -> int:
+    change = "UPDATE copy SET verified_us = ? WHERE segment_no = ? AND verified_us > ?"
+    return sum(db.execute(change, (now_us, no, ahead_us)).rowcount for no in numbers)
 
 
 def _begin(db: sqlite3.Connection, segment_id: UUID, required: Sequence[str]) -> bool:
