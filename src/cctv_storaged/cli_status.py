@@ -11,14 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cctv_storaged.api.capacity_models import ForecastAnswer, VolumeForecastAnswer
-from cctv_storaged.api.models import (
-    BackendQueueAnswer,
-    CameraAnswer,
-    CamerasAnswer,
-    PartAnswer,
-    QueueAnswer,
-    ReadyAnswer,
-)
+from cctv_storaged.api.models import CameraAnswer, CamerasAnswer, PartAnswer, ReadyAnswer
+from cctv_storaged.api.queue_models import BackendQueueAnswer, QueueAnswer
 from cctv_storaged.cli_client import DONE, FOUND_WRONG, ApiClient, with_api
 from cctv_storaged.logs.lines import one_line
 

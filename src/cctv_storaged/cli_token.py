@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from uuid import UUID
 
-from cctv_storaged.api.models import NewTokenAnswer, TokenAnswer, TokensAnswer
+from cctv_storaged.api.token_models import NewTokenAnswer, TokenAnswer, TokensAnswer
 from cctv_storaged.cli_cameras import camera_id
 from cctv_storaged.cli_client import DONE, ApiClient, with_api
 from cctv_storaged.clock import rfc3339

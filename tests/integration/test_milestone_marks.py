@@ -10,7 +10,7 @@ from uuid import UUID
 
 from cctv_storaged.alarms import AlarmName
 from cctv_storaged.api.hold_models import HoldDetailAnswer
-from cctv_storaged.api.models import DeletionAnswer
+from cctv_storaged.api.segment_models import DeletionAnswer
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.model import TimeSpan
 from tests.fakes.xprotect.pictures import ms

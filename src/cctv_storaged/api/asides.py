@@ -5,9 +5,9 @@ import struct
 
 from aiohttp import web
 
-from cctv_storaged.api.models import SetAsideQuery
 from cctv_storaged.api.parsing import query_of
 from cctv_storaged.api.problems import plain
+from cctv_storaged.api.queue_models import SetAsideQuery
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.services import Services
 from cctv_storaged.clock import rfc3339

@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from cctv_storaged.api.models import RetryBody
 from cctv_storaged.api.parsing import body_bytes, parsed
 from cctv_storaged.api.problems import FORBIDDEN, Refusal
+from cctv_storaged.api.queue_models import RetryBody
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.sight import sight_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from cctv_storaged.api.models import LONGEST_SEGMENT, NewSegmentBody
+from cctv_storaged.api.segment_models import LONGEST_SEGMENT, NewSegmentBody
 from cctv_storaged.errors import Conflict, Fault, NotASegment, SourceChanged, Unprocessable
 from cctv_storaged.model import (
     Camera,

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from aiohttp import web
 
-from cctv_storaged.api.models import NewSegmentBody, SegmentsQuery
 from cctv_storaged.api.parsing import body_bytes, idempotency_key, parsed, path_id, query_of
 from cctv_storaged.api.registering import (
     Place,
@@ -27,6 +26,7 @@ from cctv_storaged.api.rendering import (
     segment_json,
 )
 from cctv_storaged.api.routing import PREFIX
+from cctv_storaged.api.segment_models import NewSegmentBody, SegmentsQuery
 from cctv_storaged.api.services import Services
 from cctv_storaged.api.sight import Sight, hiding_holds, sight_of
 from cctv_storaged.api.spans import Position, asked_span, cursor_of, position_of

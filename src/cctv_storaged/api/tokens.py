@@ -7,12 +7,12 @@ from uuid import UUID
 from aiohttp import web
 
 from cctv_storaged.access import Scope, TokenWish
-from cctv_storaged.api.models import NewTokenBody
 from cctv_storaged.api.parsing import body_bytes, idempotency_key, parsed, path_id
 from cctv_storaged.api.problems import plain
 from cctv_storaged.api.rendering import Json, answer
 from cctv_storaged.api.routing import PREFIX
 from cctv_storaged.api.services import Services
+from cctv_storaged.api.token_models import NewTokenBody
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import Fault, Unprocessable
 from cctv_storaged.journal.tokens import Token

@@ -9,13 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from cctv_storaged.api.cameras import state_of
-from cctv_storaged.api.models import (
-    CameraAnswer,
-    CamerasAnswer,
-    CoverageAnswer,
-    QueueAnswer,
-    SetAsideAnswer,
-)
+from cctv_storaged.api.models import CameraAnswer, CamerasAnswer, CoverageAnswer
+from cctv_storaged.api.queue_models import QueueAnswer, SetAsideAnswer
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.model import Camera
 from tests.integration.api.harness import SECONDS, Host, path_of, running, until

@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from cctv_storaged.api.models import ProblemAnswer, ReadyAnswer, SegmentsAnswer
+from cctv_storaged.api.models import ProblemAnswer, ReadyAnswer
+from cctv_storaged.api.segment_models import SegmentsAnswer
 from cctv_storaged.errors import JournalBroken
 from tests.integration.api.harness import Host, description, path_of, running, until
 from tests.services.postgres import PostgresDatabase

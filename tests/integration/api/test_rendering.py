@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from cctv_storaged.api import models
+from cctv_storaged.api import models, segment_models
 from cctv_storaged.api.cameras import camera_json, state_of
 from cctv_storaged.api.models import parse_moment
 from cctv_storaged.api.problems import Problem, Refusal, problem_of, rendered
@@ -120,15 +120,17 @@ def body_of(document: Any) -> bytes:
 def test_any_segment_is_written_as_its_model_says(segment: Segment) -> None:
     document = segment_json(segment)
     body = body_of(document)
-    told = models.SegmentAnswer.model_validate_json(body)
-    assert set(document) == set(models.SegmentAnswer.model_fields)
+    told = segment_models.SegmentAnswer.model_validate_json(body)
+    assert set(document) == set(segment_models.SegmentAnswer.model_fields)
     assert (told.id, told.camera_id, told.size_bytes) == (segment.id, segment.camera_id, segment.size_bytes)
     assert (told.start_time, told.end_time) == (segment.span.start, segment.span.end)
     assert told.created_at == segment.created_at
     assert told.duration_seconds == pytest.approx(segment.span.duration.total_seconds())
     assert told.checksum == (None if segment.sha256 is None else segment.sha256.hex())
     assert set(told.flags) == segment.flags
-    assert all(set(copy) == set(models.CopyAnswer.model_fields) for copy in json.loads(body)["copies"])
+    assert all(
+        set(copy) == set(segment_models.CopyAnswer.model_fields) for copy in json.loads(body)["copies"]
+    )
     for shown, copy in zip(told.copies, segment.copies, strict=True):
         assert (shown.backend, shown.state, shown.path) == (copy.backend, copy.state, copy.path)
         assert (shown.stored_at, shown.verified_at) == (copy.stored_at, copy.verified_at)
@@ -153,8 +155,8 @@ def test_the_copy_that_answers_for_the_bytes_has_them(segment: Segment) -> None:
 @settings(deadline=None)
 def test_any_row_of_the_fleet_is_written_as_its_model_says(row: CatalogRow) -> None:
     document = fleet_segment_json(row)
-    told = models.FleetSegmentAnswer.model_validate_json(body_of(document))
-    assert set(document) == set(models.FleetSegmentAnswer.model_fields)
+    told = segment_models.FleetSegmentAnswer.model_validate_json(body_of(document))
+    assert set(document) == set(segment_models.FleetSegmentAnswer.model_fields)
     assert (told.id, told.host_id, told.start_time) == (row.id, row.host_id, row.start_time)
 
 
@@ -246,7 +248,7 @@ def test_a_cursor_leads_back_to_its_place(moment: datetime, id_: uuid.UUID) -> N
     cursor = cursor_of((moment, id_))
     assert position_of(cursor) == (moment, id_)
     assert cursor.isascii() and len(cursor) == 32
-    models.SegmentsQuery.model_validate({"cursor": cursor})
+    segment_models.SegmentsQuery.model_validate({"cursor": cursor})
 
 
 @given(st.text(max_size=64))

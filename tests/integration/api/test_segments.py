@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from cctv_storaged.api.models import SegmentAnswer, SegmentsAnswer
+from cctv_storaged.api.segment_models import SegmentAnswer, SegmentsAnswer
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.model import Camera, segment_id_for
 from tests.footage import cached_ts
