@@ -29,7 +29,7 @@ class Kind(StrEnum):
     PRUNED = "pruned"  # the source only; every copy was verified
     DELETED = "deleted"  # on purpose; the cause says by which rule
     LOST = "lost"  # gone without being allowed to
-    FOUND = "found"  # there again after it had been told lost
+    FOUND = "found"  # there again after it had been told lost or deleted
     REPLACED = "replaced"  # superseded by a longer version of the same file
     REPAIRED = "repaired"  # a damaged copy was made anew from a good one
     ADOPTED = "adopted"  # found at a backend or in a folder, without a row
@@ -165,8 +165,10 @@ def tell_if_lost(db: sqlite3.Connection, segment_no: int, cause: str, now: datet
 
 
 def tell_if_found(db: sqlite3.Connection, segment: Segment, now: datetime) -> None:
-    """Adds a line when a segment that had been told lost has bytes again."""
-    if _last_told(db, segment) == Kind.LOST:
+    """Adds a line when a segment that had been told lost or deleted has bytes again: archived lines say no
+    more that it was registered anew, and those of its end stay.
+    """
+    if _last_told(db, segment) in (Kind.LOST, Kind.DELETED):
         append(db, Kind.FOUND, segment, "there_again", now)
 
 

@@ -21,6 +21,7 @@ from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
+from cctv_storaged.journal import clocks
 from cctv_storaged.journal.connection import PAGE_BYTES, log_path
 from cctv_storaged.journal.gaps import KNOWN_SINCE
 from cctv_storaged.journal.ledgerlines import LASTING as LASTING_OF_LEDGER
@@ -64,7 +65,7 @@ TABLES = {
 """Each with its key, in an order in which a row finds what it refers to."""
 ADDED = {"segment": (1, 3), "camera": (1,), "copy": (1,), "set_aside": (2,), "ledger": (1,), "token": (4,)}
 """How many columns at the end of a table rows of earlier versions lack."""
-LASTING = ("host_id", KNOWN_SINCE, *LASTING_OF_LEDGER)
+LASTING = ("host_id", KNOWN_SINCE, clocks.KEY, *LASTING_OF_LEDGER)
 """Keys of `meta` that are carried over; the others are about the file that was, or better found out anew."""
 Note = Callable[[sqlite3.Connection, int], None]
 """Says in a new journal where it comes from, and how many rows it has."""
@@ -295,10 +296,16 @@ def _keep_lasting(fresh: sqlite3.Connection) -> None:
 
 
 def _forget_deleted(fresh: sqlite3.Connection) -> None:
-    """Bare pages still hold rows that were deleted; the ledger says which."""
+    """Bare pages still hold rows that were deleted; the ledger says which, and which came back since."""
     fresh.execute(
-        """DELETE FROM segment WHERE id IN (
-               SELECT segment_id FROM ledger WHERE kind IN ('deleted', 'replaced'))"""
+        """WITH gone AS MATERIALIZED (
+               SELECT segment_id, max(no) AS no FROM ledger
+                WHERE kind IN ('deleted', 'replaced') AND segment_id IN (SELECT id FROM segment)
+                GROUP BY segment_id)
+           DELETE FROM segment WHERE id IN (
+               SELECT segment_id FROM gone EXCEPT
+               SELECT line.segment_id FROM ledger line JOIN gone USING (segment_id)
+                WHERE line.no > gone.no AND line.kind IN ('registered', 'adopted', 'found'))"""
     )
 
 

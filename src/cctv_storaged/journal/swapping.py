@@ -14,9 +14,19 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from cctv_storaged.journal import clocks
 from cctv_storaged.journal.connection import PAGE_BYTES, connect, log_path
+from cctv_storaged.journal.faults import translated
 from cctv_storaged.journal.salvage import recover
-from cctv_storaged.journal.schema import SCHEMA_VERSION, damage_in, remove, sync_folder
+from cctv_storaged.journal.schema import (
+    EARLIEST_VERSION,
+    SCHEMA_VERSION,
+    damage_in,
+    make_file,
+    remove,
+    sync_folder,
+    upgrade,
+)
 from cctv_storaged.journal.wal import read_log
 
 CARRIED = (
@@ -24,6 +34,8 @@ CARRIED = (
     "vms_mark",
 )
 """Tables that nothing outside a journal tells of; `hold` comes with its cameras."""
+CARRIED_KEYS = (clocks.KEY,)
+"""Of `meta`, likewise: which clock named what is there, and whether it is trusted."""
 _SUFFIXES = ("", "-wal", "-shm")
 
 
@@ -75,16 +87,50 @@ def readable(path: Path, scratch: Path, *, damaged: bool) -> Iterator[Path]:
 def carry_over(old: Path, draft: Path) -> dict[str, int]:
     """Copies the tables CARRIED from the journal `old` into a closed one; twice is once. Blocking.
 
-    The rows taken, by table. What cannot be read, or is of an earlier version, stays out.
+    The rows taken, by table. What cannot be read stays out. Raises JournalError where a journal of an earlier
+    version, of which a copy is brought up to date for this, cannot be.
     """
+    version = _version_of(old)
+    if version == SCHEMA_VERSION:
+        return _carried(old, draft)
+    if not EARLIEST_VERSION <= version < SCHEMA_VERSION:
+        return {}
+    scratch = draft.with_name(draft.name + ".upgraded")
+    try:
+        _copy_upgraded(old, scratch)
+        return _carried(scratch, draft)
+    finally:
+        remove(scratch)
+
+
+def _version_of(path: Path) -> int:
+    """Of its tables; 0 where it cannot be read."""
+    try:
+        with closing(connect(path)) as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def _copy_upgraded(old: Path, scratch: Path) -> None:
+    remove(scratch)
+    make_file(scratch)
+    try:
+        with closing(connect(old)) as source, closing(connect(scratch)) as copy:
+            source.backup(copy)
+            upgrade(copy)
+    except sqlite3.Error as exc:
+        raise translated(exc) from exc
+
+
+def _carried(old: Path, draft: Path) -> dict[str, int]:
     with closing(connect(draft)) as fresh, closing(connect(old)) as source:
-        try:
-            if source.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
-                return {}
-        except sqlite3.Error:
-            return {}
         fresh.execute("PRAGMA foreign_keys = ON")
-        return {table: _carry(source, fresh, table) for table in CARRIED}
+        taken = {table: _carry(source, fresh, table) for table in CARRIED}
+        for key in CARRIED_KEYS:
+            for row in _rows(source, "SELECT key, value FROM meta WHERE key = ?", key):
+                fresh.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", row)
+        return taken
 
 
 def swap(draft: Path, path: Path, now: datetime) -> Path | None:
@@ -127,9 +173,9 @@ def _carry(source: sqlite3.Connection, fresh: sqlite3.Connection, table: str) ->
     return taken
 
 
-def _rows(source: sqlite3.Connection, query: str) -> Iterator[tuple[object, ...]]:
+def _rows(source: sqlite3.Connection, query: str, *parameters: object) -> Iterator[tuple[object, ...]]:
     try:
-        yield from source.execute(query)
+        yield from source.execute(query, parameters)
     except sqlite3.Error:
         return  # damaged from here on
 

@@ -429,7 +429,8 @@ class JournalAndModel(RuleBasedStateMachine):
     # Losses
 
     def last_told(self, id_: UUID) -> Kind | None:
-        told = [kind for kind, of in self.ledger if of == id_ and kind in (Kind.LOST, Kind.FOUND)]
+        kinds = (Kind.LOST, Kind.FOUND, Kind.DELETED)
+        told = [kind for kind, of in self.ledger if of == id_ and kind in kinds]
         return told[-1] if told else None
 
     def tell_lost(self, id_: UUID, known: Known) -> bool:
@@ -441,7 +442,7 @@ class JournalAndModel(RuleBasedStateMachine):
         return True
 
     def tell_found(self, id_: UUID) -> None:
-        if self.last_told(id_) is Kind.LOST:
+        if self.last_told(id_) in (Kind.LOST, Kind.DELETED):
             self.ledger.append((Kind.FOUND, id_))
 
     # What holds at any moment

@@ -12,6 +12,7 @@ from cctv_storaged.journal.chain import GENESIS, Line, linked
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.ledgerlines import breaks_in
 from cctv_storaged.journal.schema import SCHEMA_VERSION, create
+from cctv_storaged.journal.swapping import carry_over
 
 FOLDER = Path(__file__).parent
 VERSIONS = range(1, SCHEMA_VERSION)
@@ -100,3 +101,21 @@ async def test_a_damaged_table_of_an_earlier_journal_is_carried_over(earlier: Pa
         lines = db.execute("SELECT no, cause FROM ledger ORDER BY no").fetchall()
         assert lines == [(1, "deleted_on_request"), (2, "deleted_on_request"), (3, "journal_recovered")]
         assert list(breaks_in(db)) == [], "they had no hashes, and have them now"
+
+
+def test_what_only_an_earlier_journal_can_tell_is_taken_over_into_a_rebuilt_one(
+    earlier: Path, tmp_path: Path
+) -> None:
+    """The one that is there stays as it is, for whoever wants to go back."""
+    with closing(sqlite3.connect(earlier, isolation_level=None)) as db:
+        add = "INSERT INTO token (id, name, hash, scopes, created_us) VALUES (?, 'door', ?, 'read', 1)"
+        db.execute(add, (b"t" * 16, b"h" * 32))
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = earlier.read_bytes()
+    draft = tmp_path / "draft.db"
+    create(draft)
+    assert carry_over(earlier, draft)["token"] == 1
+    with closing(sqlite3.connect(draft)) as db:
+        assert db.execute("SELECT name, scopes FROM token").fetchall() == [("door", "read")]
+    assert earlier.read_bytes() == before
+    assert not list(tmp_path.glob("*.upgraded*"))
