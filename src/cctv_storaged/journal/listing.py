@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.journal.segments import overlapping
+from cctv_storaged.journal.finding import overlapping
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Copy, Segment, TimeSpan
 

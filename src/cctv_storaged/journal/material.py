@@ -6,7 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.journal.segments import HAS_BYTES, ONLY_COPY
+from cctv_storaged.journal.finding import HAS_BYTES, ONLY_COPY
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import TimeSpan
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.journal.segments import HAS_BYTES, ONLY_COPY
+from cctv_storaged.journal.finding import HAS_BYTES, ONLY_COPY
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import CopyState, TimeSpan
 

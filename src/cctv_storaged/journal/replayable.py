@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.journal.finding import LAST_NO
 from cctv_storaged.journal.material import MaterialRow
-from cctv_storaged.journal.segments import LAST_NO
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Camera, CopyState, SourceState, TimeSpan
 

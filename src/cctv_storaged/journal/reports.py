@@ -7,9 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.journal.finding import HAS_BYTES, LAST_NO
 from cctv_storaged.journal.gaps import CLOCKS_SET_US
 from cctv_storaged.journal.ledger import TOLD
-from cctv_storaged.journal.segments import HAS_BYTES, LAST_NO
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Camera, TimeSpan
 

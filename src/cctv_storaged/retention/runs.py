@@ -18,6 +18,7 @@ from cctv_storaged.clock import Clock, from_us, to_us
 from cctv_storaged.config.units import format_duration
 from cctv_storaged.errors import BackendError, JournalFull, NotFound
 from cctv_storaged.journal.deletions import Cause, Deletions
+from cctv_storaged.journal.finding import LAST_NO
 from cctv_storaged.journal.retention import (
     FIRST,
     OldSegment,
@@ -26,7 +27,6 @@ from cctv_storaged.journal.retention import (
     Retentions,
     Swept,
 )
-from cctv_storaged.journal.segments import LAST_NO
 from cctv_storaged.model import Camera
 from cctv_storaged.pins import Pins
 from cctv_storaged.removal import BATCH, Remover
