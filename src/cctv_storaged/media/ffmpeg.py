@@ -115,14 +115,15 @@ class Child:
         No thread waits in write(2), as a client that takes its time would keep it for ever; nor does the loop
         wake for each page that gets free in the pipe.
         """
-        view, pause_s = memoryview(block), _SHORTEST_PAUSE_S
+        view, waited_s = memoryview(block), 0.0
         while view and self._stdin is not None:
             try:
                 view = view[os.write(self._stdin, view) :]
-                pause_s = _SHORTEST_PAUSE_S
+                waited_s = 0.0
             except BlockingIOError:
+                pause_s = pause_after(waited_s)
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                waited_s += pause_s
             except BrokenPipeError:
                 return False
         return not view
@@ -234,6 +235,15 @@ def _restrain(pid: int, limits: Limits) -> None:
     for what, value in most.items():
         with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
             resource.prlimit(pid, what, (value, value))
+
+
+def pause_after(waited_s: float) -> float:
+    """How long to leave a full pipe alone that took nothing for so long, seconds.
+
+    Little beside what was waited already: ffmpeg takes 50 ms until it reads, and what it then waits for us is
+    a viewer's time. Whatever stands still for long is seldom looked at.
+    """
+    return min(max(_SHORTEST_PAUSE_S, waited_s / 8), _LONGEST_PAUSE_S)
 
 
 async def _last_bytes(process: Process) -> str:
