@@ -62,6 +62,8 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     unknown, on_full = _holds_unknown(keepers), _holds_unknown_on_full(keepers)
     needs.remover.holds_unknown = needs.pruner.holds_unknown = unknown
     needs.pruner.holds_unknown_on_full = on_full
+    if needs.inflow.vms is not None:
+        needs.inflow.vms.marking.holds_unknown = unknown
     distrust = _nothing_by_age(foundation, unknown)
     retention = _retention(needs, distrust, unknown)
     capacity = _capacity(needs, retention, distrust, on_full)

@@ -91,13 +91,16 @@ class VmsMarks:
         """
         return await self._store.write(lambda db: _plan(db, hold_no, cameras, kinds, to_us(now)))
 
-    async def settle(self, after: UUID | None, reopen: Collection[MarkKind], now: datetime) -> UUID | None:
+    async def settle(
+        self, after: UUID | None, reopen: Collection[MarkKind], now: datetime, *, all_known: bool = True
+    ) -> UUID | None:
         """The marks of the next hold behind `after`, by whether it is in force; that hold, None: the last.
 
-        Of a released one everything is to be removed; in one in force, what was unsupported and is among
-        `reopen` is wanted again. The same `after` comes back where the hold needs another slice.
+        Of a released one everything is to be removed, and of one that the journal does not have where it has
+        all in force (`all_known`); in one in force, what was unsupported and is among `reopen` is wanted
+        again. The same `after` comes back where the hold needs another slice.
         """
-        return await self._store.write(lambda db: _settle(db, after, reopen, to_us(now)))
+        return await self._store.write(lambda db: _settle(db, after, reopen, to_us(now), all_known=all_known))
 
     async def due(self, now: datetime, limit: int) -> list[VmsMark]:
         """Marks to be placed or removed now, longest due first; of the same time what protects."""
@@ -225,7 +228,12 @@ def _want(
 
 
 def _settle(
-    db: sqlite3.Connection, after: UUID | None, reopen: Collection[MarkKind], now_us: int
+    db: sqlite3.Connection,
+    after: UUID | None,
+    reopen: Collection[MarkKind],
+    now_us: int,
+    *,
+    all_known: bool,
 ) -> UUID | None:
     before = b"" if after is None else after.bytes
     hold_id = db.execute("SELECT min(hold_id) FROM vms_mark WHERE hold_id > ?", (before,)).fetchone()[0]
@@ -234,8 +242,10 @@ def _settle(
     row = db.execute("SELECT released_us IS NULL FROM hold WHERE id = ?", (hold_id,)).fetchone()
     if row is not None and row[0]:
         changed = sum(_reopen(db, hold_id, kind, now_us) for kind in reopen)
-    else:
+    elif row is not None or all_known:
         changed = _release(db, hold_id, now_us)
+    else:
+        changed = 0
     if changed >= SLICE and after is None:
         return UUID(int=0)  # no hold has it: begin with the first again
     return after if changed >= SLICE else UUID(bytes=hold_id)

@@ -9,7 +9,7 @@ each start, daily, and with each new hold.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -89,6 +89,9 @@ class HoldMarking:
         self._wake = asyncio.Event()
         self._plan_at = 0.0  # monotonic
         self._to_settle = True  # holds may have been released since the marks were last compared with them
+        self.holds_unknown: Callable[[], str | None] = lambda: None
+        """Why there may be holds that the journal does not know: marks of one that it forgot stay."""
+        self._may_be_forgotten = False  # when they were compared
         self._offered: dict[MarkKind, str | None] = dict.fromkeys(MarkKind)  # why not, where it is not
         self._reopen: tuple[MarkKind, ...] = parts.rules.kinds  # an earlier process found them unsupported
         self._refusers: dict[MarkKind, set[UUID]] = {kind: set() for kind in MarkKind}
@@ -172,13 +175,15 @@ class HoldMarking:
         marks, copies = self._parts.marks, self._parts.copies
         while tasks := await copies.to_unlock(BackendKind.MILESTONE, 0, BATCH):
             await copies.unlocked(BackendKind.MILESTONE, [task.segment_no for task in tasks])
-        if not self._to_settle:
+        all_known = self.holds_unknown() is None
+        if not self._to_settle and not (all_known and self._may_be_forgotten):
             return
         self._to_settle = False  # a hold released from here on sets it back
+        self._may_be_forgotten = not all_known
         try:
             after: UUID | None = None
             now = self._parts.clock.now()
-            while (after := await marks.settle(after, self._reopen, now)) is not None:
+            while (after := await marks.settle(after, self._reopen, now, all_known=all_known)) is not None:
                 pass
         except BaseException:
             self._to_settle = True

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -349,6 +350,38 @@ async def test_a_journal_that_is_rebuilt_takes_over_the_marks(bench: Bench, tmp_
         assert await rebuilt.vms_marks.counts(hold.id) == MarkCounts(bookmarks=1, locks=1)
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_marks_of_a_hold_that_the_journal_may_have_forgotten_stay_until_the_store_was_asked(
+    bench: Bench, comes_back: bool
+) -> None:
+    """A salvage lost its row, and the store that knows of it is away. Others are released as ever."""
+    vms = ScriptedVms()
+    forgotten, released = await bench.hold(end=START + LENGTH), await bench.hold(end=START + LENGTH)
+    await bench.marking(vms).run_once()
+    kept = dict(vms.locks)
+    known = [each for each in await bench.journal.held_back.all() if each.id == forgotten.id]
+
+    def forget(db: sqlite3.Connection) -> None:
+        db.execute("DELETE FROM hold_camera WHERE hold_no = ?", (forgotten.no,))
+        db.execute("DELETE FROM hold WHERE no = ?", (forgotten.no,))
+
+    await bench.journal._store.write(forget)
+    marking, doubt = bench.marking(vms), ["the store could not be asked"]
+    marking.holds_unknown = lambda: doubt[0] if doubt else None
+    await bench.release(released, marking)
+    for _ in range(2):
+        await marking.run_once()
+        assert [str(forgotten.id) in each.description for each in vms.locks.values()] == [True]
+        assert len(vms.bookmarks) == 1
+
+    if comes_back:
+        await bench.journal.held_back.recover(known, NOW)
+    doubt.clear()
+    await marking.run_once()
+    assert len(vms.locks) == len(vms.bookmarks) == int(comes_back)
+    assert vms.locks.items() <= kept.items(), "not placed a second time"
+
+
 class Killed(BaseException):
     """kill -9: nothing after it is done."""
 
@@ -364,9 +397,9 @@ class Mortal:
         found = getattr(self._inner, name)
         return functools.partial(self._step, found) if callable(found) else found
 
-    async def _step(self, call: Callable[..., Awaitable[object]], *args: object) -> object:
+    async def _step(self, call: Callable[..., Awaitable[object]], *args: object, **named: object) -> object:
         self._spend()
-        done = await call(*args)
+        done = await call(*args, **named)
         self._spend()
         return done
 
