@@ -8,8 +8,7 @@ segment does not play on from the one before. docs/reference/playback.md tells b
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
-from itertools import islice
-from operator import attrgetter, itemgetter, le, lt
+from operator import attrgetter, itemgetter
 from typing import TypeVar
 
 from cctv_storaged.clock import EPOCH
@@ -78,9 +77,12 @@ def shown(
 
 def chosen(pieces: Sequence[Piece]) -> Sequence[Piece]:
     """As `shown`; a camera with one recorder mostly has one segment after the other, and then it is all."""
-    starts, ends = [piece[0] for piece in pieces], [piece[1] for piece in pieces]
-    in_line = all(map(lt, starts, ends)) and all(map(le, ends, islice(starts, 1, None)))
-    return pieces if in_line else list(shown(pieces, of_tuple))
+    reach_us = _BEFORE_ALL_US
+    for start_us, end_us, _, _, _, _ in pieces:
+        if not reach_us <= start_us < end_us:
+            return list(shown(pieces, of_tuple))
+        reach_us = end_us
+    return pieces
 
 
 of_tuple: Callable[[Piece], Parts] = itemgetter(0, 1, 3, 4)
