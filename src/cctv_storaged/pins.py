@@ -14,7 +14,6 @@ class Pins:
 
     def __init__(self) -> None:
         self._count: Counter[UUID] = Counter()
-        self._exports: dict[UUID, frozenset[UUID]] = {}  # by export: the segments it needs
 
     @contextmanager
     def reading(self, segment_id: UUID) -> Iterator[None]:
@@ -26,25 +25,17 @@ class Pins:
             self._remove((segment_id,))
 
     @contextmanager
-    def exporting(self, export_id: UUID, segment_ids: frozenset[UUID]) -> Iterator[None]:
-        """While the export is made, these segments stay, source and copies."""
+    def exporting(self, segment_ids: frozenset[UUID]) -> Iterator[None]:
+        """While an export of them is made, these segments stay, source and copies."""
         self._add(segment_ids)
-        self._exports[export_id] = segment_ids
         try:
             yield
         finally:
-            del self._exports[export_id]
             self._remove(segment_ids)
 
     def pinned(self, segment_id: UUID) -> int:
         """How many use the segment."""
         return self._count[segment_id]
-
-    def export_of(self, segment_id: UUID) -> UUID | None:
-        """An export that needs the segment."""
-        if segment_id not in self._count:
-            return None
-        return next((export for export, needed in self._exports.items() if segment_id in needed), None)
 
     def all(self) -> frozenset[UUID]:
         """Every segment that somebody is using."""

@@ -97,9 +97,6 @@ class Remover:
         unknown = self.holds_unknown()
         if unknown is not None:
             raise Conflict(f"nothing is deleted for now: {unknown}")
-        export_id = self._pins.export_of(segment_id)
-        if export_id is not None:
-            raise Conflict(f"export {export_id} needs segment {segment_id}; wait for it, or cancel it first")
         await self._go_on([await self._journal.deletions.begin(segment_id)])
 
     async def delete_many(self, segment_ids: Iterable[UUID], cause: Cause) -> list[Segment]:

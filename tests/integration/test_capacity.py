@@ -357,7 +357,7 @@ async def test_what_is_held_or_needed_by_an_export_is_passed_over(tmp_path: Path
         rig.clock.advance(40 * DAY)
         await rig.hold(segments[0])
         room = room_of(rig, nearly_full(store), store=store, limits=ONE_FILE)
-        with room.pruner.pins.exporting(segments[1].id, frozenset({segments[1].id})):
+        with room.pruner.pins.exporting(frozenset({segments[1].id})):
             await room.made()
         assert await room.left(segments) == [0, 1, 3]
         await backend.close()

@@ -306,10 +306,14 @@ async def test_an_original_that_changes_while_it_is_packed_is_taken_from_a_copy(
     assert export["gaps"] == []
 
 
-async def test_a_segment_deleted_before_its_turn_is_told_as_deleted(host: Host, tmp_path: Path) -> None:
+async def test_a_segment_deleted_before_is_told_as_deleted_and_none_is_once_it_is_asked_for(
+    host: Host, tmp_path: Path
+) -> None:
     segments = await recorded(host)
-    export = await asked(host)
     assert (await host.delete(path_of(segments[2]))).status == 204
+    export = await asked(host)
+    refused = await host.delete(path_of(segments[1]))
+    assert (refused.status, export["id"] in refused.json["detail"]) == (409, True), "it waits for its turn"
     work(host)
     done = await ended(host, export)
     assert [(gap["start"], gap["cause"]) for gap in done["gaps"]] == [("2026-01-01T10:00:04Z", "deleted")]

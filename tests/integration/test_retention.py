@@ -15,6 +15,7 @@ from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.errors import NotFound
 from cctv_storaged.events import EventKind
 from cctv_storaged.journal.deletions import Cause
+from cctv_storaged.journal.exportrows import ExportRequest
 from cctv_storaged.journal.ledger import Kind
 from cctv_storaged.journal.retention import Spares
 from cctv_storaged.model import (
@@ -627,3 +628,21 @@ async def test_a_preview_counts_to_the_segment_what_a_pass_would_delete_and_dele
         await kept.after(MINUTE)
         gone = [await kept.is_gone(each) for each in segments]
         assert sum(gone) == len(past) + 1, "nobody reads the second any more"
+
+
+@jumping
+async def test_footage_that_an_export_waits_for_stays_past_its_rule_until_the_export_has_ended(
+    tmp_path: Path,
+) -> None:
+    store = ScriptedBackend("S3")
+    async with opened(tmp_path, store) as rig:
+        [segment] = await delivered(rig, 1, store)
+        request = ExportRequest(camera_ids=(GATE.id,), span=segment.span, format="mkv", reason="police")
+        export = await rig.journal.exports.add(uuid4(), request, 9, None, rig.clock.now())
+        assert export is not None
+        kept = keeping(rig, at_most(OLD))
+        await kept.after(OLD + HOUR)
+        assert not await kept.is_gone(segment)
+        await rig.journal.exports.delete(export.id, rig.clock.now())
+        await kept.after(HOUR)
+        assert await kept.is_gone(segment)

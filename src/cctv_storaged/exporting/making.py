@@ -81,7 +81,7 @@ class Making:
         parts = self._parts
         cameras = [await parts.camera(camera_id) for camera_id in export.request.camera_ids]
         sizes, pinned = await self._weighed(export)
-        with parts.pins.exporting(export.id, pinned):
+        with parts.pins.exporting(pinned):
             folder = await in_thread(parts.work.make, export.id)
             takes: list[Take] = []
             for number, plan in enumerate(_plans(export, cameras, folder)):

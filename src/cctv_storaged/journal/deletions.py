@@ -19,9 +19,10 @@ from types import MappingProxyType
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
-from cctv_storaged.errors import NotFound
+from cctv_storaged.errors import Conflict, NotFound
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import waiting_us
+from cctv_storaged.journal.exportneeds import export_needing, needs
 from cctv_storaged.journal.holds import require_free
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, one_segment, segments_from, text
 from cctv_storaged.journal.segments import forget_many
@@ -88,13 +89,16 @@ class Deletions:
         self._store = store
 
     async def begin(self, segment_id: UUID, cause: Cause = Cause.REQUEST) -> Segment:
-        """Writes the tombstone and returns the segment. Raises NotFound, or Held with the holds."""
+        """Writes the tombstone and returns the segment.
+
+        Raises NotFound, Held with the holds, and Conflict while an export needs it.
+        """
         return await self._store.write(lambda db: _begin(db, segment_id, cause))
 
     async def begin_many(self, segment_ids: Sequence[UUID], cause: Cause) -> list[Segment]:
         """Writes tombstones in one commit (give 200 at most) and returns the segments that have one now.
 
-        What is held, gone, or on its way out already is left out.
+        What is held, needed by an export that has not ended, gone, or on its way out already is left out.
         """
         return await self._store.write(lambda db: _begin_many(db, segment_ids, cause))
 
@@ -171,6 +175,9 @@ def _begin(db: sqlite3.Connection, segment_id: UUID, cause: Cause) -> Segment:
         raise NotFound(f"no segment {segment_id} on this host")
     no, segment = found
     require_free(db, no)
+    export_id = export_needing(needs(db), segment)
+    if export_id is not None:
+        raise Conflict(f"export {export_id} needs segment {segment_id}; wait for it, or cancel it first")
     _mark(db, [no], cause)
     return segment
 
@@ -185,9 +192,14 @@ def _begin_many(db: sqlite3.Connection, segment_ids: Sequence[UUID], cause: Caus
              ORDER BY s.no""",
         [each.bytes for each in segment_ids],
     ).fetchall()
-    segments = segments_from(db, rows)
-    _mark(db, [row[0] for row in rows], cause)
-    return segments
+    needed = needs(db)
+    free = [
+        (row[0], segment)
+        for row, segment in zip(rows, segments_from(db, rows), strict=True)
+        if export_needing(needed, segment) is None
+    ]
+    _mark(db, [no for no, _ in free], cause)
+    return [segment for _, segment in free]
 
 
 def _mark(db: sqlite3.Connection, numbers: Sequence[int], cause: Cause) -> None:

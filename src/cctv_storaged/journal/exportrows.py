@@ -31,6 +31,9 @@ class ExportStatus(StrEnum):
         return self not in (ExportStatus.PENDING, ExportStatus.PROCESSING)
 
 
+UNENDED = "status IN ('PENDING', 'PROCESSING')"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
     """What somebody asked for, checked."""
@@ -127,6 +130,11 @@ def request_text(request: ExportRequest) -> str:
     )
 
 
+def request_from(said: str) -> ExportRequest:
+    """The inverse of `request_text`. Raises KeyError, TypeError and ValueError for anything else."""
+    return _request(json.loads(said))
+
+
 def result_text(result: ExportResult) -> str:
     return json.dumps(
         {
@@ -197,7 +205,7 @@ def export_from(row: Sequence[Any]) -> Export:
     return Export(
         no=no,
         id=UUID(bytes=id_),
-        request=_request(json.loads(request)),
+        request=request_from(request),
         status=ExportStatus(status),
         starts=starts,
         progress=progress,

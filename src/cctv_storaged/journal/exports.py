@@ -19,6 +19,7 @@ from cctv_storaged.errors import NotFound
 from cctv_storaged.journal import ledger, outbox
 from cctv_storaged.journal.copies import waiting_us
 from cctv_storaged.journal.exportrows import (
+    UNENDED,
     Export,
     ExportRequest,
     ExportResult,
@@ -34,7 +35,6 @@ from cctv_storaged.journal.store import Store
 
 log = logging.getLogger(__name__)
 
-UNENDED = "status IN ('PENDING', 'PROCESSING')"
 _COLUMNS = """no, id, request, status, starts, progress, error, due_us, waiting_us, result, created_us,
     completed_us, expires_us, removal"""
 _SEEN = "(removal IS NULL OR removal IN ('asked', 'done'))"
@@ -149,12 +149,16 @@ class Exports:
         """
         return await self._store.write(lambda db: _delete(db, export_id, now))
 
-    async def expire(self, now: datetime) -> list[Export]:
+    async def expire(
+        self, now: datetime, trusted_from: datetime | None = None, promised: timedelta = timedelta(0)
+    ) -> list[Export]:
         """The bytes of those past their day are to be removed; those that came to be so now.
 
-        What shows held footage, or belongs to a held case, has its day put off instead, again and again.
+        What shows held footage, or belongs to a held case, has its day put off instead, again and again. What
+        was completed before `trusted_from`, while the clock was behind, counts as completed then: it may be
+        had for as long as it was `promised`.
         """
-        return await self._store.write(lambda db: _expire(db, now))
+        return await self._store.write(lambda db: _expire(db, now, trusted_from, promised))
 
     async def removals(self, limit: int, after: int = 0) -> list[Export]:
         """Those whose bytes are to be removed, in the order of their numbers, which `after` goes on from."""
@@ -297,17 +301,35 @@ def _end(
     return changed.rowcount == 1
 
 
-def _expire(db: sqlite3.Connection, now: datetime) -> list[Export]:
+def _expire(
+    db: sqlite3.Connection, now: datetime, trusted_from: datetime | None, promised: timedelta
+) -> list[Export]:
     due = "status = 'COMPLETED' AND removal IS NULL AND expires_us <= ? ORDER BY expires_us LIMIT ?"
     past = []
     for export in _select(db, due, to_us(now + PUT_OFF_AHEAD), EXPIRED_AT_ONCE):
         if holding_export(db, export.request):
             change = "UPDATE export SET expires_us = ? WHERE no = ?"
             db.execute(change, (to_us(now + PUT_OFF), export.no))
+        elif (day := _day_anew(export, now, trusted_from, promised)) is not None:
+            db.execute("UPDATE export SET expires_us = ? WHERE no = ?", (to_us(day), export.no))
         elif export.expired(now):
             db.execute("UPDATE export SET removal = 'asked' WHERE no = ?", (export.no,))
             past.append(export)
     return past
+
+
+def _day_anew(
+    export: Export, now: datetime, trusted_from: datetime | None, promised: timedelta
+) -> datetime | None:
+    """Its last day, counted from the moment at which a clock that was behind became right.
+
+    None: a clock that is trusted has set its day, or that one is past as well.
+    """
+    completed, expires = export.completed_at, export.expires_at
+    if completed is None or expires is None or trusted_from is None or expires >= trusted_from:
+        return None
+    day = trusted_from + min(expires - completed, promised)
+    return day if day > now else None
 
 
 def _delete(db: sqlite3.Connection, export_id: UUID, now: datetime) -> tuple[Export, Ending]:
