@@ -60,7 +60,7 @@ async def open_upkeep(needs: UpkeepNeeds) -> Upkeep:
     mirror = _mirror(foundation)
     keepers = await _keepers(foundation)
     unknown, on_full = _holds_unknown(keepers), _holds_unknown_on_full(keepers)
-    needs.remover.holds_unknown = needs.pruner.holds_unknown = unknown
+    needs.remover.holds_unknown = needs.pruner.holds_unknown = mirror.holds_unknown = unknown
     needs.pruner.holds_unknown_on_full = on_full
     if needs.inflow.vms is not None:
         needs.inflow.vms.marking.holds_unknown = unknown

@@ -65,6 +65,8 @@ class Mirror:
         self._standing = {backend.name: _at_first(backend) for backend in backends}
         self._later = {backend.name: _Later() for backend in backends}
         self._wake = asyncio.Event()
+        self.holds_unknown: Callable[[], str | None] = lambda: None
+        """Why there may be holds that the journal does not know; no legal hold is taken off then."""
 
     @property
     def standing(self) -> Mapping[str, Standing]:
@@ -124,7 +126,7 @@ class Mirror:
     async def _take_off(self, backend: LockingBackend) -> None:
         """A key that may not take off what it may set is no reason to set no more."""
         later, now = self._later[backend.name], self._clock.monotonic()
-        if now < later.not_off_before:
+        if now < later.not_off_before or self.holds_unknown() is not None:
             return
         try:
             await self._all(backend, self._marks.to_unlock, on=False)

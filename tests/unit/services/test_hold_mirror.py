@@ -136,6 +136,21 @@ async def test_held_copies_get_a_legal_hold_and_lose_it_with_the_release(bench: 
     assert store.held == set() and bench.alarming == []
 
 
+async def test_no_legal_hold_is_taken_off_while_the_journal_may_have_forgotten_the_hold(bench: Bench) -> None:
+    store = LockingStore()
+    mirror = bench.mirror(store)
+    hold = await bench.hold()
+    await mirror.run_once()
+    await bench.release(hold)
+    mirror.holds_unknown = lambda: "the store could not be asked"
+    await bench.hold(1)
+    await mirror.run_once()
+    assert store.held == bench.paths(0, 1, 2), "what is held is told all the same"
+    mirror.holds_unknown = lambda: None
+    await mirror.run_once()
+    assert store.held == bench.paths(1, 2)
+
+
 async def test_a_store_that_is_away_is_asked_again_without_an_alarm(bench: Bench) -> None:
     store = LockingStore()
     mirror = bench.mirror(store)
