@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from cctv_storaged.backends.shelf import Shelf
@@ -57,6 +58,7 @@ class ExportingParts:
     puts: Puts
     clock: Clock
     clock_guard: ClockGuard
+    expire: timedelta  # after its completion
 
 
 class Exporting:
@@ -130,8 +132,9 @@ class Exporting:
     async def run_once(self) -> None:
         """What the clock brings: exports that expire, and removals that something was in the way of."""
         parts = self._parts
-        if (parts.clock_guard.distrust() or self.holds_unknown()) is None:
-            for export in await parts.exports.expire(parts.clock.now()):
+        clock = parts.clock_guard.state()
+        if (clock.distrust or self.holds_unknown()) is None:
+            for export in await parts.exports.expire(clock.now, clock.trusted_from, parts.expire):
                 parts.telling.expired(export)
         after = 0
         while batch := await parts.exports.removals(BATCH, after):

@@ -95,6 +95,7 @@ def open_exporting(needs: ExportingNeeds) -> Exporting:
         puts=puts,
         clock=clock,
         clock_guard=needs.clock_guard,
+        expire=settings.exports.expire,
     )
     return Exporting(parts, settings.exports.workers, settings.exports.queue)
 
