@@ -225,6 +225,7 @@ class Daemon:
         parts.budget.change(settings.delivery.rate_limit)
         parts.pruner.rules = prune_rules(settings, parts.pruner.rules.required)
         parts.upkeep.apply(settings)
+        parts.exporting.change(reserve_share=settings.capacity.emergency_free)
         for delivery in parts.deliveries:
             delivery.change(
                 window=settings.delivery.window, newest_share=settings.delivery.backlog_newest_share

@@ -51,6 +51,10 @@ class Admission:
         self._longest = longest
         self._clock = clock
 
+    def change(self, *, reserve_share: float) -> None:
+        """Another share of the disks is kept back from now on."""
+        self._disks = replace(self._disks, reserve_share=reserve_share)
+
     async def admitted(self, wish: Wish) -> ExportRequest:
         """The request, which can be begun. Raises Unprocessable with its faults, or NoRoom."""
         request = request_of(wish, self._longest, self._clock.now())

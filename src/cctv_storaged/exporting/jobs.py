@@ -77,6 +77,10 @@ class Exporting:
         self._wake = asyncio.Event()
         self._choosing = asyncio.Lock()
 
+    def change(self, *, reserve_share: float) -> None:
+        """Other settings from now on: what exports keep back of their disks."""
+        self._parts.admission.change(reserve_share=reserve_share)
+
     # Asking
 
     async def create(self, wish: Wish, repeat: RepeatKey | None = None) -> Export:
