@@ -365,8 +365,10 @@ async def test_a_journal_put_back_from_a_backup_lets_nothing_go_before_it_has_th
 async def test_what_can_wait_waits_for_the_store_after_each_start_and_what_a_full_disk_needs_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path) as host:
+    site = {"url": "http://127.0.0.1:9", "username": "u", "password": "p", "allow_plain_http": True}
+    async with running(tmp_path, {"milestone": site}) as host:
         upkeep, pruner = host.parts.upkeep, host.parts.pruner
+        assert upkeep.vms is not None
         [keeper] = upkeep.keepers
         giving_up = upkeep.capacity.keeper._parts.giving_up
         assert upkeep.retention.waiting is None
@@ -375,6 +377,9 @@ async def test_what_can_wait_waits_for_the_store_after_each_start_and_what_a_ful
             lambda: upkeep.retention.waiting,
             host.parts.remover.holds_unknown,
             pruner.holds_unknown,
+            host.parts.exporting.holds_unknown,
+            upkeep.mirror.holds_unknown,
+            upkeep.vms.marking.holds_unknown,
         ):
             assert told() == "the store is away"
         assert pruner.holds_unknown_on_full is not None
