@@ -23,6 +23,8 @@ SLICE = 100
 """Marks or cameras in one commit."""
 EXTEND = timedelta(days=1)
 """How long a hold that goes on is left before its marks are."""
+LONGEST_WAIT = timedelta(hours=2)
+"""Nobody postpones by as much. What is due later than that was put off by a clock that was set back since."""
 _CAUSE = "vms_{}"
 
 
@@ -103,9 +105,11 @@ class VmsMarks:
         return await self._store.write(lambda db: _settle(db, after, reopen, to_us(now), all_known=all_known))
 
     async def due(self, now: datetime, limit: int) -> list[VmsMark]:
-        """Marks to be placed or removed now, longest due first; of the same time what protects."""
-        where = "m.state IN ('wanted', 'removing') AND m.due_us <= ? ORDER BY m.due_us, m.kind DESC LIMIT ?"
-        return await self._store.read(lambda db: _select(db, where, to_us(now), limit))
+        """Marks to be placed or removed now, longest due first; of the same time what protects.
+
+        What is due beyond LONGEST_WAIT is due now, after them.
+        """
+        return await self._store.read(lambda db: _due(db, now, limit))
 
     async def asking(self, mark_id: UUID) -> bool:
         """It is about to be asked for. False: it is not wanted any more."""
@@ -295,6 +299,15 @@ def _removed(db: sqlite3.Connection, mark: VmsMark, detail: str, now: datetime) 
 def _note(db: sqlite3.Connection, mark: VmsMark, detail: str, now: datetime) -> None:
     cause = _CAUSE.format(mark.kind)
     ledger.add(db, ledger.Kind.NOTED, mark.hold_id, mark.camera_id, mark.span, cause, now, detail)
+
+
+def _due(db: sqlite3.Connection, now: datetime, limit: int) -> list[VmsMark]:
+    found: list[VmsMark] = []
+    for bound, moment in (("<=", now), (">", now + LONGEST_WAIT)):
+        where = f"""m.state IN ('wanted', 'removing') AND m.due_us {bound} ?
+                    ORDER BY m.due_us, m.kind DESC LIMIT ?"""
+        found += _select(db, where, to_us(moment), limit - len(found))
+    return found
 
 
 def _counts(db: sqlite3.Connection, hold_id: UUID) -> MarkCounts:

@@ -284,6 +284,20 @@ async def test_one_refused_mark_is_an_alarm_and_holds_up_no_other(bench: Bench) 
     assert bench.alarming == {} and len(vms.locks) == 1
 
 
+async def test_a_mark_that_was_put_off_while_the_clock_ran_ahead_is_placed_once_it_is_right(
+    bench: Bench,
+) -> None:
+    vms = ScriptedVms()
+    vms.errors = {"lock": ObjectRejected("busy"), "bookmark": ObjectRejected("busy")}
+    hold = await bench.hold(end=START + LENGTH)
+    bench.clock.passed = timedelta(days=400)
+    await bench.marking(vms).run_once()
+    vms.errors.clear()
+    bench.clock.passed = timedelta(minutes=1)
+    await bench.marking(vms).run_once()
+    assert await bench.counts(hold) == MarkCounts(bookmarks=1, locks=1)
+
+
 async def test_the_alarm_of_a_refused_mark_ends_with_its_hold(bench: Bench) -> None:
     vms = ScriptedVms()
     vms.errors["lock"] = ObjectRejected("no")
