@@ -18,6 +18,9 @@ TOLERANCE = 3
 THROTTLED = "throttled"
 PATIENCE = 20
 """Wishes for a slower pace in a row, with nothing taken in between, that amount to being away."""
+REFUSALS = 32
+"""Objects refused one after the other, and none taken in between: that is the backend, and the next will be
+refused as well. It is asked ever more seldom, and every object keeps its attempts."""
 AT_ONCE = frozenset({"auth", "bucket", "clock", "space", "wrong_disk"})
 """Reasons that the next object will meet as well."""
 
@@ -109,12 +112,17 @@ class Breaker:
 
 @dataclass(slots=True)
 class Pace:
-    """How many puts at once a backend bears: halved when it asks for less, one more a minute after (AIMD)."""
+    """How many puts at once a backend bears: halved when it asks for less, one more a minute after (AIMD).
+
+    And how long it is left alone: as long as it asks, and ever longer while it refuses everything.
+    """
 
     workers: int
+    uniform: Callable[[float, float], float] = random.uniform
     _limit: int = field(init=False)
     _raised_at: float = 0.0
     _pause_until: float = 0.0
+    _refused: int = 0  # since one was taken
 
     def __post_init__(self) -> None:
         self._limit = self.workers
@@ -136,6 +144,22 @@ class Pace:
             self._limit = max(1, self._limit // 2)
         self._raised_at = now
         self._pause_until = max(self._pause_until, now + min(retry_after_s or 1.0, 60.0))
+
+    def refused(self, now: float) -> None:
+        """The backend answered, and did not take the object."""
+        self._refused += 1
+        if self.refuses_all:
+            ceiling = min(OPEN_CAP_S, OPEN_BASE_S * 2.0 ** min(self._refused - REFUSALS, 10))
+            self._pause_until = max(self._pause_until, now + self.uniform(ceiling / 2, ceiling))
+
+    def taken(self) -> None:
+        """It took one."""
+        self._refused = 0
+
+    @property
+    def refuses_all(self) -> bool:
+        """Whether it is the backend that refuses, and no object's fault."""
+        return self._refused >= REFUSALS
 
 
 @dataclass(slots=True)

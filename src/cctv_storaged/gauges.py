@@ -81,9 +81,8 @@ class Gauges:
         self._reasons = frozenset(counts.keys() | self._reasons)
 
     async def _set_cameras(self) -> None:
-        for footage in await self._journal.cameras.all(self._clock.now()):
-            camera_id = str(footage.camera.id)
-            self._metrics.segments_count.labels(camera_id).set(footage.segments)
+        for camera_id, segments in (await self._journal.cameras.segment_counts()).items():
+            self._metrics.segments_count.labels(str(camera_id)).set(segments)
 
 
 def _free_bytes(path: str) -> int | None:

@@ -7,6 +7,7 @@ every undelivered copy is free. Whatever waits, a bounded number of segments is 
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ FRESH = 256
 """Fresh segments kept in memory; in an outage the oldest of them go back to being backlog."""
 BATCH = 256
 """Segments asked of the journal at once: a question waits for the commit under way."""
+
+REST_S = 60.0
+"""How often all of the backlog is looked through for what nobody announced, while all of it is put off."""
 
 Lane = OrderedDict[UUID, Segment]
 _OTHER_END = {Order.OLDEST: Order.NEWEST, Order.NEWEST: Order.OLDEST}
@@ -43,6 +47,7 @@ class Lanes:
         self._in_vain: set[UUID] = set()
         self._urgent_may_wait = True
         self._reopened = 0
+        self._rests_until_s = -math.inf  # before, only what comes due by its time is looked for; monotonic
         self.idle = asyncio.Event()
         """Set while no worker has a segment."""
         self.idle.set()
@@ -79,6 +84,12 @@ class Lanes:
         """Something in the journal came due or became urgent, or may have."""
         self._urgent_may_wait = True
         self._more_may_be_due()
+
+    def look_again(self) -> None:
+        """Something may have come due by its time, or somebody made it due who told nobody."""
+        self._urgent_may_wait = True
+        self._reopened += 1
+        self.exhausted = False
 
     def release(self, segment: Segment) -> None:
         """The worker is done with it, however that ended."""
@@ -183,6 +194,9 @@ class Lanes:
         if self.exhausted:
             return
         reopened = self._reopened
+        if await self._all_is_put_off():
+            self.exhausted = reopened == self._reopened
+            return
         limit = BATCH + self._kept_back
         while True:
             found = await self._copies.due(self._backend, order, limit, self._clock.now())
@@ -194,6 +208,14 @@ class Lanes:
             self._backlog[order][segment.id] = segment
         if not free and reopened == self._reopened:
             self.exhausted = True
+            if not found:
+                self._rests_until_s = self._clock.monotonic() + REST_S
+
+    async def _all_is_put_off(self) -> bool:
+        """As it was a moment ago: to pass over a hundred thousand costs more than to ask for the next."""
+        if self._clock.monotonic() >= self._rests_until_s:
+            return False
+        return not await self._copies.came_due(self._backend, self._clock.now())
 
     @property
     def _kept_back(self) -> int:
@@ -208,3 +230,4 @@ class Lanes:
     def _more_may_be_due(self) -> None:
         self._reopened += 1
         self.exhausted = False
+        self._rests_until_s = -math.inf

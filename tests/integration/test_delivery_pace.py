@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
+from cctv_storaged.breaker import REFUSALS
 from cctv_storaged.config import TimeWindow
 from cctv_storaged.delivery.turns import MARKING
 from cctv_storaged.model import Segment
 from cctv_storaged.pacing import ByteBudget
-from tests.fakes.scripted_backend import Call, Ok, Op, Outcome, ScriptedBackend, Throttled, Unavailable
+from tests.fakes.scripted_backend import (
+    Call,
+    Ok,
+    Op,
+    Outcome,
+    Rejected,
+    ScriptedBackend,
+    Throttled,
+    Unavailable,
+)
 from tests.services.jumping import eventually, jumping, passing
 from tests.services.rig import Rig, opened
 
@@ -94,6 +104,28 @@ async def test_nothing_but_throttling_for_long_is_an_outage_and_told(tmp_path: P
             await passing(HOUR)
             assert len(rig.alerts()) == 1
             assert (await rig.journal.copies.backlog("S3")).failed == 0
+
+
+@jumping
+async def test_a_store_that_refuses_everything_is_asked_seldom_and_no_segment_pays_for_it(
+    tmp_path: Path,
+) -> None:
+    """It answers, and takes nothing: what is put again and again would take the recorder's disk and CPU."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segments = await many(rig, 40)
+        backend.always(Rejected(), Op.PUT)
+        async with rig.delivering(rig.delivery(backend)):
+            await eventually(lambda: backend.count(Op.PUT) >= REFUSALS, "it refuses")
+            await passing(5 * MINUTE)
+            assert backend.count(Op.PUT) < 3 * REFUSALS
+            assert sum([(await rig.copy(each)).attempts for each in segments]) <= REFUSALS + 1
+            backend.recover()
+            back = rig.clock.monotonic()
+            [newest] = await many(rig, 1, first=100)
+            await eventually(lambda: rig.all_verified(newest), "the newest is delivered")
+            assert rig.clock.monotonic() - back < 120
+            await eventually(lambda: rig.all_verified(*segments), "all are delivered")
 
 
 # Window

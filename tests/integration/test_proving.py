@@ -3,8 +3,10 @@
 import asyncio
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 from uuid import UUID
 
 import pytest
@@ -82,6 +84,7 @@ async def test_what_is_not_there_past_the_deadline_is_a_gap_and_its_source_stays
             await eventually(lambda: is_gap(host, missing), "a gap")
             age = host.rig.clock.now() - missing.span.end
             assert age >= timedelta(minutes=32)
+            await eventually(lambda: len(host.vms.alarms) == 1, "it is told")
             (alarm,) = [each for each in host.alarms.standing if each.name is AlarmName.VMS_GAP]
             assert alarm.subject == str(missing.camera_id) and "gate" in alarm.text
             assert [device for device, _ in host.vms.alarms] == [device_of(missing.camera_id)]
@@ -308,6 +311,40 @@ async def test_neither_a_camera_without_a_counterpart_nor_urgent_ones_that_wait_
         every = Intake(ground, 0.0)
         urgent = [each.no for each in await every.some() if each.urgent]
         assert urgent == [8000]
+
+
+@jumping
+async def test_what_the_vms_does_not_hold_is_asked_for_a_little_at_a_time_and_all_once_it_comes(
+    tmp_path: Path,
+) -> None:
+    """A backlog that XProtect is still to fetch: to ask for all of it every few minutes brings nothing."""
+    chosen = replace(settings(deadline=timedelta(days=30)), window_max=timedelta(minutes=1))
+    async with proven(tmp_path, chosen=chosen) as host:
+        count, cameras, start = 1_500, 2, host.rig.clock.now() - timedelta(days=2)
+        await host.rig.journal._store.write(lambda db: insert_hashed(db, count, cameras, to_us(start)))
+        for number in range(1, cameras + 1):
+            host.vms.record(device_of(UUID(int=number)))
+        with patch("cctv_storaged.journal.vouchdue.LOOKED", 50):
+            async with host.running():
+                await eventually(lambda: host.vms.count("recorded") >= count / 6, "all were asked for once")
+                before = host.vms.count("recorded")
+                await passing(timedelta(minutes=6))
+                assert host.vms.count("recorded") - before < count / 6, "all were put off for five minutes"
+                for number in range(1, cameras + 1):
+                    host.vms.record(device_of(UUID(int=number)), TimeSpan(start, host.rig.clock.now()))
+                await eventually(lambda: none_due(host), "all verified", 120)
+
+
+@jumping
+async def test_while_the_vms_is_away_nothing_is_read_but_what_is_to_be_hashed(tmp_path: Path) -> None:
+    async with proven(tmp_path) as host:
+        start = host.rig.clock.now() - timedelta(days=2)
+        await host.rig.journal._store.write(lambda db: insert_hashed(db, 9_000, 2, to_us(start)))
+        await host.rig.journal._store.write(
+            lambda db: db.execute("UPDATE segment SET sha256 = NULL WHERE no IN (50, 5000)")
+        )
+        intake = Intake(host.proof.proving._ground, 0.3)
+        assert {each.no for each in await intake.some(unhashed=True)} == {50, 5000}
 
 
 # The backend

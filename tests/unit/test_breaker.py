@@ -5,7 +5,17 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cctv_storaged.breaker import AT_ONCE, OPEN_CAP_S, RETRY_CAP, Breaker, BreakerState, Pace, retry_delay
+from cctv_storaged.breaker import (
+    AT_ONCE,
+    OPEN_BASE_S,
+    OPEN_CAP_S,
+    REFUSALS,
+    RETRY_CAP,
+    Breaker,
+    BreakerState,
+    Pace,
+    retry_delay,
+)
 
 
 def longest(low: float, high: float) -> float:
@@ -99,3 +109,22 @@ def test_one_worker_is_left_however_often_a_backend_complains() -> None:
     for moment in range(100):
         pace.throttled(moment * 10.0, None)
     assert pace.limit(1000.0) == 1
+
+
+def test_a_backend_that_refuses_everything_is_asked_ever_more_seldom_until_it_takes_one() -> None:
+    pace, now, waits = Pace(4, longest), 0.0, []
+    for _ in range(REFUSALS - 1):
+        pace.refused(now)
+    assert pace.wait_s(now) == 0.0, "they may be odd, one and all"
+    assert not pace.refuses_all
+    for _ in range(10):
+        pace.refused(now)
+        waits.append(pace.wait_s(now))
+        now += waits[-1]
+    assert pace.refuses_all
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (OPEN_BASE_S, OPEN_CAP_S)
+    pace.taken()
+    pace.refused(now)
+    assert not pace.refuses_all
+    assert pace.wait_s(now) == 0.0

@@ -168,11 +168,11 @@ class Delivery:
         except BackendUnavailable as exc:
             await self._failing.unavailable(segment, exc, turn)
         except ObjectRejected as exc:
-            self._turns.works()  # it answered
+            self._turns.refused()
             turn.over()
             await self._failing.own(segment, copy, str(exc))
         except (ObjectMissing, ObjectMismatch) as exc:
-            self._turns.works()
+            self._turns.refused()
             turn.over()
             await self._failing.not_held(segment, copy, str(exc))
         except (SourceChanged, NotASegment) as exc:
@@ -187,7 +187,7 @@ class Delivery:
 
     async def _bring(self, segment: Segment, copy: Copy, turn: Turn) -> None:
         async with self._putting.verified(segment, copy) as proof:
-            self._turns.works()
+            self._turns.took()
             self._failing.brought(segment)
             turn.over()
             if await self._marking.verified(segment.id, proof):

@@ -78,19 +78,20 @@ class Failing:
     # The segment's own
 
     async def own(self, segment: Segment, copy: Copy, error: str) -> None:
-        """It alone waits; after so many attempts for a human."""
+        """It alone waits; after so many attempts for a human, where others were taken meanwhile."""
         self._telling.failed("put")
-        if copy.attempts + 1 >= ATTEMPTS:
+        counts = not self._turns.refuses_all
+        if counts and copy.attempts + 1 >= ATTEMPTS:
             await self._give_up(segment, error)
             return
         fields = self._telling.fields(segment)
         log.warning("%s not delivered to %s: %s", segment.id, self._backend, error, extra=fields)
-        await self._postpone(segment, error, retry_delay(copy.attempts + 1))
+        await self._postpone(segment, error, retry_delay(copy.attempts + 1), counts=counts)
 
     async def not_held(self, segment: Segment, copy: Copy, error: str) -> None:
         """The backend lost the bytes or holds others: they are put anew, while there is a source."""
         self._telling.failed("verify")
-        if copy.attempts + 1 >= ATTEMPTS:
+        if copy.attempts + 1 >= ATTEMPTS and not self._turns.refuses_all:
             await self._give_up(segment, error)
             return
         log.error("%s at %s: %s", segment.id, self._backend, error, extra=self._telling.fields(segment))

@@ -62,6 +62,11 @@ class Turns:
         """Why the backend is left alone right now; None while it works."""
         return self._breaker.trouble
 
+    @property
+    def refuses_all(self) -> bool:
+        """Whether the backend answers, and has taken nothing for long: no object is to blame."""
+        return self._pace.refuses_all
+
     def change(self, window: TimeWindow | None) -> None:
         """Another window from now on."""
         self._window = window
@@ -136,7 +141,7 @@ class Turns:
         now = self._clock.monotonic()
         if now >= self._look_at:
             self._look_at = now + IDLE_S
-            self._lanes.reopen()
+            self._lanes.look_again()
 
     async def _woken(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -162,6 +167,16 @@ class Turns:
             self._telling.up_again()
             self._lanes.start_over()  # those that were tried in vain have lost their places
             self.wake()
+
+    def took(self) -> None:
+        """It has the object."""
+        self._pace.taken()
+        self.works()
+
+    def refused(self) -> None:
+        """It answered, and does not have the object."""
+        self._pace.refused(self._clock.monotonic())
+        self.works()
 
     def failed(self, error: BackendUnavailable, *, trial: bool) -> None:
         """It did not, or wants nothing at all now."""

@@ -59,6 +59,12 @@ class Cameras:
         """Those that the journal has segments of, by name; cheaper than `all`."""
         return await self._store.read(_with_segments)
 
+    async def segment_counts(self) -> dict[UUID, int]:
+        """How many segments the journal has of each; no segment's row is read."""
+        query = "SELECT id, segments FROM camera"
+        rows = await self._store.read(lambda db: db.execute(query).fetchall())
+        return {UUID(bytes=id_): segments for id_, segments in rows}
+
 
 def footage_in(path: Path) -> list[Camera]:
     """Those with footage in a journal that this process has not open; none where it is not read. Blocking.

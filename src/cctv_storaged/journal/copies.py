@@ -121,6 +121,10 @@ class Copies:
         due = await self._store.read(lambda db: db.execute(query, (backend,)).fetchone()[0])
         return None if due is None else from_us(due)
 
+    async def came_due(self, backend: str, now: datetime) -> bool:
+        """Whether any was put off whose time has come; a look into the index, however many were."""
+        return await self._store.read(lambda db: _came_due(db, backend, now))
+
     async def stored(self, segment_id: UUID, backend: str, proof: Proof, now: datetime) -> bool:
         """The bytes were put and are not proven yet. False where the journal wants no such copy (any more).
 
@@ -223,6 +227,15 @@ def failure_cause(source: SourceState) -> str:
 def waiting_us(now: datetime) -> tuple[int, int]:
     """First and last due time, in microseconds, of what has to wait at this moment."""
     return to_us(now) + 1, to_us(now + LONGEST_WAIT)
+
+
+def _came_due(db: sqlite3.Connection, backend: str, now: datetime) -> bool:
+    first_us, last_us = waiting_us(now)
+    put_off = f"SELECT 1 FROM copy WHERE backend = ?1 AND due_us > 0 AND {UNDELIVERED} AND due_us"
+    row = db.execute(
+        f"SELECT EXISTS ({put_off} < ?2) OR EXISTS ({put_off} > ?3)", (backend, first_us, last_us)
+    ).fetchone()
+    return bool(row[0])
 
 
 def _key(db: sqlite3.Connection, segment_id: UUID) -> int:

@@ -52,6 +52,7 @@ from cctv_storaged.journal.store import Store
 from cctv_storaged.journal.tokens import Tokens
 from cctv_storaged.journal.vmsmarks import VmsMarks
 from cctv_storaged.journal.vouchdays import VouchDays
+from cctv_storaged.journal.vouchdue import VouchDue
 from cctv_storaged.journal.vouched import Vouched
 from cctv_storaged.journal.watched import Watched
 from cctv_storaged.journal.watchrows import WatchRows
@@ -102,6 +103,7 @@ class Journal:
         self.scrubbed = Scrubbed(store)
         self.requirement = Requirement(store)
         self.vouched = Vouched(store)
+        self.vouch_due = VouchDue(store)
         self.vouch_days = VouchDays(store)
         self.retrievals = Retrievals(store)
 

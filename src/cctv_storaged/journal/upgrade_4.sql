@@ -22,12 +22,20 @@ CREATE TABLE vms_mark (                        -- bookmarks and evidence locks i
     asked      INTEGER NOT NULL DEFAULT 0,     -- how often it was asked for: the answer may be lost, and the mark there
     error      TEXT,
     due_us     INTEGER NOT NULL DEFAULT 0,     -- not tried before
-    at_us      INTEGER NOT NULL                -- of the state
+    at_us      INTEGER NOT NULL,               -- of the state
+    device     BLOB    CHECK (length(device) = 16) -- XProtect's camera that it is for
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX vms_mark_by_hold ON vms_mark (hold_id, kind, camera_id, start_us);
+CREATE INDEX vms_mark_by_hold ON vms_mark (hold_id, kind, camera_id, device, start_us);
 CREATE INDEX vms_mark_by_state ON vms_mark (hold_id, kind, state);
 CREATE INDEX vms_mark_due ON vms_mark (due_us, kind DESC) WHERE state IN ('wanted', 'removing'); -- locks first
 
+DROP INDEX copy_undelivered;
+DROP INDEX copy_urgent;
+CREATE INDEX copy_undelivered ON copy (backend, start_us, segment_no, due_us, state)
+    WHERE state IN ('pending', 'stored'); -- all that is asked of those that are put off: they may be very many
+CREATE INDEX copy_urgent ON copy (backend, start_us, segment_no, due_us, state, urgent)
+    WHERE urgent = 1 AND state IN ('pending', 'stored');
+CREATE INDEX copy_put_off ON copy (backend, due_us, segment_no) WHERE due_us > 0 AND state IN ('pending', 'stored');
 CREATE INDEX copy_gap ON copy (backend, start_us, segment_no) WHERE state = 'gap';
 CREATE INDEX copy_waiting ON copy (backend, segment_no) -- as they came; worded so that no other question takes it
     WHERE state = 'pending' OR state = 'stored';

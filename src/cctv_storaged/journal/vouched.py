@@ -198,12 +198,12 @@ class Vouched:
 
 # Reading
 
-_COLUMNS = """s.no, s.id, c.id, s.start_us, s.end_us, copy.state, copy.attempts, copy.urgent,
+COLUMNS = """s.no, s.id, c.id, s.start_us, s.end_us, copy.state, copy.attempts, copy.urgent,
     s.sha256 IS NOT NULL, s.sha256 IS NULL AND EXISTS (
         SELECT 1 FROM copy o WHERE o.segment_no = s.no AND o.backend <> copy.backend AND o.state = 'pending'),
     s.source_state, s.created_us, copy.due_us,
     s.flags LIKE '%time_suspect%', s.deletion_due_us"""
-_TABLES = "CROSS JOIN segment s ON s.no = copy.segment_no CROSS JOIN camera c ON c.no = s.camera_no"
+TABLES = "CROSS JOIN segment s ON s.no = copy.segment_no CROSS JOIN camera c ON c.no = s.camera_no"
 
 
 def _page(
@@ -218,25 +218,25 @@ def _page(
     order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
     start = after or (_LAST if newest_first else _FIRST)
     rows = db.execute(
-        f"""SELECT {_COLUMNS} FROM copy {_TABLES}
+        f"""SELECT {COLUMNS} FROM copy {TABLES}
              WHERE copy.backend = ? AND {which.value} AND (copy.start_us, copy.segment_no) {beyond} (?, ?)
              ORDER BY copy.start_us {order}, copy.segment_no {order} LIMIT ?""",
         (backend, *start, limit),
     ).fetchall()
     longest = LONGEST_LOOK if which is Which.GAP else None
     last = (int(rows[-1][3]), int(rows[-1][0])) if len(rows) == limit else None
-    return WaitingPage(rows=_waiting(rows, now, longest), after=last)
+    return WaitingPage(rows=waiting_rows(rows, now, longest), after=last)
 
 
 def _failed(db: sqlite3.Connection, backend: str, now: datetime, after: int, limit: int) -> WaitingPage:
     rows = db.execute(
-        f"""SELECT {_COLUMNS} FROM copy {_TABLES}
+        f"""SELECT {COLUMNS} FROM copy {TABLES}
              WHERE copy.backend = ? AND copy.state = 'failed' AND copy.segment_no > ?
              ORDER BY copy.segment_no LIMIT ?""",
         (backend, after, limit),
     ).fetchall()
     last = (0, int(rows[-1][0])) if len(rows) == limit else None
-    return WaitingPage(rows=_waiting(rows, now, LONGEST_LOOK), after=last)
+    return WaitingPage(rows=waiting_rows(rows, now, LONGEST_LOOK), after=last)
 
 
 def _within(
@@ -246,14 +246,14 @@ def _within(
     if camera is None:
         return []
     rows = db.execute(
-        f"""SELECT {_COLUMNS} FROM segment s
+        f"""SELECT {COLUMNS} FROM segment s
              CROSS JOIN copy ON copy.segment_no = s.no AND copy.backend = ?
              CROSS JOIN camera c ON c.no = s.camera_no
              WHERE s.camera_no = ? AND s.start_us > ? AND s.start_us < ? AND s.end_us > ? AND {UNDELIVERED}
              ORDER BY s.start_us, s.no LIMIT ?""",
         (backend, camera[0], to_us(span.start) - camera[1], to_us(span.end), to_us(span.start), PAGE),
     ).fetchall()
-    return list(_waiting(rows, now, None))
+    return list(waiting_rows(rows, now, None))
 
 
 def _segments(db: sqlite3.Connection, ids: Sequence[UUID]) -> list[Segment]:
@@ -265,9 +265,10 @@ def _segments(db: sqlite3.Connection, ids: Sequence[UUID]) -> list[Segment]:
     return segments_from(db, rows)
 
 
-def _waiting(
+def waiting_rows(
     rows: Sequence[tuple[object, ...]], now: datetime, longest: timedelta | None
 ) -> tuple[Waiting, ...]:
+    """Of COLUMNS, but for what is on its way out; due is what was put off for longer than `longest`, too."""
     first, last = waiting_us(now)
     if longest is not None:
         last = to_us(now + longest)
@@ -275,7 +276,7 @@ def _waiting(
 
 
 def _one(row: Sequence[object], first_us: int, last_us: int) -> Waiting:
-    """Of _COLUMNS; their types are those of a STRICT table."""
+    """Of COLUMNS; their types are those of a STRICT table."""
     no, id_, camera, start, end, state, attempts, urgent, hashed, others, source, created, due = row[:13]
     assert isinstance(no, int) and isinstance(id_, bytes) and isinstance(camera, bytes)
     assert isinstance(start, int) and isinstance(end, int) and isinstance(attempts, int)

@@ -70,7 +70,7 @@ class Proving:
         self.retrieving = Retrieving(ground, settings, self.attendance, self._telling, self)
         self.checking.is_under_way = self.retrieving.is_under_way
         self._hashing = Hashing(ground, HASHING, self._telling.alert)
-        self._intake = Intake(ground, settings.newest_share, self._is_of_use)
+        self._intake = Intake(ground, settings.newest_share, self._is_of_use, again_in_s=self._idle_s)
         self._locks = ObjectLocks()
         self._to_hash: OrderedDict[UUID, None] = OrderedDict()
         self._in_hand: set[UUID] = set()
@@ -79,6 +79,7 @@ class Proving:
         self._told_unmapped: set[UUID] = set()
         self._wake, self._hash_wake, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle.set()
+        self._more_to_hash = False  # than are remembered
         self._draining = False
         self._round_at = -math.inf  # when the last one began, monotonic
 
@@ -180,10 +181,11 @@ class Proving:
         """How long until the next is worth it."""
         if not self.attendance.open and self.attendance.wait_s == 0:
             await self.attendance.find_out(partial(self._store.standing.site, anew=True))
+        if not self.attendance.open:
+            self._find_unhashed(await self._intake.some(unhashed=True))
+            return max(self.attendance.wait_s, 1.0)
         waiting = await self._intake.some()
         self._find_unhashed(waiting)
-        if not self.attendance.open:
-            return max(self.attendance.wait_s, 1.0)
         askable = [each for each in waiting if self._is_askable(each)]
         rules, longest, now = self._settings.rules, self._settings.window_max, self._clock.now()
         found = windows(ripe(askable, rules.settle, longest, now), longest)
@@ -241,7 +243,10 @@ class Proving:
             span = spanning(each.span for each in looked.to_retrieve)
             tried = max(each.attempts for each in looked.to_retrieve)
             self.retrieving.want(window.camera_id, span, tried)
-        return bool(looked.verified or looked.gaps)
+        moved = bool(looked.verified or looked.gaps)
+        if moved:
+            self._intake.brought([each.id for each in window.segments])
+        return moved
 
     @contextmanager
     def _claimed(self, window: Window) -> Iterator[Window | None]:
@@ -303,6 +308,7 @@ class Proving:
             due, ids = self._clock.now() + min(wait, timedelta(minutes=5)), [each.id for each in missing]
             vouched = self._ground.journal.vouched
             await in_slices(ids, lambda some: vouched.put_off(NAME, some, why, due, tried=True))
+        self._intake.try_again()
         self._wake.set()
         return True
 
@@ -334,15 +340,22 @@ class Proving:
                 self._remember_to_hash(each.id)
 
     def _remember_to_hash(self, segment_id: UUID) -> None:
-        if segment_id not in self._in_hand and len(self._to_hash) < FRESH:
-            self._to_hash[segment_id] = None
-            self._hash_wake.set()
+        if segment_id in self._in_hand:
+            return
+        if len(self._to_hash) >= FRESH:
+            self._more_to_hash = True
+            return
+        self._to_hash[segment_id] = None
+        self._hash_wake.set()
 
     async def _hash_all(self) -> None:
         while True:
             self._hash_wake.clear()
             while self._to_hash and not self._draining:
                 await self._hash_one(self._to_hash.popitem(last=False)[0])
+            if self._more_to_hash:
+                self._more_to_hash = False
+                self._wake.set()
             await self._hash_wake.wait()
 
     async def _hash_one(self, segment_id: UUID) -> None:
@@ -353,10 +366,12 @@ class Proving:
         try:
             segment = await self._ground.journal.segments.by_id(segment_id)
             hashed = segment is not None and await self._hashing.hash(segment)
+            if hashed:
+                self._intake.brought([segment_id])
         finally:
             self._in_hand.discard(segment_id)
             self._is_idle()
-        if hashed and self._clock.monotonic() - self._round_at >= SHORTEST_IDLE_S:
+        if hashed and self.attendance.open and self._clock.monotonic() - self._round_at >= SHORTEST_IDLE_S:
             self._wake.set()  # there may be a window to ask about
 
 

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import tracemalloc
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ import pytest
 from cctv_storaged.clock import SystemClock
 from cctv_storaged.journal.copies import Copies
 from cctv_storaged.journal.journal import FILE_NAME, Journal
-from cctv_storaged.lanes import BATCH, FRESH, Lanes
+from cctv_storaged.lanes import BATCH, FRESH, REST_S, Lanes
 from cctv_storaged.model import Segment
 from tests.unit.journal.samples import (
     ALWAYS,
@@ -36,6 +36,15 @@ class Standing(SystemClock):
 
     def now(self) -> datetime:
         return NOW
+
+
+class Passing(Standing):
+    """It is NOW, for so long already."""
+
+    passed_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.passed_s
 
 
 @pytest.fixture
@@ -206,6 +215,39 @@ async def test_word_of_more_that_comes_while_the_journal_is_asked_is_not_missed(
     assert await lanes.take() is None
     assert not lanes.exhausted
     assert await taken(lanes, 1) == [late.id]
+
+
+async def test_while_all_are_put_off_they_are_not_looked_through_again_and_again(journal: Journal) -> None:
+    first, *others = await recorded(journal, 3)
+    for each in (first, *others):
+        await journal.copies.postpone(each.id, "S3", "rejected", LATER)
+    looked = 0
+
+    class Counting(Copies):
+        async def due(self, *args: Any, urgent_only: bool = False) -> list[Segment]:
+            nonlocal looked
+            looked += not urgent_only
+            return await super().due(*args, urgent_only=urgent_only)
+
+    clock = Passing()
+    lanes = Lanes("S3", Counting(journal.copies._store), clock, 0.0)
+    for _ in range(5):
+        lanes.look_again()
+        assert await lanes.take() is None
+    assert looked == 1
+
+    await journal.copies.postpone(first.id, "S3", "rejected", NOW)
+    lanes.look_again()
+    assert await taken(lanes, 1) == [first.id], "its time has come"
+    await deliver(journal, first)
+    assert await lanes.take() is None
+
+    await journal.copies.postpone(
+        others[0].id, "S3", "by somebody who told nobody", datetime.fromtimestamp(0, UTC)
+    )
+    lanes.look_again()
+    clock.passed_s += REST_S
+    assert await taken(lanes, 1) == [others[0].id]
 
 
 async def test_what_is_withheld_is_not_given_out_and_what_is_in_hand_is_not_withheld(
