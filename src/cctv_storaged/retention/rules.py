@@ -1,7 +1,7 @@
 """How old footage may and must become, and what may go for it. Pure; times are aware UTC.
 
-Age of a segment = now − its end (`Segment.aged_from`). Every limit is met exactly: footage of just that age is
-past it.
+Age of a segment = now − its end (`Segment.aged_from`). Every limit is met exactly: footage of just that age
+is past it.
 """
 
 from collections.abc import Iterable, Mapping
