@@ -42,6 +42,7 @@ class AlarmName(StrEnum):
     VMS_MARK = "vms_mark"  # a hold that XProtect does not know
     TWIN_HOST = "twin_host"  # another daemon says that it is this host
     HOST_ID = "host_id"  # the settings name another host than the one whose journal this is
+    FORMER_STORE = "former_store"  # the settings of a store with copies are there and cannot be used
     CAMERA_SILENT = "camera_silent"  # no segment for much longer than usual
     CAMERA_CLOCK = "camera_clock"  # its segments were not recorded when their names say
     UNDELIVERED = "undelivered"  # footage waits for its copy for longer than it may

@@ -113,7 +113,7 @@ class BackendUnavailable(BackendError):
     """The backend as a whole is away (network, DNS, credentials, bucket, clock): no object is to blame.
 
     `reason` is a short stable word for logs and metrics: network, auth, bucket, clock, server, space,
-    wrong_disk, tls.
+    wrong_disk, tls, settings.
     """
 
     def __init__(self, message: str, *, reason: str = "network") -> None:
@@ -149,6 +149,17 @@ class WrongPlace(BackendUnavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="wrong_disk")
+
+
+class StoreNotNamed(BackendUnavailable):
+    """The bytes lie at a former store that the settings do not name so that it can be used; may be shown."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(
+            f"its bytes lie at {backend}, a former store that this host cannot use: put the store's settings "
+            f"({backend.lower()}:) back into the file and restart; the log of the start says what they lack",
+            reason="settings",
+        )
 
 
 class NoPlace(BackendUnavailable):

@@ -3,6 +3,7 @@
 import errno
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cctv_storaged.alarms import AlarmName, Alarms
@@ -14,6 +15,7 @@ from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.events import EventHub
+from cctv_storaged.formerstores import name_former_places, open_former_stores
 from cctv_storaged.guarding.places import Places
 from cctv_storaged.hostclock import HostBootClock
 from cctv_storaged.journal.journal import Journal
@@ -46,9 +48,15 @@ class Foundation:
     journal: Journal
     places: Places
     backends: tuple[Backend, ...]
+    former: tuple[Backend, ...]  # stores that `backend:` named before: read and deleted from, not put to
     catalog: PostgresCatalog | None
     exports_store: Shelf
     thumbnails_store: Shelf
+
+    @property
+    def readable(self) -> tuple[Backend, ...]:
+        """All stores that footage is read from."""
+        return (*self.backends, *self.former)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -81,6 +89,9 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
     places = await _places(settings, journal, alarms, metrics, clock)
     backend = open_backend(settings, places)
     stack.push_async_callback(backend.close)
+    former = open_former_stores(settings, places, alarms, partial(open_backend, places=places))
+    for each in former:
+        stack.push_async_callback(each.close)
     shelves = open_shelves(settings, places)
     for shelf in (shelves.exports, shelves.thumbnails):
         stack.push_async_callback(shelf.close)
@@ -102,6 +113,7 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
         journal=journal,
         places=places,
         backends=(backend,),
+        former=former,
         catalog=catalog,
         exports_store=shelves.exports,
         thumbnails_store=shelves.thumbnails,
@@ -125,6 +137,7 @@ async def _places(
         places.root(str(recorder.path))
     if settings.backend is BackendKind.FILESYSTEM:
         places.store(str(settings.filesystem.path))
+    name_former_places(settings, places)
     await places.check()
     return places
 

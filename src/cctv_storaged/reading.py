@@ -22,6 +22,7 @@ from cctv_storaged.errors import (
     ObjectMismatch,
     ObjectMissing,
     SourceChanged,
+    StoreNotNamed,
 )
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, CopyState, Segment, SourceState, StreamStart, TimeSpan
@@ -298,7 +299,15 @@ class Reader:
                 whole = start == 0 and end == segment.size_bytes
                 proven = self._proven(blocks, segment, backend.name) if whole else blocks
                 return Opened(backend.name, proven)
-        raise failure or NotFound(f"segment {segment.id} has no bytes left to read")
+        raise failure or self._nothing_left(segment)
+
+    def _nothing_left(self, segment: Segment) -> Exception:
+        """Why there is nothing to try; what lies at a store that is not open is not gone."""
+        open_ = {*(each.name for each in self._nearest_first), BackendKind.MILESTONE}
+        for copy in segment.copies:
+            if copy.state in READABLE and copy.path is not None and copy.backend not in open_:
+                return StoreNotNamed(copy.backend)
+        return NotFound(f"segment {segment.id} has no bytes left to read")
 
     async def _proven(
         self, blocks: AsyncIterator[bytes], segment: Segment, backend: str

@@ -30,6 +30,7 @@ from cctv_storaged.errors import (
     QueueFull,
     RequestError,
     SourceChanged,
+    StoreNotNamed,
     Unprocessable,
     WrongPlace,
 )
@@ -140,6 +141,7 @@ _TABLE: Sequence[_Row] = (
     ),
     _Row(error=NoPlace, kind=NO_ROOM),
     _Row(error=FootageAway, kind=BACKEND_AWAY, retry_after_s=30),
+    _Row(error=StoreNotNamed, kind=BACKEND_AWAY, retry_after_s=3600),
     _Row(error=NotHeld, kind=GONE),
     _Row(
         error=BackendUnavailable,

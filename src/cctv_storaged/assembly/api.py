@@ -121,7 +121,7 @@ def open_onvif_device(
         block,
         host_id=foundation.journal.host_id,
         journal=foundation.journal,
-        backends=foundation.backends,
+        backends=foundation.readable,
         pins=pins,
         metrics=foundation.metrics,
         clock=foundation.clock,

@@ -12,6 +12,7 @@ from cctv_storaged.errors import JournalFull
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.jobs import Exporting
 from cctv_storaged.exporting.opening import ExportingNeeds, open_exporting
+from cctv_storaged.formerstores import FormerDoubts
 from cctv_storaged.foundation import Foundation
 from cctv_storaged.gathering import Gathering
 from cctv_storaged.model import Segment
@@ -51,7 +52,7 @@ async def open_reading_side(
     settings, journal = foundation.settings, foundation.journal
     doubt = _doubt(foundation, inflow.bringing)
     readback = None if inflow.vms is None else inflow.vms.readback
-    reader = Reader(foundation.backends, foundation.metrics, pins, doubt, readback)
+    reader = Reader(foundation.readable, foundation.metrics, pins, doubt, readback)
     thumbnails = await _thumbnails(stack, foundation, reader)
     thumbnailing = Thumbnailing(
         thumbnails, foundation.clock, foundation.metrics, on_ingest=settings.thumbnails.on_ingest
@@ -117,9 +118,20 @@ def _exporting(
 
 
 def _doubt(foundation: Foundation, deliveries: Sequence[Bringing]) -> Doubt:
+    former = FormerDoubts(
+        stores=foundation.former,
+        copies=foundation.journal.copies,
+        clock=foundation.clock,
+        metrics=foundation.metrics,
+        hub=foundation.hub,
+    )
+
     async def doubt(segment: Segment, backend: str, error: str) -> None:
         try:
             await foundation.journal.copies.doubt(segment.id, backend, error)
+            if backend in former:
+                await former.prove(segment, backend)
+                return
         except JournalFull:
             return  # the next reader meets the same
         for delivery in deliveries:

@@ -70,6 +70,8 @@ class Place(ABC):
         self.location = location
         self.known: str | None = None
         """The identity by the journal; read by other threads."""
+        self.former = False
+        """A store that nothing is put to any more: being wrong, it keeps nothing elsewhere from going."""
         self.standing = Standing.UNSEEN
         self.found: str | None = None
         """The identity that was found last."""

@@ -55,7 +55,16 @@ class Places:
             self._known[place.kind, place.location] = place.identity
         self._delivered = await self._book.delivered()
 
+    @property
+    def delivered(self) -> frozenset[str]:
+        """The backends at which segments were at the start, by the journal's counters."""
+        return self._delivered
+
     # Naming
+
+    def was_store(self, path: str) -> bool:
+        """Whether the journal knows this folder as the store named FILESYSTEM."""
+        return (PlaceKind.STORE, path) in self._known
 
     def root(self, path: str, *, marked: bool = True) -> FolderPlace:
         """A recorder root; not `marked`: other people's folder, known by its file system alone."""
@@ -109,8 +118,12 @@ class Places:
         self._tell()
 
     def trouble(self) -> str | None:
-        """Why nothing may be deleted or taken for missing by a rule now; None: all places are right."""
-        return next(filter(None, (place.trouble for place in self._places.values())), None)
+        """Why nothing may be deleted or taken for missing by a rule now; None: all places are right.
+
+        A former store has no say: what lies there is kept until it is right, by its own guard.
+        """
+        places = (place for place in self._places.values() if not place.former)
+        return next(filter(None, (place.trouble for place in places)), None)
 
     def doubt(self, root: str) -> str | None:
         """Why what lies under a root says nothing, by the last look; `roots` looks anew, and blocks."""
