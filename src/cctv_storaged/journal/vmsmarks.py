@@ -3,11 +3,12 @@
 A mark is written down before it is asked for, and `asked` counts the times: where an answer was lost, its id
 in the mark's reference tells whose it is. What was placed and removed is in the ledger; a removed mark has no
 row any more. One hold has the marks of a camera and kind without a break, so that a first and a last one tell
-how far it is marked. Every operation is about one hold, or a slice of one.
+how far it is marked; where the camera is another one in XProtect, they begin anew there. Every operation is
+about one hold, or a slice of one.
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -51,6 +52,7 @@ class VmsMark:
     id: UUID  # ours, and in the mark's reference
     hold_id: UUID
     camera_id: UUID  # ours
+    device: UUID | None  # XProtect's camera that it is for
     kind: MarkKind
     span: TimeSpan
     state: MarkState
@@ -84,14 +86,15 @@ class VmsMarks:
         self._store = store
 
     async def plan(
-        self, hold_no: int, cameras: Collection[UUID], kinds: Collection[MarkKind], now: datetime
+        self, hold_no: int, devices: Mapping[UUID, UUID], kinds: Collection[MarkKind], now: datetime
     ) -> int:
         """Writes down the marks that a hold lacks on these cameras (at most SLICE); how many.
 
-        From its first footage to its end or now: the part that is missing before, and the one behind where
-        the hold is over or the last mark ended a day ago. A hold that is released gets none.
+        `devices`: our camera → XProtect's. From its first footage to its end or now: the part that is missing
+        before, and the one behind where the hold is over or the last mark ended a day ago. A hold that is
+        released gets none.
         """
-        return await self._store.write(lambda db: _plan(db, hold_no, cameras, kinds, to_us(now)))
+        return await self._store.write(lambda db: _plan(db, hold_no, devices, kinds, to_us(now)))
 
     async def settle(
         self, after: UUID | None, reopen: Collection[MarkKind], now: datetime, *, all_known: bool = True
@@ -130,6 +133,14 @@ class VmsMarks:
         """XProtect has it no more, or nobody can tell; in the ledger, and forgotten here."""
         await self._store.write(lambda db: _removed(db, mark, detail, now))
 
+    async def elsewhere(self, mark_id: UUID, now: datetime) -> None:
+        """One that is wanted is for a camera of XProtect that stands for ours no more: it has no use there.
+
+        It is forgotten; where an answer may have been lost, it is to be removed.
+        """
+        where = "id = ? AND state = 'wanted'"
+        await self._store.write(lambda db: _give_up(db, to_us(now), where, mark_id.bytes))
+
     async def postpone(self, mark_id: UUID, error: str, due: datetime) -> None:
         """It could not be placed or removed."""
         change = "UPDATE vms_mark SET error = ?, due_us = ? WHERE id = ?"
@@ -147,15 +158,29 @@ class VmsMarks:
         return await self._store.read(lambda db: _counts(db, hold_id))
 
 
-def mark_id_of(hold_id: UUID, camera_id: UUID, kind: MarkKind, start_us: int) -> UUID:
-    """The id follows from what is marked: planned twice it is the same."""
-    return uuid5(NAMESPACE, f"vms_mark {hold_id} {camera_id} {kind} {start_us}")
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What one hold has of one kind on one camera, as XProtect has it."""
+
+    hold_id: UUID
+    camera_id: UUID
+    device: UUID
+    kind: MarkKind
+
+    def mark_id(self, start_us: int) -> UUID:
+        """It follows from what is marked: planned twice it is the same."""
+        name = f"vms_mark {self.hold_id} {self.camera_id} {self.device} {self.kind} {start_us}"
+        return uuid5(NAMESPACE, name)
+
+    @property
+    def key(self) -> tuple[bytes, str, bytes, bytes]:
+        return self.hold_id.bytes, self.kind, self.camera_id.bytes, self.device.bytes
 
 
 def _plan(
     db: sqlite3.Connection,
     hold_no: int,
-    cameras: Collection[UUID],
+    devices: Mapping[UUID, UUID],
     kinds: Collection[MarkKind],
     now_us: int,
 ) -> int:
@@ -166,12 +191,13 @@ def _plan(
         return 0
     hold_id, start_us, end_us = UUID(bytes=hold[0]), int(hold[1]), int(hold[2])
     added = 0
-    for camera_id in cameras:
+    for camera_id, device in devices.items():
         first_us = _first_footage(db, hold_no, camera_id, start_us)
         wish = (max(start_us, first_us), min(end_us, now_us)) if first_us is not None else (0, 0)
         for kind in kinds:
-            for span in _missing(db, hold_id, camera_id, kind, wish, over=end_us <= now_us):
-                added += _want(db, hold_id, camera_id, kind, span, now_us)
+            series = _Series(hold_id, camera_id, device, kind)
+            for span in _missing(db, series, wish, over=end_us <= now_us):
+                added += _want(db, series, span, now_us)
     return added
 
 
@@ -190,24 +216,18 @@ def _first_footage(db: sqlite3.Connection, hold_no: int, camera_id: UUID, start_
 
 
 def _missing(
-    db: sqlite3.Connection,
-    hold_id: UUID,
-    camera_id: UUID,
-    kind: MarkKind,
-    wish: tuple[int, int],
-    *,
-    over: bool,
+    db: sqlite3.Connection, series: _Series, wish: tuple[int, int], *, over: bool
 ) -> list[tuple[int, int]]:
     start_us, end_us = wish
     if end_us <= start_us:
         return []
-    query = """SELECT start_us, end_us FROM vms_mark WHERE hold_id = ? AND kind = ? AND camera_id = ?
+    query = """SELECT start_us, end_us FROM vms_mark
+                WHERE hold_id = ? AND kind = ? AND camera_id = ? AND device = ? AND state <> 'removing'
                 ORDER BY start_us {} LIMIT 1"""
-    key = (hold_id.bytes, kind, camera_id.bytes)
-    first = db.execute(query.format("ASC"), key).fetchone()
+    first = db.execute(query.format("ASC"), series.key).fetchone()
     if first is None:
         return [(start_us, end_us)]
-    last = db.execute(query.format("DESC"), key).fetchone()
+    last = db.execute(query.format("DESC"), series.key).fetchone()
     spans = [(start_us, first[0])] if start_us < first[0] else []
     enough = EXTEND // timedelta(microseconds=1)
     if end_us > last[1] and (over or end_us - last[1] >= enough):
@@ -215,19 +235,11 @@ def _missing(
     return spans
 
 
-def _want(
-    db: sqlite3.Connection,
-    hold_id: UUID,
-    camera_id: UUID,
-    kind: MarkKind,
-    span: tuple[int, int],
-    now_us: int,
-) -> int:
-    mark_id = mark_id_of(hold_id, camera_id, kind, span[0])
+def _want(db: sqlite3.Connection, series: _Series, span: tuple[int, int], now_us: int) -> int:
     return db.execute(
-        """INSERT OR IGNORE INTO vms_mark (id, hold_id, camera_id, kind, start_us, end_us, at_us)
-           VALUES (?, ?, ?, ?, ?, ?, ?)""",
-        (mark_id.bytes, hold_id.bytes, camera_id.bytes, kind, *span, now_us),
+        """INSERT OR IGNORE INTO vms_mark (id, hold_id, kind, camera_id, device, start_us, end_us, at_us)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        (series.mark_id(span[0]).bytes, *series.key, *span, now_us),
     ).rowcount
 
 
@@ -264,11 +276,15 @@ def _reopen(db: sqlite3.Connection, hold_id: bytes, kind: MarkKind, now_us: int)
 
 
 def _release(db: sqlite3.Connection, hold_id: bytes, now_us: int) -> int:
+    return _give_up(db, now_us, "hold_id = ? AND state <> 'removing'", hold_id)
+
+
+def _give_up(db: sqlite3.Connection, now_us: int, where: str, *parameters: object) -> int:
     """What was never asked for has nothing to be removed."""
     rows = db.execute(
-        """SELECT id, state IN ('wanted', 'unsupported') AND asked = 0 FROM vms_mark
-            WHERE hold_id = ? AND state <> 'removing' LIMIT ?""",
-        (hold_id, SLICE),
+        f"""SELECT id, state IN ('wanted', 'unsupported') AND asked = 0 FROM vms_mark
+             WHERE {where} LIMIT ?""",
+        (*parameters, SLICE),
     ).fetchall()
     db.executemany("DELETE FROM vms_mark WHERE id = ?", [(id_,) for id_, never in rows if never])
     db.executemany(
@@ -330,7 +346,7 @@ def _counts(db: sqlite3.Connection, hold_id: UUID) -> MarkCounts:
 def _select(db: sqlite3.Connection, where: str, *parameters: object) -> list[VmsMark]:
     rows = db.execute(
         f"""SELECT m.id, m.hold_id, m.camera_id, m.kind, m.start_us, m.end_us, m.state, m.remote_id, m.asked,
-                   h.case_id, h.reason, h.created_by, h.no IS NOT NULL AND h.released_us IS NULL
+                   m.device, h.case_id, h.reason, h.created_by, h.no IS NOT NULL AND h.released_us IS NULL
               FROM vms_mark m LEFT JOIN hold h ON h.id = m.hold_id WHERE {where}""",
         parameters,
     )
@@ -338,14 +354,15 @@ def _select(db: sqlite3.Connection, where: str, *parameters: object) -> list[Vms
 
 
 def _mark(row: Sequence[object]) -> VmsMark:
-    id_, hold_id, camera_id, kind, start_us, end_us, state, remote_id, asked = row[:9]
-    case_id, reason, created_by, in_force = row[9:]
+    id_, hold_id, camera_id, kind, start_us, end_us, state, remote_id, asked, device = row[:10]
+    case_id, reason, created_by, in_force = row[10:]
     assert isinstance(id_, bytes) and isinstance(hold_id, bytes) and isinstance(camera_id, bytes)
     assert isinstance(start_us, int) and isinstance(end_us, int) and isinstance(asked, int)
     return VmsMark(
         id=UUID(bytes=id_),
         hold_id=UUID(bytes=hold_id),
         camera_id=UUID(bytes=camera_id),
+        device=UUID(bytes=device) if isinstance(device, bytes) else None,
         kind=MarkKind(str(kind)),
         span=TimeSpan(from_us(start_us), from_us(end_us)),
         state=MarkState(str(state)),

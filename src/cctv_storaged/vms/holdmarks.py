@@ -213,10 +213,12 @@ class HoldMarking:
 
     async def _plan_hold(self, hold: Hold) -> None:
         mapping, marks, clock = self._parts.mapping, self._parts.marks, self._parts.clock
-        mapped = [each for each in hold.camera_ids if await mapping.device_of(each) is not None]
+        devices = [(each, await mapping.device_of(each)) for each in hold.camera_ids]
+        mapped = [(each, device) for each, device in devices if device is not None]
         kinds = tuple(kind for kind in self._parts.rules.kinds if self._offered[kind] is None)
         for first in range(0, len(mapped), CAMERAS_AT_ONCE):
-            await marks.plan(hold.no, mapped[first : first + CAMERAS_AT_ONCE], kinds, clock.now())
+            some = dict(mapped[first : first + CAMERAS_AT_ONCE])
+            await marks.plan(hold.no, some, kinds, clock.now())
 
     # What the journal says
 
@@ -259,6 +261,9 @@ class HoldMarking:
             reason = self._parts.mapping.why_not(mark.camera_id) or "the camera has no counterpart"
             due = self._parts.clock.now() + REFUSED_CAP
             await self._parts.marks.postpone(mark.id, reason, due)
+            return
+        if mark.device not in (None, device):  # the mapping was corrected: the next plan has those there
+            await self._parts.marks.elsewhere(mark.id, self._parts.clock.now())
             return
         wanted = mark_of(mark, device, self._parts.host_id)
         remote_id = await self._found(mark, wanted)
@@ -330,7 +335,7 @@ class HoldMarking:
         await self._parts.marks.removed(mark, detail, self._parts.clock.now())
 
     async def _others(self, mark: VmsMark) -> Sequence[UUID]:
-        device = await self._parts.mapping.device_of(mark.camera_id)
+        device = mark.device or await self._parts.mapping.device_of(mark.camera_id)
         if device is None:
             return ()
         return await self._all_found(mark, mark_of(mark, device, self._parts.host_id))

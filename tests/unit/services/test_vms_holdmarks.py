@@ -190,6 +190,42 @@ async def test_what_the_edition_lacks_is_asked_for_after_each_start_and_daily(be
     assert (await bench.counts(first)).unsupported == 0 and vms.locks
 
 
+async def test_a_camera_that_is_corrected_in_the_settings_is_marked_there_and_stays_marked_where_it_was(
+    bench: Bench,
+) -> None:
+    """Which of the two has the footage nobody can tell: the hold's end removes all of them."""
+    one, other = channel(1).id, channel(2).id
+    vms = ScriptedVms(channels=[channel(1), channel(2, "Other")])
+    hold = await bench.hold(end=START + LENGTH)
+    for device in (other, one, other, one):
+        marking = bench.marking(vms, camera_map={"gate": str(device)})
+        await marking.run_once()
+        assert device in {mark.camera_id for mark in vms.locks.values()}
+    assert await bench.counts(hold) == MarkCounts(bookmarks=2, locks=2)
+    assert {mark.span for mark in vms.locks.values()} == {TimeSpan(START, START + LENGTH)}
+    await bench.release(hold, marking)
+    await marking.run_once()
+    assert not vms.locks and not vms.bookmarks and not (await bench.counts(hold)).any
+
+
+async def test_what_waited_for_a_camera_that_was_corrected_is_not_placed_there_any_more(bench: Bench) -> None:
+    """Nor left behind where an answer was lost."""
+    vms = FindingVms(channels=[channel(1), channel(2, "Other")])
+    vms.errors["bookmark"] = ObjectRejected("busy")
+    vms.lost_answers["lock"] = BackendUnavailable("connection reset")
+    hold = await bench.hold(end=START + LENGTH)
+    await bench.marking(vms, camera_map={"gate": str(channel(2).id)}).run_once()
+    assert {mark.camera_id for mark in vms.locks.values()} == {channel(2).id}
+    vms.errors.clear()
+    vms.lost_answers.clear()
+    bench.clock.passed = timedelta(hours=1)
+    marking = bench.marking(vms, camera_map={"gate": str(channel(1).id)})
+    for _ in range(2):
+        await marking.run_once()
+    assert {mark.camera_id for mark in (*vms.locks.values(), *vms.bookmarks.values())} == {channel(1).id}
+    assert await bench.counts(hold) == MarkCounts(bookmarks=1, locks=1)
+
+
 class OneCameraFails(ScriptedVms):
     """It fails for one camera, whatever it does for others."""
 
