@@ -88,8 +88,10 @@ class Checking:
         undated = [each for each in window.segments if each.when_in_doubt]
         covered = await self._covered(window.camera_id, device, dated)
         by_verdict: dict[Verdict, list[Waiting]] = defaultdict(list)
+        trusted = self._clock_trusted()
         for each, is_covered in zip(dated, covered, strict=True):
-            by_verdict[self._verdict(each, asked_at, covered=is_covered)].append(each)
+            answer = self._answer(each, asked_at, covered=is_covered, trusted=trusted)
+            by_verdict[verdict(self._settings.rules, answer)].append(each)
         verified = await self.verify(site, device, by_verdict[Verdict.VERIFIED])
         late = f"{NOT_HELD}, {self._settings.rules.deadline} after it was recorded"
         gaps = await self._call_gaps(device, by_verdict[Verdict.GAP], late)
@@ -120,13 +122,19 @@ class Checking:
     async def _leave_undated(self, device: UUID, segments: Sequence[Waiting], asked_at: datetime) -> int:
         """They are told like what XProtect lacks, and keep their sources: nobody can prove them."""
         by_verdict: dict[Verdict, list[Waiting]] = defaultdict(list)
+        trusted = self._clock_trusted()
         for each in segments:
-            by_verdict[self._verdict(each, asked_at, covered=False)].append(each)
+            answer = self._answer(each, asked_at, covered=False, trusted=trusted)
+            by_verdict[verdict(self._settings.rules, answer)].append(each)
         await self._put_off(by_verdict[Verdict.WAIT], TIME_IN_DOUBT, asked_at)
         await self._put_off(by_verdict[Verdict.UNDER_WAY], TIME_IN_DOUBT, asked_at)
         return await self._call_gaps(device, by_verdict[Verdict.GAP], TIME_IN_DOUBT)
 
-    def _answer(self, each: Waiting, asked_at: datetime, *, covered: bool) -> Answer:
+    def _clock_trusted(self) -> bool:
+        """Asked once for a window: it reads the host's clocks."""
+        return self._ground.doubt(self._settings.rules.deadline) is None
+
+    def _answer(self, each: Waiting, asked_at: datetime, *, covered: bool, trusted: bool = True) -> Answer:
         under_way = self.is_under_way(each.camera_id, each.span)
         return Answer(
             end=each.span.end,
@@ -135,11 +143,8 @@ class Checking:
             under_way=under_way,
             tried=each.attempts,
             when_in_doubt=each.when_in_doubt,
-            clock_trusted=self._ground.doubt(self._settings.rules.deadline) is None,
+            clock_trusted=trusted,
         )
-
-    def _verdict(self, each: Waiting, asked_at: datetime, *, covered: bool) -> Verdict:
-        return verdict(self._settings.rules, self._answer(each, asked_at, covered=covered))
 
     async def verify(self, site: UUID, device: UUID, segments: Sequence[Waiting]) -> int:
         """They are held: written down in one commit, and told."""
