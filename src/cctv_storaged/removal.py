@@ -45,8 +45,6 @@ from cctv_storaged.unlinking import Opened
 
 log = logging.getLogger(__name__)
 
-BATCH = 50
-"""Segments in one commit: some milliseconds of the journal's time."""
 BEING_PUT = timedelta(seconds=2)
 KEPT_WAIT = timedelta(days=1)
 T = TypeVar("T")
@@ -107,14 +105,16 @@ class Remover:
         """
         free = (each for each in segment_ids if not self._pins.pinned(each))
         gone: list[Segment] = []
-        while some := list(islice(free, BATCH)):
+        while some := list(islice(free, self._journal.deletions.slice)):
             gone += await self._go_on(await self._journal.deletions.begin_many(some, cause))
         return gone
 
     async def run_once(self) -> None:
         """Goes on with every tombstone that is due, those of an earlier process among them."""
         tried: set[UUID] = set()
-        while batch := await self._journal.deletions.unfinished(BATCH, self._clock.now()):
+        while batch := await self._journal.deletions.unfinished(
+            self._journal.deletions.slice, self._clock.now()
+        ):
             news = [segment for segment in batch if segment.id not in tried]
             if not news:
                 return
@@ -169,9 +169,9 @@ class Remover:
         known = await hashed(segments, self._opened, failures)
         for name in sorted({copy.backend for each in known for copy in each.copies}):
             await self._delete_copies(name, known, failures)
-        copiless = [each for each in segments if failures.only_kept(each.id)]
+        copiless = failures.but_for_kept(segments)
         await remove_sources(copiless, self._opened, failures)
-        bare = [each for each in copiless if failures.only_kept(each.id)]
+        bare = failures.but_for_kept(copiless)
         failures.add_all(await self._forget_pictures(bare))
         return failures
 
@@ -294,6 +294,8 @@ def _by_segment(
 
     A lock on what only the source tells the name of keeps the source as well.
     """
+    if not failed:
+        return {}
     found: dict[UUID, BackendError] = {}
     for segment in segments:
         copy = segment.copy_at(backend)

@@ -43,6 +43,12 @@ class Failures:
         """Whether there is nothing but what somebody keeps on purpose: it may take long."""
         return all(isinstance(each, ObjectLocked | Elsewhere) for each in self.met.get(segment_id, ()))
 
+    def but_for_kept(self, segments: Sequence[Segment]) -> Sequence[Segment]:
+        """Those to which nothing happened, or nothing but that."""
+        if not self.met:  # nearly always
+            return segments
+        return [each for each in segments if self.only_kept(each.id)]
+
     def worst(self, segment_id: UUID) -> Exception:
         """The one that is told: what can be mended before what is kept."""
         return min(self.met[segment_id], key=lambda each: isinstance(each, ObjectLocked | Elsewhere))

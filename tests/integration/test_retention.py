@@ -14,7 +14,7 @@ import pytest
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.errors import NotFound
 from cctv_storaged.events import EventKind
-from cctv_storaged.journal.deletions import Cause
+from cctv_storaged.journal.deletions import Cause, Deletions
 from cctv_storaged.journal.exportrows import ExportRequest
 from cctv_storaged.journal.ledger import Kind
 from cctv_storaged.journal.retention import Spares
@@ -29,7 +29,6 @@ from cctv_storaged.model import (
 )
 from cctv_storaged.pins import Pins
 from cctv_storaged.removal import Remover
-from cctv_storaged.retention import runs
 from cctv_storaged.retention.rules import Clause, Policy, Rule
 from cctv_storaged.retention.runs import WHOLE_S, Retention, RetentionParts
 from tests.fakes.scripted_backend import Locked, Ok, Op, Rejected, ScriptedBackend, Unavailable
@@ -475,7 +474,7 @@ async def test_a_stop_does_not_wait_for_a_store_that_hangs_and_the_next_start_go
                 asked.set()
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(runs, "BATCH", 1)
+        monkeypatch.setattr(Deletions, "slice", 1)
         monkeypatch.setattr(backend, "delete_many", hangs)
         passing = asyncio.create_task(kept.retention.run_once())
         await asked.wait()

@@ -26,6 +26,7 @@ from cctv_storaged.journal.exportneeds import export_needing, needs
 from cctv_storaged.journal.holds import require_free
 from cctv_storaged.journal.rows import SEGMENT_COLUMNS, SEGMENT_TABLES, one_segment, segments_from, text
 from cctv_storaged.journal.segments import forget_many
+from cctv_storaged.journal.slices import Slices
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Segment
 
@@ -33,6 +34,8 @@ KEPT = 2**61
 """Microseconds; 73,000 years, which no clock shows."""
 LONGEST_KEPT_WAIT = timedelta(hours=25)
 """As `copies.LONGEST_WAIT`, of what is kept: what is due later was put off by a clock that was set back."""
+FIRST_SLICE, LEAST_SLICE, MOST_SLICE = 25, 20, 100
+"""Segments in one commit; a journal on a slow disk reads four of its pages for each."""
 UNDER_HOLD = """EXISTS (
     SELECT 1 FROM hold_camera hc JOIN hold h ON h.no = hc.hold_no
      WHERE hc.camera_no = s.camera_no AND h.released_us IS NULL
@@ -87,6 +90,12 @@ class Deletions:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._slices = Slices(first=FIRST_SLICE, least=LEAST_SLICE, most=MOST_SLICE)
+
+    @property
+    def slice(self) -> int:
+        """How many segments one commit of a long work should take: nobody waits long for it then."""
+        return self._slices.size
 
     async def begin(self, segment_id: UUID, cause: Cause = Cause.REQUEST) -> Segment:
         """Writes the tombstone and returns the segment.
@@ -96,11 +105,16 @@ class Deletions:
         return await self._store.write(lambda db: _begin(db, segment_id, cause))
 
     async def begin_many(self, segment_ids: Sequence[UUID], cause: Cause) -> list[Segment]:
-        """Writes tombstones in one commit (give 200 at most) and returns the segments that have one now.
+        """Writes tombstones in one commit (give `slice` at most) and returns the segments that have one now.
 
         What is held, needed by an export that has not ended, gone, or on its way out already is left out.
         """
-        return await self._store.write(lambda db: _begin_many(db, segment_ids, cause))
+
+        def begin(db: sqlite3.Connection) -> list[Segment]:
+            with self._slices.measured("tombstones", len(segment_ids)):
+                return _begin_many(db, segment_ids, cause)
+
+        return await self._store.write(begin, patient=True)
 
     async def unfinished(self, limit: int, now: datetime) -> list[Segment]:
         """Segments with a tombstone whose next try is due, longest due first and kept ones last.
@@ -162,11 +176,16 @@ class Deletions:
     async def done_many(
         self, segments: Sequence[Segment], now: datetime, details: Mapping[UUID, str] = NO_DETAILS
     ) -> list[Gone]:
-        """The same of many in one commit (give 200 at most); those that went, each with its cause.
+        """The same of many in one commit (give `slice` at most); those that went, each with its cause.
 
         `details`: what the ledger says besides, by segment.
         """
-        return await self._store.write(lambda db: _done(db, segments, Cause.REQUEST, now, details))
+
+        def done(db: sqlite3.Connection) -> list[Gone]:
+            with self._slices.measured("rows", len(segments)):
+                return _done(db, segments, Cause.REQUEST, now, details)
+
+        return await self._store.write(done, patient=len(segments) > 1)
 
 
 def _begin(db: sqlite3.Connection, segment_id: UUID, cause: Cause) -> Segment:

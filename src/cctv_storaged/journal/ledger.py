@@ -20,6 +20,9 @@ NOBODY = bytes(16)
 HAS_SOURCE = frozenset({SourceState.PRESENT, SourceState.PRUNING})
 MAY_HOLD_BYTES = frozenset({CopyState.STORED, CopyState.VERIFIED, CopyState.DELETING})
 
+INSERTED_AT_ONCE = 25
+"""Lines in one statement: each statement costs other threads their turn."""
+
 
 class Kind(StrEnum):
     """What happened to a segment's footage."""
@@ -142,11 +145,15 @@ def _insert_all(db: sqlite3.Connection, lines: Sequence[Line]) -> None:
         line = unnumbered._replace(no=no)
         bound = linked(bound or GENESIS, line)
         rows.append((*line, bound))
-    db.executemany(
-        """INSERT INTO ledger (no, at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail, hash)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        rows,
-    )
+    for first in range(0, len(rows), INSERTED_AT_ONCE):
+        some = rows[first : first + INSERTED_AT_ONCE]
+        places = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(some))
+        db.execute(
+            f"""INSERT INTO ledger
+                    (no, at_us, kind, segment_id, camera_id, start_us, end_us, cause, detail, hash)
+                VALUES {places}""",
+            [value for row in some for value in row],
+        )
 
 
 def tell_if_lost(db: sqlite3.Connection, segment_no: int, cause: str, now: datetime) -> Segment | None:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,22 +20,16 @@ from cctv_storaged.journal.ballast import Ballast
 from cctv_storaged.journal.connection import Connection, log_path, to_the_end
 from cctv_storaged.journal.faults import concerns_the_journal, is_no_room, refused, translated
 from cctv_storaged.journal.schema import say_closed, say_open
+from cctv_storaged.journal.turns import Operation, Pending, Turns
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], T]
 
-MAX_BATCH = 256
-"""Operations in one transaction: more would make the first caller wait for the last."""
-LOG_BYTES = 4 * 2**20
-"""A write-ahead log longer than this is folded into the file, after the callers have their answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    operation: Operation[Any]
-    answer: asyncio.Future[Any]
+LOG_BYTES = 2 * 2**20
+"""A write-ahead log longer than this is folded into the file, once nobody waits for a commit."""
+LONGEST_LOG_BYTES = 4 * 2**20
+"""And one that is longer than this though somebody does: folding it takes some milliseconds already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,7 @@ class Store:
         self._connection = connection
         self._log = log_path(path)
         self._ballast = ballast
-        self._queue: asyncio.Queue[_Pending | None] = asyncio.Queue()
+        self._turns = Turns()
         self._closing = False
         self._error: JournalError | None = None  # set once, when the file cannot be trusted any more
         self._ended = asyncio.Event()
@@ -76,15 +69,17 @@ class Store:
                 raise
             raise self._failed(translated(exc)) from exc
 
-    async def write(self, operation: Operation[T]) -> T:
+    async def write(self, operation: Operation[T], *, patient: bool = False) -> T:
         """The operation's result, once it is on the disk. Who is cancelled meanwhile may find it done.
+
+        `patient`: a slice of long work, which lets others go before it (turns.py).
 
         Raises JournalFull (nothing changed, try again), JournalBroken, JournalError after `close`, and what
         the operation raises.
         """
         self._refuse_if_over()
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Pending(operation, answer))
+        self._turns.add(Pending(operation, answer, patient))
         return await answer
 
     async def broken(self) -> None:
@@ -100,40 +95,24 @@ class Store:
         """Finishes what is queued and folds the write-ahead log back into the file. Twice is once."""
         if not self._closing:
             self._closing = True
-            self._queue.put_nowait(None)
+            self._turns.end()
             await to_the_end(self._finish())
 
     # Writing
 
     async def _write_batches(self) -> None:
         try:
-            while batch := await self._next_batch():
+            while batch := await self._turns.next_batch():
                 await self._commit(batch)
                 await self._keep_house()
         finally:
             if not self._closing:
                 self._failed(JournalBroken("the journal's writer ended unasked"))
-            while not self._queue.empty():
-                if (pending := self._queue.get_nowait()) is not None:
-                    _refuse(
-                        pending, self._error or JournalError("the journal was closed before this was written")
-                    )
+            error = self._error or JournalError("the journal was closed before this was written")
+            for pending in self._turns.left():
+                _refuse(pending, error)
 
-    async def _next_batch(self) -> list[_Pending]:
-        """What has queued up, at least one; empty when the store closes."""
-        first = await self._queue.get()
-        if first is None:
-            return []
-        batch = [first]
-        while len(batch) < MAX_BATCH and not self._queue.empty():
-            another = self._queue.get_nowait()
-            if another is None:
-                self._queue.put_nowait(None)  # this batch first, then the end
-                break
-            batch.append(another)
-        return batch
-
-    async def _commit(self, batch: list[_Pending]) -> None:
+    async def _commit(self, batch: list[Pending]) -> None:
         operations = [pending.operation for pending in batch]
         error: JournalError = JournalBroken("the journal's writer ended")
         try:
@@ -176,7 +155,8 @@ class Store:
         """After the answers: a long log is folded in, and the ballast laid down where there is room."""
         if self._error is not None or self._full:
             return
-        if not self._said_open or self._log_bytes() > LOG_BYTES:
+        limit_bytes = LONGEST_LOG_BYTES if self._turns.hurried else LOG_BYTES
+        if not self._said_open or self._log_bytes() > limit_bytes:
             self._said_open = True
             with contextlib.suppress(JournalBroken):  # the next caller is told, and whoever waits for it
                 await self._fold()
@@ -293,7 +273,7 @@ def _answer(future: asyncio.Future[Any], outcome: _Outcome) -> None:
         future.set_result(outcome.value)
 
 
-def _refuse(pending: _Pending, error: JournalError) -> None:
+def _refuse(pending: Pending, error: JournalError) -> None:
     """Each caller gets an error of its own: one object raised in many tasks would mix their tracebacks."""
     if not pending.answer.done():
         pending.answer.set_exception(type(error)(str(error)))

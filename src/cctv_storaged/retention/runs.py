@@ -29,7 +29,7 @@ from cctv_storaged.journal.retention import (
 )
 from cctv_storaged.model import Camera
 from cctv_storaged.pins import Pins
-from cctv_storaged.removal import BATCH, Remover
+from cctv_storaged.removal import Remover
 from cctv_storaged.retention.amounts import Amount
 from cctv_storaged.retention.brake import CONFIRMED_FOR, Pass, confirmed, explained, stops, was_weighed
 from cctv_storaged.retention.preview import CameraPreview, preview
@@ -332,7 +332,8 @@ class Retention:
         told, gone = 0, 0
         try:
             while after is not None:
-                page = await self._parts.rows.ended_by(camera.no, cutoff, after, BATCH, since=since)
+                limit = self._parts.deletions.slice
+                page = await self._parts.rows.ended_by(camera.no, cutoff, after, limit, since=since)
                 after = page.next
                 ids = [each.id for each in page.segments if not self._is_spared(each, rule.at_most)]
                 if not ids:

@@ -10,10 +10,12 @@ import pytest
 
 from cctv_storaged.errors import JournalBroken, JournalError, JournalFull
 from cctv_storaged.journal import store as store_module
+from cctv_storaged.journal import turns as turns_module
 from cctv_storaged.journal.ballast import Ballast
 from cctv_storaged.journal.connection import PAGE_BYTES, Connection, log_path
 from cctv_storaged.journal.opening import prepare
 from cctv_storaged.journal.store import Store
+from cctv_storaged.journal.turns import PASSED_OVER
 from cctv_storaged.journal.wal import read_log
 from tests.unit.journal.samples import NOW, open_journal
 
@@ -274,12 +276,76 @@ async def test_a_task_group_ends_with_the_journal(store: Store) -> None:
     assert caught.group_contains(JournalBroken)
 
 
+# Turns
+
+
+async def test_a_slice_of_long_work_goes_after_whoever_waits_and_alone(store: Store) -> None:
+    order: list[str] = []
+    commits: list[int] = []
+
+    def note(word: str) -> Operation:
+        def noted(_: sqlite3.Connection) -> None:
+            order.append(word)
+            commits.append(store.commits)
+
+        return noted
+
+    slices = [store.write(note(f"slice {number}"), patient=True) for number in range(3)]
+    others = [store.write(note(f"client {number}")) for number in range(3)]
+    await asyncio.gather(*slices, *others)
+    assert order == [
+        *(f"client {number}" for number in range(3)),
+        *(f"slice {number}" for number in range(3)),
+    ]
+    assert commits == [commits[0]] * 3 + [commits[0] + 1, commits[0] + 2, commits[0] + 3]
+
+
+async def test_a_slice_of_long_work_has_its_turn_though_others_never_end(store: Store) -> None:
+    over, writes = asyncio.Event(), 0
+
+    async def client(name: int) -> None:
+        nonlocal writes
+        while not over.is_set():
+            await store.write(put(f"{name} {writes}"))
+            writes += 1
+
+    async with asyncio.TaskGroup() as clients:
+        for name in range(3):
+            clients.create_task(client(name))
+        await store.write(put("before"))
+        before = store.commits
+        await store.write(put("slice"), patient=True)
+        assert store.commits - before <= PASSED_OVER + 2  # and the one that was on its way
+        over.set()
+
+
+async def test_a_log_is_folded_in_when_nobody_waits_and_a_long_one_in_any_case(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.write(put("first"))
+    folded_at: list[int] = []
+    monkeypatch.setattr(store_module, "_checkpoint", lambda _: folded_at.append(store.commits))
+    monkeypatch.setattr(turns_module, "MAX_BATCH", 1)
+    monkeypatch.setattr(store_module, "LOG_BYTES", 0)
+    before = store.commits
+    await asyncio.gather(*(store.write(put(f"key {number}")) for number in range(5)))
+    await keys(store)  # behind the fold
+    assert folded_at == [before + 5]
+    monkeypatch.setattr(store_module, "LONGEST_LOG_BYTES", 0)
+    await asyncio.gather(*(store.write(put(f"another {number}")) for number in range(5)))
+    await keys(store)
+    assert folded_at == [before + number for number in range(5, 11)]
+
+
 # The end
 
 
 async def test_close_finishes_what_was_handed_in(tmp_path: Path) -> None:
     store = await open_store(tmp_path)
-    writes = [asyncio.create_task(store.write(put(f"key {number}"))) for number in range(700)]
+    writes = [
+        asyncio.create_task(store.write(put(f"key {number}"), patient=number % 7 == 0))
+        for number in range(700)
+    ]
     await asyncio.sleep(0)
     await store.close()
     assert await asyncio.gather(*writes) == [1] * 700
