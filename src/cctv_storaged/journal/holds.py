@@ -5,6 +5,8 @@ counts from its commit on. `segment.held` is a mark for whoever reads segments, 
 (holdmarks.py). A hold that ended stays as a row.
 """
 
+import logging
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from cctv_storaged.journal.idempotency import RepeatKey, forget, made_by, rememb
 from cctv_storaged.journal.rows import text
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import TimeSpan
+
+log = logging.getLogger(__name__)
 
 NO_END_US = 2**62
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -149,6 +153,28 @@ def holding(db: sqlite3.Connection, camera_no: int, start_us: int, end_us: int) 
         (camera_no, end_us, start_us, MOST_NAMED),
     )
     return tuple(UUID(bytes=row[0]) for row in rows)
+
+
+def take_in(db: sqlite3.Connection, camera_no: int, now: datetime) -> None:
+    """A camera that is new for a folder comes under the holds in force on those that the folder had before.
+
+    Another `id` in the settings makes another camera of it; a hold is about what is seen there. For any
+    commit; with a line in the ledger for each.
+    """
+    id_, folder = db.execute("SELECT id, folder FROM camera WHERE no = ?", (camera_no,)).fetchone()
+    where = """h.released_us IS NULL AND h.no IN (
+            SELECT c.hold_no FROM camera former JOIN hold_camera c ON c.camera_no = former.no
+             WHERE former.folder = ? AND former.no <> ?)
+        AND NOT EXISTS (SELECT 1 FROM hold_camera c WHERE c.camera_no = ? AND c.hold_no = h.no)
+        ORDER BY h.no"""
+    holds = _select(db, where, folder, camera_no, camera_no) if folder else []
+    for hold in holds:
+        db.execute("INSERT INTO hold_camera VALUES (?, ?)", (camera_no, hold.no))
+        db.execute("UPDATE hold SET marked = 0 WHERE no = ?", (hold.no,))
+        camera_id, span = UUID(bytes=id_), TimeSpan(hold.start, hold.end or FOREVER)
+        told = f"the folder {os.fsdecode(folder)!r} is another camera now: {hold.reason}"
+        ledger.add(db, ledger.Kind.HELD, hold.id, camera_id, span, hold.title, now, told)
+        log.warning("hold %s (%s) is on camera %s too: %s", hold.id, hold.title, camera_id, told)
 
 
 def require_free(db: sqlite3.Connection, segment_no: int) -> None:

@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from cctv_storaged.clock import to_us
+from cctv_storaged.clock import SystemClock, to_us
 from cctv_storaged.journal import asides, finding, ledger, outbox
 from cctv_storaged.journal.asides import AsideFolder, AsidePage, Position
 from cctv_storaged.journal.copies import OVERWRITTEN, doubt, give_up_pending
 from cctv_storaged.journal.finding import Footage, Page
+from cctv_storaged.journal.holds import take_in
 from cctv_storaged.journal.requiring import require
 from cctv_storaged.journal.rows import (
     flags_text,
@@ -466,11 +467,17 @@ def ensure_folder(db: sqlite3.Connection, root: bytes, path: bytes) -> int:
 
 
 def ensure_camera(db: sqlite3.Connection, camera: Camera) -> int:
-    """Number of a camera, made when new; a changed name or folder is taken over."""
-    db.execute(
+    """Number of a camera, made when new; a changed name or folder is taken over.
+
+    It comes under the holds of its folder.
+    """
+    news = db.execute(
         """INSERT INTO camera (id, name, folder) VALUES (?, ?, ?)
            ON CONFLICT (id) DO UPDATE SET name = excluded.name, folder = excluded.folder
             WHERE name <> excluded.name OR folder <> excluded.folder""",
         (camera.id.bytes, text(camera.name), os.fsencode(camera.folder)),
-    )
-    return int(db.execute("SELECT no FROM camera WHERE id = ?", (camera.id.bytes,)).fetchone()[0])
+    ).rowcount
+    no = int(db.execute("SELECT no FROM camera WHERE id = ?", (camera.id.bytes,)).fetchone()[0])
+    if news:
+        take_in(db, no, SystemClock().now())
+    return no

@@ -491,3 +491,35 @@ async def test_an_export_under_way_can_be_cancelled_though_its_footage_is_held(j
     made = await journal.exports.add(uuid4(), request, 100, None, NOW)
     assert made is not None
     assert (await journal.exports.delete(made.id, NOW))[1] is Ending.CANCEL
+
+
+async def test_a_hold_goes_on_when_its_folder_is_another_camera(journal: Journal) -> None:
+    """Its block in the settings got an id, or was taken out."""
+    hold, over = await held(journal, wanted(0, None)), await held(journal, wanted(0, None))
+    await journal.holds.release(over.id, "done", None, NOW)
+    [before] = await recorded(journal, 1)
+    renamed = replace(GATE, id=uuid4())
+    segment = await record(journal, new(5, renamed))
+    assert (await fresh(journal, segment)).held and (await fresh(journal, before)).held
+    with pytest.raises(Held):
+        await journal.deletions.begin(segment.id, Cause.REQUEST)
+    now = await journal.holds.by_id(hold.id)
+    assert now is not None and set(now.camera_ids) == {GATE.id, renamed.id}
+    after = await journal.holds.by_id(over.id)
+    assert after is not None and after.camera_ids == (GATE.id,)
+    lines = [line for line in await told(journal, Kind.HELD) if line[1] == renamed.id.bytes]
+    assert [line[0] for line in lines] == [hold.id.bytes] and "another camera" in str(lines[0][5])
+
+
+async def test_what_the_other_camera_of_a_held_folder_has_already_is_held_too(journal: Journal) -> None:
+    """The settings move a camera that has footage to the folder."""
+    segment = await record(journal, new(1, YARD))
+    hold = await held(journal, wanted(0, 3))
+    await settled(journal)
+    assert not (await fresh(journal, segment)).held
+    await journal.cameras.ensure(replace(YARD, folder=GATE.folder))
+    await settled(journal)
+    assert (await fresh(journal, segment)).held
+    await journal.holds.release(hold.id, "done", None, NOW)
+    await settled(journal)
+    assert not (await fresh(journal, segment)).held
