@@ -16,6 +16,7 @@ StoragedError
 │   │   ├── PartAway           a part of it is (one recorder of a VMS): what lies elsewhere can be asked for
 │   │   ├── FootageAway        a VMS gives nothing back now: it, or the recorder that has the footage
 │   │   ├── WrongPlace         its disk or bucket is not the one that the journal knows
+│   │   │   └── NotLookedAt    nor is it known to be another: nobody looked yet
 │   │   └── NoPlace            this host's disk takes nothing of what is read back: make room
 │   ├── ObjectRejected     this object failed: retry it later, alone
 │   │   └── Unsupported    its edition or version does not offer it: another way, or none
@@ -149,6 +150,10 @@ class WrongPlace(BackendUnavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="wrong_disk")
+
+
+class NotLookedAt(WrongPlace):
+    """It was not looked at yet since the start: nothing is known to be wrong."""
 
 
 class StoreNotNamed(BackendUnavailable):

@@ -27,7 +27,14 @@ from cctv_storaged.auditing.proof import trouble_with
 from cctv_storaged.auditing.reading import LedgerReader
 from cctv_storaged.backends.base import Backend, Listing
 from cctv_storaged.clock import Clock
-from cctv_storaged.errors import JournalFull, LedgerError, ObjectMismatch, ObjectMissing, StoragedError
+from cctv_storaged.errors import (
+    JournalFull,
+    LedgerError,
+    NotLookedAt,
+    ObjectMismatch,
+    ObjectMissing,
+    StoragedError,
+)
 from cctv_storaged.evidence.keys import HostKey
 from cctv_storaged.exporting.work import in_thread
 from cctv_storaged.journal.ledgerlines import CONTRADICTION, EARLIER, HEAD, LedgerLines
@@ -90,6 +97,8 @@ class HeadKeeper:
         try:
             await self.compare_remembered()
             await self.run_once()
+        except NotLookedAt as exc:
+            log.info("the ledger's head waits for the schedule: %s", exc)
         except (StoragedError, OSError) as exc:
             log.warning("the ledger's head waits for the schedule: %s", exc)
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cctv_storaged.errors import BackendUnavailable, Conflict, JournalFull, WrongPlace
+from cctv_storaged.errors import BackendUnavailable, Conflict, JournalFull, NotLookedAt, WrongPlace
 from cctv_storaged.guarding.identity import Mark, Standing, judged
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,8 @@ class Place(ABC):
 
     def wrong(self, standing: Standing) -> WrongPlace:
         """The error of whoever wants to use it."""
+        if standing is Standing.UNSEEN:
+            return NotLookedAt(f"{self.location}: not looked at yet; nothing is done there before")
         return WrongPlace(f"{self.location}: {standing}; {self._remedy()}")
 
     async def require(self, since: float | None = None) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
@@ -20,9 +22,11 @@ from cctv_storaged.auditing.heads import head_key, newest_of, read_head, signed_
 from cctv_storaged.auditing.reading import LedgerReader
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
 from cctv_storaged.clock import SystemClock
-from cctv_storaged.errors import BackendUnavailable, LedgerError
+from cctv_storaged.errors import BackendUnavailable, LedgerError, NotLookedAt
 from cctv_storaged.events import EventHub
 from cctv_storaged.evidence.keys import HostKey
+from cctv_storaged.guarding.folders import FolderPlace
+from cctv_storaged.guarding.place import Keeping, PlaceKind
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.ledger import Kind
 from cctv_storaged.journal.ledgerlines import EARLIER
@@ -120,6 +124,21 @@ def test_the_same_key_under_something_else_is_no_head(tmp_path: Path) -> None:
     document |= {"signed": text, "signature": base64.b64encode(key.sign(text.encode())).decode()}
     with pytest.raises(LedgerError, match="no head"):
         read_head(json.dumps(document).encode())
+
+
+async def test_a_store_that_nobody_looked_at_yet_is_no_warning(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every first start finds it like that."""
+    place = FolderPlace(PlaceKind.STORE, "/srv/store", MagicMock(Keeping))
+    with pytest.raises(NotLookedAt, match="not looked at yet") as unseen:
+        place.by_descriptor(0)
+    assert "places accept" not in str(unseen.value)
+    monkeypatch.setattr(rig.keeper, "run_once", AsyncMock(side_effect=unseen.value))
+    with caplog.at_level(logging.INFO):
+        await rig.keeper._begin()
+    [record] = [each for each in caplog.records if "waits for the schedule" in each.message]
+    assert record.levelno == logging.INFO
 
 
 def test_the_newest_is_found_by_day_and_number() -> None:
