@@ -69,6 +69,16 @@ def test_a_host_on_the_embedded_default_is_found_well(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists(), "a look makes nothing"
 
 
+def test_a_store_folder_that_the_daemon_will_make_is_only_warned_of(tmp_path: Path) -> None:
+    """It may be where a disk is to be mounted."""
+    (tmp_path / "file").touch()
+    for where, code in (("store", 0), ("file/store", 1)):
+        found = doctor(tmp_path, {"backend": "FILESYSTEM", "filesystem": {"path": str(tmp_path / where)}})
+        assert found[0] == code, found[1]
+        assert ("WARN" in found[1] and "mount it first" in found[1]) == (code == 0)
+        assert not (tmp_path / "store").exists()
+
+
 def test_each_thing_that_is_wrong_is_named_with_what_mends_it(tmp_path: Path, seaweed: SeaweedServer) -> None:
     more = {
         "recorders": [{"path": str(tmp_path / "not-mounted")}],

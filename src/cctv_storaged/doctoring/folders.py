@@ -15,6 +15,7 @@ from cctv_storaged.model import BackendKind
 from cctv_storaged.recorder.mounts import NETWORK_TYPES, mount_of
 
 MINISTRY = "give it to the user that the service runs as, and open it with ReadWritePaths= of the unit"
+NOT_YET = "is not there yet; the daemon makes it"
 FOLDERS_SHOWN = 50_000
 """More folders than these are not counted."""
 
@@ -26,7 +27,7 @@ def folders(settings: Settings) -> Findings:
         yield _root(recorder.path, ours=recorder.path.is_relative_to(settings.data_dir))
     if settings.backend is BackendKind.FILESYSTEM:
         path = settings.filesystem.path
-        yield _written(f"filesystem.path {path}", path, ours=path.is_relative_to(settings.data_dir))
+        yield _store(path, ours=path.is_relative_to(settings.data_dir))
     yield from _rooms(settings)
 
 
@@ -72,9 +73,22 @@ def _written(part: str, path: Path, *, ours: bool) -> Finding:
 def _absent(part: str, path: Path, *, ours: bool) -> Finding:
     if not ours:
         return fail(part, "is not there", "mount its disk, make it, or name another folder")
+    return _made(part, path) or ok(part, NOT_YET)
+
+
+def _store(path: Path, *, ours: bool) -> Finding:
+    """The daemon makes it wherever it is; a folder of its own name may be where a disk is to be mounted."""
+    part = f"filesystem.path {path}"
+    if ours or path.is_dir():
+        return _written(part, path, ours=ours)
+    return _made(part, path) or warn(part, NOT_YET, "if it is a mount, mount it first")
+
+
+def _made(part: str, path: Path) -> Finding | None:
+    """What is wrong where a folder that is not there cannot be made."""
     above = next(parent for parent in path.parents if parent.exists())
-    if os.access(above, os.W_OK | os.X_OK):
-        return ok(part, "is not there yet; the daemon makes it")
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        return None
     return fail(part, f"is not there, and {above} cannot be written", MINISTRY)
 
 
