@@ -9,12 +9,25 @@ from cctv_storaged.config import TimeWindow
 from cctv_storaged.model import Segment
 
 
-class Bringing(Protocol):
-    """One backend's copies, on their way from pending to verified."""
+class Clearing(Protocol):
+    """One backend's copies, as a deletion asks for them."""
 
     @property
     def name(self) -> str:
         """The backend's."""
+
+    def withheld(self, segment_id: UUID) -> AbstractContextManager[bool]:
+        """Keeps a segment from being brought while the block lasts. False: that is happening right now."""
+
+    def exclusive(self, *keys: str) -> AbstractAsyncContextManager[None]:
+        """Keeps what is under these paths from being changed while the block lasts."""
+
+    def possible_keys(self, segment: Segment) -> tuple[str, ...]:
+        """Where the segment may be at the backend."""
+
+
+class Bringing(Clearing, Protocol):
+    """One backend's copies, on their way from pending to verified."""
 
     @property
     def backend(self) -> Backend:
@@ -32,15 +45,6 @@ class Bringing(Protocol):
 
     def reopen(self) -> None:
         """Copies in the journal may have come due."""
-
-    def withheld(self, segment_id: UUID) -> AbstractContextManager[bool]:
-        """Keeps a segment from being brought while the block lasts. False: that is happening right now."""
-
-    def exclusive(self, *keys: str) -> AbstractAsyncContextManager[None]:
-        """Keeps what is under these paths from being changed while the block lasts."""
-
-    def possible_keys(self, segment: Segment) -> tuple[str, ...]:
-        """Where the segment may be at the backend."""
 
     async def drain(self, deadline_s: float) -> None:
         """Takes no more, and waits for what is in hand at most so long."""

@@ -136,7 +136,12 @@ def _add_retention(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         (what.add_parser("show", help="exit code 1 while something is in the way"), "show"),
         (preview, "preview"),
         (confirm, "confirm"),
-        (what.add_parser("locked", help="what should be gone and is kept by a lock of its store"), "locked"),
+        (
+            what.add_parser(
+                "locked", help="what should be gone and is kept by a lock of its store, or at a former one"
+            ),
+            "locked",
+        ),
     ):
         add_api_options(parser)
         parser.set_defaults(command=_retention, work=work)

@@ -103,7 +103,7 @@ def _told(camera: CameraPreviewAnswer) -> Iterator[str]:
         ("may go early if room is short", camera.at_least),
         ("kept, held", camera.protected.held),
         ("kept, in use now", camera.protected.pinned),
-        ("kept by a lock", camera.protected.locked),
+        ("kept by a lock, or at a former store", camera.protected.locked),
     ):
         if amount.segments:
             yield f"  {word}: {_amount(amount)}"

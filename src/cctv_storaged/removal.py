@@ -9,8 +9,8 @@ row with its tombstone, which nobody sees any more, stays for the thumbnail to b
 A copy at MILESTONE is nothing of ours: XProtect's own retention decides about its recordings, whoever asks
 here, and no call of this program deletes any. The row goes all the same, and the ledger's line says so.
 
-What a backend keeps by a lock, and what lies at a backend that the settings no longer name, holds up nothing
-else of the segment: all other bytes go, the source too, and it is tried again once a day.
+What a backend keeps by a lock, and what lies at a former store that is away or not named any more, holds
+up nothing else of the segment: all other bytes go, the source too, and it is tried again once a day.
 """
 
 import logging
@@ -23,7 +23,7 @@ from uuid import UUID
 
 from cctv_storaged.backends.base import Backend
 from cctv_storaged.breaker import retry_delay
-from cctv_storaged.bringing import Bringing
+from cctv_storaged.bringing import Clearing
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import (
     BackendError,
@@ -34,6 +34,7 @@ from cctv_storaged.errors import (
     ObjectRejected,
 )
 from cctv_storaged.events import Event, EventHub, EventKind
+from cctv_storaged.formerstores import FormerStore
 from cctv_storaged.journal.deletions import Cause, Gone
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
@@ -67,7 +68,7 @@ class Remover:
         clock: Clock,
         metrics: Metrics,
         hub: EventHub,
-        deliveries: Sequence[Bringing],
+        deliveries: Sequence[Clearing],
         pins: Pins,
         forget_pictures: Forget = no_pictures,
         opened: Opened = nullcontext,
@@ -181,13 +182,15 @@ class Remover:
         delivery, backend = self._deliveries.get(name), self._backends.get(name)
         concerned = [each for each in segments if each.copy_at(name) is not None]
         if delivery is None or backend is None:
-            failures.add_all(_elsewhere(name, concerned))
+            failures.add_at(name, _elsewhere(name, concerned))
             return
         keys = {each.id: delivery.possible_keys(each) for each in concerned}
         firsts = [found[0] for found in keys.values() if found]  # else: nobody can tell where it might be
         async with delivery.exclusive(*firsts):
             failed = await self._delete_objects(backend, [key for found in keys.values() for key in found])
-        failures.add_all(_by_segment(name, concerned, keys, failed))
+        if isinstance(delivery, FormerStore):
+            failed = _patiently(name, failed)
+        failures.add_at(name, _by_segment(name, concerned, keys, failed))
 
     async def _delete_objects(self, backend: Backend, keys: Sequence[str]) -> Mapping[str, BackendError]:
         """All but those on which a twin with the same bytes stands."""
@@ -212,11 +215,15 @@ class Remover:
             others = [each for each in some if not failures.only_kept(each.id)]
             if kept:
                 log.info("%s kept, tried again tomorrow: %s", _named(kept), reason)
-                due = self._clock.now() + KEPT_WAIT
-                await self._journal.deletions.keep([each.id for each in kept], reason, due)
+                await self._keep(kept, failures)
             if others:
                 log.warning("%s not deleted yet, tried again: %s", _named(others), reason)
                 await self._postpone(others, reason, retry_delay(4))
+
+    async def _keep(self, segments: Sequence[Segment], failures: Failures) -> None:
+        due = self._clock.now() + KEPT_WAIT
+        for errors, some in _alike(segments, lambda each: failures.kept_at(each.id)):
+            await self._journal.deletions.keep([each.id for each in some], dict(errors), due)
 
     async def _postpone(self, segments: Sequence[Segment], error: str, delay: timedelta) -> None:
         ids = [each.id for each in segments]
@@ -279,9 +286,22 @@ def kept_by_the_vms(segment: Segment) -> str | None:
 
 def _elsewhere(name: str, segments: Sequence[Segment]) -> dict[UUID, BackendError]:
     """Where nothing was ever put there is nothing to delete."""
-    error = Elsewhere(f"backend {name} is not configured, its copy cannot be deleted")
+    error = Elsewhere(
+        f"the former store {name} is not configured, or not so that it can be used: put its settings back, "
+        "restart, and its copy is deleted"
+    )
     placed = (each.id for each in segments if (copy := each.copy_at(name)) is not None and copy.path)
     return dict.fromkeys(placed, error)
+
+
+def _patiently(name: str, failed: Mapping[str, BackendError]) -> dict[str, BackendError]:
+    """A former store that is away, or whose key may not delete, holds up nothing that lies elsewhere."""
+    return {
+        key: Elsewhere(f"the former store {name} does not delete it: {error}")
+        if isinstance(error, BackendUnavailable)
+        else error
+        for key, error in failed.items()
+    }
 
 
 def _by_segment(

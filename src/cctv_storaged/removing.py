@@ -20,7 +20,7 @@ _HINTS = {errno.EACCES: _MAY_NOT, errno.EPERM: _MAY_NOT, errno.EROFS: f"it is mo
 
 
 class Elsewhere(BackendError):
-    """The copy lies at a backend that the settings do not name."""
+    """The copy lies at a former store that the settings do not name, or that cannot be asked now."""
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class Failures:
     """What keeps segments from being gone."""
 
     met: dict[UUID, list[Exception]] = field(default_factory=dict)
+    _at: dict[UUID, dict[str, str]] = field(default_factory=dict)
 
     def __contains__(self, segment_id: UUID) -> bool:
         return segment_id in self.met
@@ -38,6 +39,16 @@ class Failures:
     def add_all(self, errors: Mapping[UUID, Exception]) -> None:
         for segment_id, error in errors.items():
             self.add(segment_id, error)
+
+    def add_at(self, backend: str, errors: Mapping[UUID, Exception]) -> None:
+        """What keeps their copies there."""
+        self.add_all(errors)
+        for segment_id, error in errors.items():
+            self._at.setdefault(segment_id, {})[backend] = str(error)
+
+    def kept_at(self, segment_id: UUID) -> tuple[tuple[str, str], ...]:
+        """The backends that still have the segment's bytes, each with what it says."""
+        return tuple(sorted(self._at.get(segment_id, {}).items()))
 
     def only_kept(self, segment_id: UUID) -> bool:
         """Whether there is nothing but what somebody keeps on purpose: it may take long."""

@@ -154,7 +154,9 @@ def _kept_json(kept: Kept) -> Mapping[str, Json]:
         "size_bytes": segment.size_bytes,
         "cause": kept.cause,
         "copies": [
-            {"backend": copy.backend, "path": copy.path, "error": copy.error} for copy in segment.copies
+            {"backend": copy.backend, "path": copy.path, "error": copy.error}
+            for copy in segment.copies
+            if copy.error is not None  # else its bytes are gone
         ],
         "tried_again_at": rfc3339(kept.due),
     }

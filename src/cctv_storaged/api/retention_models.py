@@ -78,8 +78,8 @@ class ProtectedAnswer(Outgoing):
     pinned: AmountAnswer
     """Somebody reads it, or an export needs it, at this moment."""
     locked: AmountAnswer
-    """A lock of the store keeps it, or it lies at a store that the settings no longer name; all of its other
-    bytes are gone."""
+    """A lock of the store keeps it, or it lies at a former store that is away or not configured; all of its
+    other bytes are gone."""
 
 
 class CameraPreviewAnswer(Outgoing):

@@ -6,6 +6,7 @@ from uuid import UUID
 from cctv_storaged.assembly.inflow import Inflow
 from cctv_storaged.assembly.reading import ReadingSide
 from cctv_storaged.errors import BackendError
+from cctv_storaged.formerstores import FormerStore
 from cctv_storaged.foundation import Foundation
 from cctv_storaged.model import Segment
 from cctv_storaged.pins import Pins
@@ -41,11 +42,11 @@ def open_remover(foundation: Foundation, inflow: Inflow, reading: ReadingSide, p
 
     return Remover(
         foundation.journal,
-        inflow.backends,
+        (*inflow.backends, *foundation.former),
         foundation.clock,
         foundation.metrics,
         foundation.hub,
-        inflow.bringing,
+        (*inflow.bringing, *map(FormerStore, foundation.former)),
         pins,
         forget,
         foundation.places.roots.opened,

@@ -4,7 +4,7 @@ The tombstone is `deletion_due_us` with its cause, the state `deleting` on every
 source, so that nobody else touches them. A start-up that finds one goes on from there: whoever asked for the
 deletion was told it would happen.
 
-What a backend keeps by a lock of its own, or lies at a backend that the settings no longer name, waits a day
+What a backend keeps by a lock of its own, or lies at a former store that cannot be used, waits a day
 and not minutes. Its `deletion_due_us` is `KEPT` more, which sorts it behind everything else: however many
 there are, no other deletion is looked for among them.
 """
@@ -146,9 +146,9 @@ class Deletions:
         """They could not be deleted for one reason: try again at `due`."""
         await self._store.write(lambda db: _postpone(db, segment_ids, error, to_us(due)))
 
-    async def keep(self, segment_ids: Sequence[UUID], error: str, due: datetime) -> None:
-        """A backend keeps them, and none of their other bytes are left: try again at `due`, tomorrow."""
-        await self._store.write(lambda db: _postpone(db, segment_ids, error, KEPT + to_us(due)))
+    async def keep(self, segment_ids: Sequence[UUID], errors: Mapping[str, str], due: datetime) -> None:
+        """Backends keep them, each for its reason, and nobody else has any: try again at `due`, tomorrow."""
+        await self._store.write(lambda db: _keep(db, segment_ids, errors, KEPT + to_us(due)))
 
     async def kept(self, limit: int, after: tuple[int, int] | None) -> KeptPage:
         """Segments that are kept, by keyset."""
@@ -260,13 +260,32 @@ def _due_ranges(now: datetime) -> Iterator[tuple[int, int]]:
 
 
 def _postpone(db: sqlite3.Connection, segment_ids: Collection[UUID], error: str, due_us: int) -> None:
+    for no in _put_off(db, segment_ids, due_us):
+        db.execute("UPDATE copy SET error = ? WHERE segment_no = ?", (text(error), no))
+
+
+def _keep(
+    db: sqlite3.Connection, segment_ids: Collection[UUID], errors: Mapping[str, str], due_us: int
+) -> None:
+    """A copy without an error is one whose bytes are gone."""
+    told = json.dumps({backend: text(error) for backend, error in errors.items()})
+    for no in _put_off(db, segment_ids, due_us):
+        db.execute(
+            """UPDATE copy SET error = (SELECT value FROM json_each(?) WHERE key = copy.backend)
+                WHERE segment_no = ?""",
+            (told, no),
+        )
+
+
+def _put_off(db: sqlite3.Connection, segment_ids: Collection[UUID], due_us: int) -> Iterator[int]:
+    """The numbers of those that have a tombstone."""
     for segment_id in segment_ids:
         row = db.execute(
             "SELECT no FROM segment WHERE id = ? AND deletion_due_us IS NOT NULL", (segment_id.bytes,)
         ).fetchone()
         if row is not None:
             db.execute("UPDATE segment SET deletion_due_us = ? WHERE no = ?", (due_us, row[0]))
-            db.execute("UPDATE copy SET error = ? WHERE segment_no = ?", (text(error), row[0]))
+            yield row[0]
 
 
 def _kept(db: sqlite3.Connection, limit: int, after: tuple[int, int] | None) -> KeptPage:

@@ -405,9 +405,9 @@ class Retention:
             self._parts.alarms.end(AlarmName.AT_MOST, KEPT)
             return
         text = (
-            f"{count} segments that should be gone are kept by a lock of their store, or lie at a backend"
-            " that the settings no longer name; each is tried again once a day, and listed by"
-            " GET /retention/locked"
+            f"{count} segments that should be gone are kept by a lock of their store, or lie at a former"
+            " store that is away or not configured; each is tried again once a day, and listed with its"
+            " reason by GET /retention/locked"
         )
         self._parts.alarms.sound(AlarmName.AT_MOST, KEPT, text)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from cctv_storaged.alarms import AlarmName
 from cctv_storaged.clock import SystemClock
@@ -73,6 +74,57 @@ async def test_a_former_store_without_settings_is_told_as_away_and_with_the_reme
         assert "MINIO" in answer.json["detail"]
         assert "restart" in answer.json["detail"]
         assert not host.parts.foundation.former
+
+
+async def test_what_lies_in_a_former_folder_goes_at_its_age_and_that_in_a_former_bucket_on_request(
+    tmp_path: Path, seaweed: SeaweedServer, seaweed_bucket: Bucket
+) -> None:
+    bucket = minio(seaweed, seaweed_bucket)
+    await only_delivered(tmp_path, {"backend": "FILESYSTEM"})
+    changed = {"backend": "MINIO", "minio": bucket, "retention": {"default": {"at_most": "60s"}}}
+    async with running(tmp_path, changed) as host:
+        assert list((tmp_path / "data/store").rglob("*_*.ts"))
+        await host.parts.upkeep.retention.run_once()
+        assert not list((tmp_path / "data/store").rglob("*_*.ts"))
+        assert await host.journal.deletions.count_kept(10) == 0
+    segment = await only_delivered(tmp_path, {"backend": "MINIO", "minio": bucket})
+    async with running(tmp_path, {"backend": "FILESYSTEM", "minio": bucket}) as host:
+        assert (await host.delete(path_of(segment))).status == 204
+        assert seaweed_bucket.keys() == set()
+        assert await host.journal.deletions.count_kept(10) == 0
+
+
+async def test_what_a_former_store_keeps_is_listed_without_the_copies_that_are_gone(
+    tmp_path: Path, seaweed: SeaweedServer, seaweed_bucket: Bucket
+) -> None:
+    """The disk of the former store is not in: the other copy and the source go, that one once it is back."""
+    store = tmp_path / "disk"
+    store.mkdir()
+    changed = {
+        "backend": "MINIO",
+        "minio": minio(seaweed, seaweed_bucket),
+        "filesystem": {"path": str(store), "link": False},
+    }
+    async with running(tmp_path, {**changed, "backend": "FILESYSTEM"}) as host:
+        host.deliver()
+        segment = await host.delivered(await host.registered())
+    async with running(tmp_path, changed) as host:
+        await host.parts.requiring.run()
+        host.deliver()
+        await host.delivered(segment)
+        store.rename(tmp_path / "pulled")
+        assert (await host.delete(path_of(segment))).status == 204
+        assert not (host.recordings / "gate/a.ts").exists()
+        assert seaweed_bucket.keys() == set()
+        [kept] = (await host.get("/retention/locked")).json["segments"]
+        [copy] = kept["copies"]
+        assert copy["backend"] == "FILESYSTEM"
+        assert copy["error"].startswith("the former store FILESYSTEM does not delete it: ")
+        (tmp_path / "pulled").rename(store)
+        await host.journal.deletions.postpone(UUID(segment["id"]), "its day has come", SystemClock().now())
+        await host.parts.remover.run_once()
+        assert not list(store.rglob("*_*.ts"))
+        assert await host.journal.deletions.count_kept(10) == 0
 
 
 async def test_wrong_settings_of_a_former_store_stop_nothing_and_are_an_alarm(

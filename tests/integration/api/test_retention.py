@@ -166,7 +166,7 @@ async def test_what_is_kept_is_listed_page_by_page(host: Host, capsys: pytest.Ca
     page = (await host.journal.segments.page(GATE.id, TimeSpan(now - 11 * DAY, now), 3)).segments
     ids = [each.id for each in page]
     await host.journal.deletions.begin_many(ids, Cause.AT_MOST)
-    await host.journal.deletions.keep(ids, "a lock keeps it", now + DAY)
+    await host.journal.deletions.keep(ids, {"FILESYSTEM": "a lock keeps it"}, now + DAY)
     first = LockedAnswer.model_validate((await host.get("/retention/locked", limit="2")).json)
     assert first.next_cursor is not None
     rest = LockedAnswer.model_validate(
