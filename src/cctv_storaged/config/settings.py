@@ -218,7 +218,7 @@ class RetentionRule(Section):
     desired: AgeLimit | None = None
     """Kept this long while there is room."""
     at_most: AgeLimit | None = None
-    """Deleted everywhere at this age. Left out: no limit."""
+    """Deleted everywhere at this age. Left out of a rule that is given: no limit."""
     priority: Literal["low", "normal", "high"] = "normal"
     """Whose footage gives way first when room is needed and only what is past `at_least` is left."""
 
@@ -227,7 +227,7 @@ class Retention(Section):
     """How long footage is kept."""
 
     default: RetentionRule = RetentionRule(at_most=timedelta(days=30))
-    """For every camera without a rule of its own."""
+    """For every camera without a rule of its own. `at_most: 30d` only while it is left out altogether."""
     per_camera: Mapping[str, RetentionRule] = {}
     """Camera id or folder to a rule that takes the whole place of the default."""
 
