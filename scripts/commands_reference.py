@@ -34,6 +34,9 @@ Commands that ask a running daemon have these options besides their own:
 
 {{options}}
 
+Without `--config` no file is read, nor is `/etc/cctv-storaged/config.yaml`: what counts are the environment's
+variables and the defaults. That is so for every command that has the option.
+
 ## Exit codes
 
 {{codes}} 130 is Ctrl-C. Where a command says more of its own, it does so below.

@@ -207,7 +207,8 @@ def _add_hold(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         parser.add_argument("id", type=UUID, metavar="ID", help="the hold")
     works = {add: "add", list_: "list_holds", show: "show", put_off: "put_off", release: "release"}
     for parser, work in works.items():
-        parser.add_argument("--json", action="store_true", help="as the API answers it")
+        about = "each as the API answers it, one a line" if parser is list_ else "as the API answers it"
+        parser.add_argument("--json", action="store_true", help=about)
         add_api_options(parser)
         parser.set_defaults(command=_hold, work=work)
 
