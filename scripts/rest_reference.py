@@ -32,7 +32,8 @@ too: the same headers, no body. Parameters and fields marked * are always there.
 
 What is no success is `application/problem+json` (RFC 9457, [ProblemAnswer](#problemanswer)). Its `type` is
 `urn:cctv-storaged:problem:` and one of these words. Those of the first table any route that needs a scope may
-give; all others stand with their routes.
+give; all others stand with their routes. A method that a path does not have is answered 405
+`method-not-allowed`, with those that it has in the header `Allow`.
 """
 
 

@@ -54,7 +54,7 @@ class Api(Section):
     port: ListenPort = 8082
     """TCP port of the REST API; 0 takes any free one."""
     auth: Literal["token", "none"] = "token"
-    """`token` asks for a bearer token; `none` is allowed on loopback only."""
+    """`token` asks for a bearer token, on loopback once there is one; `none` is allowed on loopback only."""
     tls_cert: File | None = None
     """Certificate chain (PEM). Left out: plain HTTP."""
     tls_key: File | None = None
@@ -66,7 +66,7 @@ class Api(Section):
     requests_per_minute: Annotated[int, Field(ge=60, le=10_000_000)] = 12_000
     """Requests of one token, or of one address without a token, above which 429 is answered."""
     failed_logins_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 30
-    """Wrong tokens from one address above which it is answered 429 without being looked at."""
+    """Wrong tokens from one address above which 429 is answered; a right one is let in all the same."""
     allowed_paths: Annotated[tuple[Folder, ...], Field(strict=False)] = ()
     """Folders besides the recorders' from which `POST /segments` may register files."""
 
