@@ -17,6 +17,7 @@ StoragedError
 │   │   ├── FootageAway        a VMS gives nothing back now: it, or the recorder that has the footage
 │   │   ├── WrongPlace         its disk or bucket is not the one that the journal knows
 │   │   │   └── NotLookedAt    nor is it known to be another: nobody looked yet
+│   │   ├── StoreNotNamed      a former store whose settings are gone or lack something
 │   │   └── NoPlace            this host's disk takes nothing of what is read back: make room
 │   ├── ObjectRejected     this object failed: retry it later, alone
 │   │   └── Unsupported    its edition or version does not offer it: another way, or none

@@ -5,17 +5,26 @@ tells what is missing, and so is told whoever asks for its footage.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from cctv_storaged.alarms import AlarmName, Alarms
 from cctv_storaged.backends.base import Backend, StoredObject
+from cctv_storaged.backends.shelf import Shelf
 from cctv_storaged.clock import Clock
 from cctv_storaged.config import Settings
 from cctv_storaged.delivery.putting import SPARE_KEYS
-from cctv_storaged.errors import BackendError, ConfigError, Fault, ObjectMismatch, ObjectMissing
+from cctv_storaged.errors import (
+    BackendError,
+    BackendUnavailable,
+    ConfigError,
+    Fault,
+    ObjectMismatch,
+    ObjectMissing,
+)
 from cctv_storaged.events import EventHub
 from cctv_storaged.guarding.place import Place, PlaceKind
 from cctv_storaged.guarding.places import Places
@@ -23,11 +32,16 @@ from cctv_storaged.journal.copies import COPY_FAILED, Copies, Proof
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.model import BackendKind, Segment, key_family, spare_key
+from cctv_storaged.removing import Elsewhere
+from cctv_storaged.thumbnailshelf import ThumbnailShelf
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 Opening = Callable[[Settings], Backend]
 """The store that the settings' `backend:` names, opened."""
+OpeningShelf = Callable[[Settings], Shelf]
+"""The shelf for thumbnails beside that store."""
 STORES = (BackendKind.FILESYSTEM, BackendKind.MINIO, BackendKind.S3)
 EMBEDDED = "store"
 """The folder below data_dir that FILESYSTEM has where the settings name none."""
@@ -90,6 +104,19 @@ def open_former_stores(
     return tuple(opened)
 
 
+def open_former_thumbnails(
+    settings: Settings, former: Sequence[Backend], places: Places, opening: OpeningShelf
+) -> dict[str, Shelf]:
+    """Where pictures lie beside the former stores, by their names; opened by the first deletion there."""
+    known = set(places.all())
+    shelves = {
+        each.name: opening(settings.model_copy(update={"backend": BackendKind(each.name)})) for each in former
+    }
+    for place in set(places.all()) - known:
+        place.former = True
+    return shelves
+
+
 def _opened(settings: Settings, kind: BackendKind, opening: Opening) -> Backend:
     faults = [Fault(key, "is needed", f"{kind} has copies") for key in _lacking(settings, kind)]
     if faults:
@@ -120,6 +147,32 @@ def _place(settings: Settings, kind: BackendKind, places: Places) -> Place | Non
     block = settings.minio if kind is BackendKind.MINIO else settings.s3
     said = bool(settings.minio.endpoint if kind is BackendKind.MINIO else settings.s3.bucket_recordings)
     return places.bucket(PlaceKind.STORE, kind, block.bucket_recordings, block.prefix) if said else None
+
+
+@dataclass(frozen=True, slots=True)
+class FormerPictures:
+    """What was drawn before the change goes with its segment."""
+
+    shelves: Mapping[str, ThumbnailShelf]
+
+    async def forget_many(self, segments: Sequence[Segment]) -> Mapping[UUID, BackendError]:
+        """Of which they are not gone, and why; only of segments that the former store knew."""
+        failures: dict[UUID, BackendError] = {}
+        for name, shelf in self.shelves.items():
+            concerned = [each for each in segments if each.copy_at(name) is not None]
+            if concerned:
+                failures |= patiently(name, await shelf.delete_many(concerned))
+        return failures
+
+
+def patiently(name: str, failed: Mapping[T, BackendError]) -> dict[T, BackendError]:
+    """A former store that is away, or whose key may not delete, holds up nothing that lies elsewhere."""
+    return {
+        each: Elsewhere(f"the former store {name} does not delete it: {error}")
+        if isinstance(error, BackendUnavailable)
+        else error
+        for each, error in failed.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

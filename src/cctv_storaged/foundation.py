@@ -1,6 +1,7 @@
 """What everything else of a daemon stands on: its folders, the journal, the backends, the catalog."""
 
 import errno
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,11 @@ from cctv_storaged.clockguard import ClockGuard
 from cctv_storaged.config import Settings
 from cctv_storaged.errors import ConfigError, Fault
 from cctv_storaged.events import EventHub
-from cctv_storaged.formerstores import name_former_places, open_former_stores
+from cctv_storaged.formerstores import (
+    name_former_places,
+    open_former_stores,
+    open_former_thumbnails,
+)
 from cctv_storaged.guarding.places import Places
 from cctv_storaged.hostclock import HostBootClock
 from cctv_storaged.journal.journal import Journal
@@ -52,6 +57,7 @@ class Foundation:
     catalog: PostgresCatalog | None
     exports_store: Shelf
     thumbnails_store: Shelf
+    former_thumbnails: Mapping[str, Shelf]  # by the former store that they lie beside
 
     @property
     def readable(self) -> tuple[Backend, ...]:
@@ -93,7 +99,10 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
     for each in former:
         stack.push_async_callback(each.close)
     shelves = open_shelves(settings, places)
-    for shelf in (shelves.exports, shelves.thumbnails):
+    former_thumbnails = open_former_thumbnails(
+        settings, former, places, lambda of_former: open_shelves(of_former, places).thumbnails
+    )
+    for shelf in (shelves.exports, shelves.thumbnails, *former_thumbnails.values()):
         stack.push_async_callback(shelf.close)
     target = catalog_target(settings)
     catalog = None if target is None else PostgresCatalog(target, settings.host_id)
@@ -117,6 +126,7 @@ async def open_foundation(stack: AsyncExitStack, settings: Settings, clock: Cloc
         catalog=catalog,
         exports_store=shelves.exports,
         thumbnails_store=shelves.thumbnails,
+        former_thumbnails=former_thumbnails,
     )
 
 

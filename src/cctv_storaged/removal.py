@@ -34,7 +34,7 @@ from cctv_storaged.errors import (
     ObjectRejected,
 )
 from cctv_storaged.events import Event, EventHub, EventKind
-from cctv_storaged.formerstores import FormerStore
+from cctv_storaged.formerstores import FormerStore, patiently
 from cctv_storaged.journal.deletions import Cause, Gone
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.losses import tell_loss
@@ -189,7 +189,7 @@ class Remover:
         async with delivery.exclusive(*firsts):
             failed = await self._delete_objects(backend, [key for found in keys.values() for key in found])
         if isinstance(delivery, FormerStore):
-            failed = _patiently(name, failed)
+            failed = patiently(name, failed)
         failures.add_at(name, _by_segment(name, concerned, keys, failed))
 
     async def _delete_objects(self, backend: Backend, keys: Sequence[str]) -> Mapping[str, BackendError]:
@@ -292,16 +292,6 @@ def _elsewhere(name: str, segments: Sequence[Segment]) -> dict[UUID, BackendErro
     )
     placed = (each.id for each in segments if (copy := each.copy_at(name)) is not None and copy.path)
     return dict.fromkeys(placed, error)
-
-
-def _patiently(name: str, failed: Mapping[str, BackendError]) -> dict[str, BackendError]:
-    """A former store that is away, or whose key may not delete, holds up nothing that lies elsewhere."""
-    return {
-        key: Elsewhere(f"the former store {name} does not delete it: {error}")
-        if isinstance(error, BackendUnavailable)
-        else error
-        for key, error in failed.items()
-    }
 
 
 def _by_segment(

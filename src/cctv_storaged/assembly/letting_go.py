@@ -6,13 +6,14 @@ from uuid import UUID
 from cctv_storaged.assembly.inflow import Inflow
 from cctv_storaged.assembly.reading import ReadingSide
 from cctv_storaged.errors import BackendError
-from cctv_storaged.formerstores import FormerStore
+from cctv_storaged.formerstores import FormerPictures, FormerStore
 from cctv_storaged.foundation import Foundation
 from cctv_storaged.model import Segment
 from cctv_storaged.pins import Pins
 from cctv_storaged.prune import Pruner
 from cctv_storaged.removal import Remover
 from cctv_storaged.requiring import Requiring
+from cctv_storaged.thumbnailshelf import ThumbnailShelf
 from cctv_storaged.wiring import prune_rules
 
 
@@ -33,12 +34,13 @@ def open_pruner(foundation: Foundation, inflow: Inflow) -> Pruner:
 def open_remover(foundation: Foundation, inflow: Inflow, reading: ReadingSide, pins: Pins) -> Remover:
     """What deletes copies, and whatever was kept of their footage with them."""
     vms = inflow.vms
+    former = _former_pictures(foundation)
 
     async def forget(segments: Sequence[Segment]) -> Mapping[UUID, BackendError]:
         if vms is not None:
             for segment in segments:
                 await vms.readback.forget(segment.id)
-        return await reading.thumbnails.forget_many(segments)
+        return {**await former.forget_many(segments), **await reading.thumbnails.forget_many(segments)}
 
     return Remover(
         foundation.journal,
@@ -50,6 +52,16 @@ def open_remover(foundation: Foundation, inflow: Inflow, reading: ReadingSide, p
         pins,
         forget,
         foundation.places.roots.opened,
+    )
+
+
+def _former_pictures(foundation: Foundation) -> FormerPictures:
+    host_id, clock, metrics = foundation.settings.host_id, foundation.clock, foundation.metrics
+    return FormerPictures(
+        {
+            name: ThumbnailShelf(shelf, host_id, clock, metrics)
+            for name, shelf in foundation.former_thumbnails.items()
+        }
     )
 
 

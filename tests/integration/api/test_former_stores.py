@@ -8,6 +8,7 @@ from uuid import UUID
 from cctv_storaged.alarms import AlarmName
 from cctv_storaged.clock import SystemClock
 from cctv_storaged.model import SourceState
+from cctv_storaged.thumbnailshelf import ThumbnailShelf
 from tests.footage import cached_ts
 from tests.integration.api.harness import path_of, running
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, Bucket, SeaweedServer
@@ -21,6 +22,7 @@ def minio(server: SeaweedServer, bucket: Bucket) -> dict[str, object]:
         "access_key": ACCESS_KEY,
         "secret_key": SECRET_KEY,
         "bucket_recordings": bucket.name,
+        "bucket_thumbnails": bucket.name,
     }
 
 
@@ -29,8 +31,16 @@ async def only_delivered(folder: Path, settings: Mapping[str, Any]) -> dict[str,
     async with running(folder, settings) as host:
         host.deliver()
         segment = await host.delivered(await host.registered())
+        foundation = host.parts.foundation
+        shelf = ThumbnailShelf(foundation.thumbnails_store, "nvr-test", foundation.clock, foundation.metrics)
+        assert await shelf.put(await host.stored(segment["id"]), b"a picture")
         (host.recordings / "gate/a.ts").unlink()
     return segment
+
+
+def footage_and_pictures(store: Path) -> set[str]:
+    """The sorts of what is left in it."""
+    return {each.suffix for each in store.rglob("*_*")}
 
 
 async def test_what_lies_in_a_former_folder_is_read_after_a_change_to_a_bucket(
@@ -60,7 +70,7 @@ async def test_what_lies_in_a_former_bucket_is_read_after_a_change_to_a_folder(
     async with running(tmp_path, {"backend": "FILESYSTEM", "minio": block}) as host:
         whole = await host.get(f"{path_of(segment)}/content")
         assert (whole.status, whole.body) == (200, DATA())
-        assert seaweed_bucket.keys() == {segment["storage_path"]}
+        assert {segment["storage_path"]} <= seaweed_bucket.keys()
 
 
 async def test_a_former_store_without_settings_is_told_as_away_and_with_the_remedy(
@@ -83,9 +93,9 @@ async def test_what_lies_in_a_former_folder_goes_at_its_age_and_that_in_a_former
     await only_delivered(tmp_path, {"backend": "FILESYSTEM"})
     changed = {"backend": "MINIO", "minio": bucket, "retention": {"default": {"at_most": "60s"}}}
     async with running(tmp_path, changed) as host:
-        assert list((tmp_path / "data/store").rglob("*_*.ts"))
+        assert footage_and_pictures(tmp_path / "data/store") == {".ts", ".jpg"}
         await host.parts.upkeep.retention.run_once()
-        assert not list((tmp_path / "data/store").rglob("*_*.ts"))
+        assert footage_and_pictures(tmp_path / "data/store") == set()
         assert await host.journal.deletions.count_kept(10) == 0
     segment = await only_delivered(tmp_path, {"backend": "MINIO", "minio": bucket})
     async with running(tmp_path, {"backend": "FILESYSTEM", "minio": bucket}) as host:
