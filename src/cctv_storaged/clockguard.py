@@ -87,6 +87,10 @@ class ClockGuard:
         """
         return self._trust.spares(end, limit, self._clock.now())
 
+    def right_from(self, moment: datetime) -> datetime | None:
+        """When a clock came to be right that was behind as it stamped that; None: not so, for all we know."""
+        return self._trust.right_from(moment)
+
     def state(self) -> ClockState:
         """For people."""
         reason = self.distrust()
@@ -151,6 +155,7 @@ class ClockGuard:
         here = note.offset_boot_id == reading.boot_id
         errors = Errors(
             misdated=tuple(Misdated(*span) for span in note.misdated),
+            behind=tuple(Misdated(*span) for span in note.behind),
             wrong=note.wrong,
             offset=timedelta(seconds=note.offset_s) if here else None,
         )
@@ -197,6 +202,7 @@ class ClockGuard:
             offset_s=self._offset_s,
             offset_boot_id=reading.boot_id,
             misdated=tuple((each.start, each.end, each.right_from) for each in trust.errors.misdated),
+            behind=tuple((each.start, each.end, each.right_from) for each in trust.errors.behind),
             wrong=trust.errors.wrong,
         )
 

@@ -119,6 +119,8 @@ class Errors:
     """When the clock was wrong, by itself: behind spans that are over, and those of a doubt that lasts."""
 
     misdated: tuple[Misdated, ...] = ()
+    behind: tuple[Misdated, ...] = ()
+    """Those of them in which it was for certain: it was doubted, or set right by a better one."""
     wrong: tuple[tuple[datetime, datetime], ...] = ()
     offset: timedelta | None = None  # of the clock in the last of these
 
@@ -133,13 +135,21 @@ class Errors:
             wrong = (*self.wrong[:-1], (min(start, since), max(end, now.wall)))
         else:
             wrong = (*self.wrong[-MOST_SPANS + 1 :], (since, now.wall))
-        return Errors(misdated=self.misdated, wrong=wrong, offset=now.offset)
+        return replace(self, wrong=wrong, offset=now.offset)
 
-    def over(self, now: Reading, others: tuple[tuple[datetime, datetime], ...] = ()) -> "Errors":
-        """The clock is right now. What it said ahead of that will be old enough in its time."""
-        spans = [span for span in (*self.wrong, *others) if span[1] < now.wall]
-        found = (*self.misdated, *(Misdated(start, end, now.wall) for start, end in spans))
-        return Errors(misdated=found[-MOST_SPANS:])
+    def over(
+        self, now: Reading, others: tuple[tuple[datetime, datetime], ...] = (), *, certain: bool = True
+    ) -> "Errors":
+        """The clock is right now. What it said ahead of that will be old enough in its time.
+
+        `others`: it was trusted in these, and wrong; not `certain`: or so much time has passed since.
+        """
+        own = [Misdated(*span, now.wall) for span in self.wrong if span[1] < now.wall]
+        more = [Misdated(*span, now.wall) for span in others if span[1] < now.wall]
+        return Errors(
+            misdated=(*self.misdated, *own, *more)[-MOST_SPANS:],
+            behind=(*self.behind, *own, *(more if certain else ()))[-MOST_SPANS:],
+        )
 
 
 class Trust:
@@ -193,8 +203,17 @@ class Trust:
         """Whether footage that ends then, by its name, may be younger than the limit in truth."""
         return any(span.spares(end, limit, now) for span in self.errors.misdated)
 
-    def trust(self, now: Reading) -> None:
-        """The clock is right as it is now: the kernel says so for long enough, or somebody does.
+    def right_from(self, moment: datetime) -> datetime | None:
+        """When a clock came to be right that was behind as it showed that; None: it was not, as far as
+        anybody can tell.
+        """
+        found = (
+            each for each in self.errors.behind if each.start - TOLERANCE <= moment <= each.end + TOLERANCE
+        )
+        return max((each.right_from for each in found), default=None)
+
+    def trust(self, now: Reading, *, certain: bool = True) -> None:
+        """The clock is right as it is now: the kernel says so for long enough, or (not `certain`) somebody.
 
         Then the one that was trusted in this boot was wrong, and what it named is of another time.
         """
@@ -205,7 +224,7 @@ class Trust:
         wrong = self.errors.wrong
         same = self.errors.offset is not None and abs(now.offset - self.errors.offset) < LEAST_STEP
         right = replace(self.errors, wrong=wrong[:-1] if same else wrong)
-        self.errors = right.over(now, before)
+        self.errors = right.over(now, before, certain=certain)
         self.anchor, self.holds, self.trusted_from, self.first = Anchor.at(now), True, now.wall, False
 
     def confirmed(self, now: Reading) -> "Trust":
@@ -213,7 +232,7 @@ class Trust:
         lead = timedelta(0) if self.newest is None else self.newest - now.wall
         trust = Trust(self.anchor, lead=max(self.lead, lead), errors=self.errors)
         trust.newest = self.newest
-        trust.trust(now)
+        trust.trust(now, certain=False)
         return trust
 
     def _go_on(self, now: Reading) -> None:

@@ -305,6 +305,40 @@ def test_footage_named_before_a_better_clock_set_this_one_forward_is_spared() ->
     assert not host.trust.spares(named - timedelta(days=2), LIMIT, host.true), "another boot named that"
 
 
+@pytest.mark.parametrize("doubted", [True, False])
+def test_of_what_a_clock_that_was_behind_stamped_it_is_known_when_it_became_right(doubted: bool) -> None:
+    """For what is kept for a time from then on, such as an export."""
+    host = Host(off=ZERO if doubted else -YEAR)
+    assert host.judge() is None
+    right = host.reading().wall
+    host.off = -YEAR
+    for _ in range(3):
+        host.true += timedelta(minutes=5)
+        assert (host.judge() is not None) == doubted
+    stamped = host.reading().wall
+    host.off, host.synchronized = ZERO, True
+    host.judge()
+    host.true += STEADY + ROUNDING
+    assert host.judge() is None
+    came = host.trust.right_from(stamped)
+    assert came is not None and host.true - came <= STEADY + ROUNDING
+    assert host.trust.right_from(stamped - timedelta(days=9)) is None
+    assert host.trust.right_from(right) is None or not doubted
+    assert host.trust.right_from(host.true) is None
+
+
+def test_where_somebody_says_that_the_time_has_passed_what_was_stamped_before_is_as_old() -> None:
+    host = Host()
+    stamped = host.reading().wall
+    assert host.judge() is None
+    host.off = YEAR
+    assert host.judge() is not None
+    host.trust = host.trust.confirmed(host.reading())
+    assert host.judge() is None
+    assert host.trust.right_from(stamped) is None
+    assert host.trust.spares(stamped, LIMIT, host.reading().wall), "footage is spared all the same"
+
+
 @given(story)
 def test_a_clock_that_was_never_behind_spares_nothing(
     story: list[tuple[timedelta, timedelta | None, bool]],

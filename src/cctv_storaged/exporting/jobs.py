@@ -136,9 +136,9 @@ class Exporting:
     async def run_once(self) -> None:
         """What the clock brings: exports that expire, and removals that something was in the way of."""
         parts = self._parts
-        clock = parts.clock_guard.state()
-        if (clock.distrust or self.holds_unknown()) is None:
-            for export in await parts.exports.expire(clock.now, clock.trusted_from, parts.expire):
+        clock = parts.clock_guard
+        if (clock.distrust() or self.holds_unknown()) is None:
+            for export in await parts.exports.expire(parts.clock.now(), clock.right_from, parts.expire):
                 parts.telling.expired(export)
         after = 0
         while batch := await parts.exports.removals(BATCH, after):

@@ -37,6 +37,7 @@ class ClockNote:
     offset_s: float  # wall minus boot clock, as they were
     offset_boot_id: str  # in this boot
     misdated: tuple[tuple[datetime, datetime, datetime], ...] = ()  # clocktrust.Errors
+    behind: tuple[tuple[datetime, datetime, datetime], ...] = ()
     wrong: tuple[tuple[datetime, datetime], ...] = ()
 
 
@@ -96,6 +97,7 @@ def _last(db: sqlite3.Connection) -> ClockNote | None:
             offset_s=float(facts["offset_s"]),
             offset_boot_id=str(facts["offset_boot_id"]),
             misdated=tuple((from_us(a), from_us(b), from_us(c)) for a, b, c in facts["misdated_us"]),
+            behind=tuple((from_us(a), from_us(b), from_us(c)) for a, b, c in facts.get("behind_us", ())),
             wrong=tuple((from_us(a), from_us(b)) for a, b in facts["wrong_us"]),
         )
     except (ValueError, KeyError, TypeError, OverflowError):  # a page of a salvaged journal, perhaps
@@ -118,6 +120,7 @@ def _note(db: sqlite3.Connection, note: ClockNote, steps: Sequence[Step]) -> Non
         "offset_s": note.offset_s,
         "offset_boot_id": note.offset_boot_id,
         "misdated_us": [list(map(to_us, span)) for span in note.misdated],
+        "behind_us": [list(map(to_us, span)) for span in note.behind],
         "wrong_us": [list(map(to_us, span)) for span in note.wrong],
     }
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (KEY, json.dumps(facts)))

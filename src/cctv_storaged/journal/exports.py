@@ -7,7 +7,7 @@ asks for a deletion sees the row no more from the first phase on.
 import json
 import logging
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -44,6 +44,8 @@ PUT_OFF = timedelta(days=1)
 PUT_OFF_AHEAD = timedelta(hours=1)
 """And so long before it comes: it is never to be seen as expired."""
 EXPIRED_AT_ONCE = 200
+RightFrom = Callable[[datetime], datetime | None]
+"""When a clock came to be right that was behind as it stamped a moment; None: it was not."""
 
 
 class Ending(StrEnum):
@@ -150,15 +152,15 @@ class Exports:
         return await self._store.write(lambda db: _delete(db, export_id, now))
 
     async def expire(
-        self, now: datetime, trusted_from: datetime | None = None, promised: timedelta = timedelta(0)
+        self, now: datetime, right_from: RightFrom = lambda moment: None, promised: timedelta = timedelta(0)
     ) -> list[Export]:
         """The bytes of those past their day are to be removed; those that came to be so now.
 
         What shows held footage, or belongs to a held case, has its day put off instead, again and again. What
-        was completed before `trusted_from`, while the clock was behind, counts as completed then: it may be
-        had for as long as it was `promised`.
+        was completed while the clock was behind counts as completed when that came to be right (`right_from`
+        knows): it may be had for as long as it was `promised`.
         """
-        return await self._store.write(lambda db: _expire(db, now, trusted_from, promised))
+        return await self._store.write(lambda db: _expire(db, now, right_from, promised))
 
     async def removals(self, limit: int, after: int = 0) -> list[Export]:
         """Those whose bytes are to be removed, in the order of their numbers, which `after` goes on from."""
@@ -302,7 +304,7 @@ def _end(
 
 
 def _expire(
-    db: sqlite3.Connection, now: datetime, trusted_from: datetime | None, promised: timedelta
+    db: sqlite3.Connection, now: datetime, right_from: RightFrom, promised: timedelta
 ) -> list[Export]:
     due = "status = 'COMPLETED' AND removal IS NULL AND expires_us <= ? ORDER BY expires_us LIMIT ?"
     past = []
@@ -310,7 +312,7 @@ def _expire(
         if holding_export(db, export.request):
             change = "UPDATE export SET expires_us = ? WHERE no = ?"
             db.execute(change, (to_us(now + PUT_OFF), export.no))
-        elif (day := _day_anew(export, now, trusted_from, promised)) is not None:
+        elif (day := _day_anew(export, now, right_from, promised)) is not None:
             db.execute("UPDATE export SET expires_us = ? WHERE no = ?", (to_us(day), export.no))
         elif export.expired(now):
             db.execute("UPDATE export SET removal = 'asked' WHERE no = ?", (export.no,))
@@ -318,17 +320,16 @@ def _expire(
     return past
 
 
-def _day_anew(
-    export: Export, now: datetime, trusted_from: datetime | None, promised: timedelta
-) -> datetime | None:
+def _day_anew(export: Export, now: datetime, right_from: RightFrom, promised: timedelta) -> datetime | None:
     """Its last day, counted from the moment at which a clock that was behind became right.
 
-    None: a clock that is trusted has set its day, or that one is past as well.
+    None: a clock that was right has set its day, or that one is past as well.
     """
     completed, expires = export.completed_at, export.expires_at
-    if completed is None or expires is None or trusted_from is None or expires >= trusted_from:
+    right = None if completed is None else right_from(completed)
+    if completed is None or expires is None or right is None or expires >= right:
         return None
-    day = trusted_from + min(expires - completed, promised)
+    day = right + min(expires - completed, promised)
     return day if day > now else None
 
 
