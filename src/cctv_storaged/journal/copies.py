@@ -231,7 +231,7 @@ def waiting_us(now: datetime) -> tuple[int, int]:
 
 def _came_due(db: sqlite3.Connection, backend: str, now: datetime) -> bool:
     first_us, last_us = waiting_us(now)
-    put_off = f"SELECT 1 FROM copy WHERE backend = ?1 AND due_us > 0 AND {UNDELIVERED} AND due_us"
+    put_off = f"SELECT 1 FROM copy WHERE backend = ?1 AND due_us <> 0 AND {UNDELIVERED} AND due_us"
     row = db.execute(
         f"SELECT EXISTS ({put_off} < ?2) OR EXISTS ({put_off} > ?3)", (backend, first_us, last_us)
     ).fetchone()

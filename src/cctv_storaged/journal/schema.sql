@@ -87,7 +87,7 @@ CREATE INDEX copy_undelivered ON copy (backend, start_us, segment_no, due_us, st
     WHERE state IN ('pending', 'stored'); -- all that is asked of those that are put off: they may be very many
 CREATE INDEX copy_urgent ON copy (backend, start_us, segment_no, due_us, state, urgent)
     WHERE urgent = 1 AND state IN ('pending', 'stored');
-CREATE INDEX copy_put_off ON copy (backend, due_us, segment_no) WHERE due_us > 0 AND state IN ('pending', 'stored');
+CREATE INDEX copy_put_off ON copy (backend, due_us, segment_no) WHERE due_us <> 0 AND state IN ('pending', 'stored');
 CREATE INDEX copy_failed ON copy (backend, segment_no) WHERE state = 'failed';
 CREATE INDEX copy_damaged ON copy (backend, segment_no) WHERE state = 'failed' AND path IS NOT NULL; -- its bytes were there
 CREATE INDEX copy_locked ON copy (backend, segment_no) WHERE locked = 1;

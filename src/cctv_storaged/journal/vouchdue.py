@@ -103,7 +103,7 @@ def _came_due(
     for lowest, highest in ((start, (first_us, -1)), (max(start, (last_us, 2**62)), _LAST)):
         found += db.execute(
             f"""SELECT copy.due_us, copy.segment_no FROM copy
-                 WHERE copy.backend = ? AND copy.due_us > 0 AND {UNDELIVERED}
+                 WHERE copy.backend = ? AND copy.due_us <> 0 AND {UNDELIVERED}
                    AND (copy.due_us, copy.segment_no) > (?, ?) AND (copy.due_us, copy.segment_no) < (?, ?)
                  ORDER BY copy.due_us, copy.segment_no LIMIT ?""",
             (backend, *lowest, *highest, limit - len(found)),

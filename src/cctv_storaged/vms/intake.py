@@ -28,7 +28,7 @@ FEW, MANY = 2, 64
 """So many that were put off together are taken in one round: while that brings nothing, and at most."""
 BUDGET = 0.005
 """Share of the time that goes into looking through what is not due, at most."""
-PASSED_S, BEHIND_S, READ_S = 0.3e-6, 2e-6, 25e-6
+PASSED_S, BEHIND_S, READ_S = 0.7e-6, 2e-6, 25e-6
 """What it costs to pass over a copy, over one whose segment is looked at, and to read one."""
 LONGEST_REST_S = 60.0
 

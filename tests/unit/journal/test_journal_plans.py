@@ -498,6 +498,25 @@ async def test_what_is_put_off_is_passed_over_within_its_index(journal: Journal,
     assert any("COVERING INDEX copy_" in line for line in plans), plans
 
 
+@pytest.mark.parametrize("name", ["came_due", "vouch due, came due"])
+async def test_the_next_to_come_due_is_found_however_many_are_put_off(journal: Journal, name: str) -> None:
+    """A plan does not tell where in the index SQLite begins; the steps of its machine do."""
+
+    async def steps() -> int:
+        taken: list[int] = []
+        await journal._store.read(lambda db: db.set_progress_handler(lambda: taken.append(1), 1))
+        await CALLS[name][0](journal)
+        await journal._store.read(lambda db: db.set_progress_handler(None, 0))
+        return len(taken)
+
+    few = await steps()
+    later = NOW + timedelta(minutes=5)
+    for number in range(100):
+        segment = await record(journal, new(number))
+        await journal.copies.postpone(segment.id, "S3", "not yet", later)
+    assert await steps() < few + 100
+
+
 # How long it takes
 
 
