@@ -173,7 +173,7 @@ _TABLE: Sequence[_Row] = (
 )
 
 _AIOHTTPS = {
-    404: (NOT_FOUND, "no resource has this path; an id in a path is a UUID (GET /cameras tells cameras')"),
+    404: (NOT_FOUND, "no resource has this path; an id in a path is a UUID, as GET /cameras lists them"),
     413: (TOO_LARGE, "bodies have at most 65536 bytes"),
     417: (EXPECTATION_FAILED, "100-continue is the only expectation that can be met"),
 }
