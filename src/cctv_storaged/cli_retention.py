@@ -89,6 +89,9 @@ def _previewed(api: ApiClient, body: Mapping[str, object], *, as_json: bool) -> 
     for camera in found.cameras:
         print("\n".join(_told(camera)))
     print(f"past at_most, of all cameras: {_amount(found.at_most)}")
+    if found.unknown:
+        names = ", ".join(map(repr, found.unknown))
+        print(f"per_camera names {names}: no camera has that id or folder, and nothing is kept by it")
     return DONE
 
 

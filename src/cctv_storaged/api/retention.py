@@ -56,13 +56,15 @@ async def preview(request: web.Request, services: Services) -> web.StreamRespons
     if request.body_exists:
         body = parsed(await body_bytes(request) or b"{}", RetentionPreviewBody)
     retention = services.upkeep.retention
-    cameras = await retention.preview(_policy(body, retention.policy))
+    policy = _policy(body, retention.policy)
+    cameras = await retention.preview(policy)
     total = sum((each.weights.of(Clause.AT_MOST) for each in cameras), NOTHING)
     return answer(
         {
             "at": rfc3339(services.clock.now()),
             "cameras": [_preview_json(each) for each in cameras],
             "at_most": _amount_json(total),
+            "unknown": policy.without_camera(each.camera for each in cameras),
         }
     )
 

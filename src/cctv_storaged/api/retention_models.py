@@ -106,6 +106,8 @@ class RetentionPreviewAnswer(Outgoing):
     cameras: list[CameraPreviewAnswer]
     at_most: AmountAnswer
     """Of all cameras together."""
+    unknown: list[str]
+    """Keys of `per_camera` that are no camera's id or folder: nothing is kept by them."""
 
 
 class StoppedCameraAnswer(Outgoing):

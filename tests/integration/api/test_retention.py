@@ -56,6 +56,18 @@ async def command(capsys: pytest.CaptureFixture[str], host: Host, *words: str) -
     return code, capsys.readouterr().out
 
 
+async def test_rules_of_no_camera_are_named_by_a_preview(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = {"per_camera": {"gtae": {"at_least": "1d"}, "gate": {}, str(GATE.id).upper(): {}}}
+    found = RetentionPreviewAnswer.model_validate((await host.post("/retention/preview", body)).json)
+    assert found.unknown == ["gtae"]
+    new = tmp_path / "new.yaml"
+    new.write_text("retention: {per_camera: {gtae: {at_least: 1d}}}\n")
+    _, told = await command(capsys, host, "preview", "--new", str(new))
+    assert "per_camera names 'gtae': no camera has that id or folder" in told
+
+
 async def test_a_changed_rule_is_looked_at_stopped_confirmed_and_carried_out(
     host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,7 +79,7 @@ async def test_a_changed_rule_is_looked_at_stopped_confirmed_and_carried_out(
     assert camera.at_most.bytes == sum(1000 + number for number in range(10))
     assert camera.at_least.segments == 8
     assert camera.waits_for_confirmation
-    assert found.at_most == camera.at_most
+    assert found.at_most == camera.at_most and found.unknown == []
 
     new = tmp_path / "new.yaml"
     new.write_text("retention: {default: {at_most: 5d}}\n")
