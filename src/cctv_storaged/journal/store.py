@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LOG_BYTES = 2 * 2**20
+LOG_BYTES = 3 * 2**20
 """A write-ahead log longer than this is folded into the file, once nobody waits for a commit."""
 LONGEST_LOG_BYTES = 4 * 2**20
 """And one that is longer than this though somebody does: folding it takes some milliseconds already."""
