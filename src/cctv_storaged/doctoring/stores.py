@@ -14,8 +14,8 @@ SKEW_S = 60.0
 REMEDIES = {  # by BackendUnavailable.reason
     "network": "is the address right, the server running, and no firewall between?",
     "auth": "give the key the rights that docs/reference/s3-stores.md lists, or give the right key",
-    "bucket": "make the bucket (docs/guide/stores.md), or name the right one; the daemon makes it, if its key "
-    "may, where nothing was ever delivered",
+    "bucket": "make the bucket (docs/guide/stores.md), or name the right one; the daemon makes it, if its "
+    "key may, where nothing was ever delivered",
     "clock": "set this host's clock by NTP",
     "server": "look at the server's own log",
     "space": "make room at the store",
