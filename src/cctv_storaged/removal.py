@@ -194,7 +194,9 @@ class Remover:
 
     async def _delete_objects(self, backend: Backend, keys: Sequence[str]) -> Mapping[str, BackendError]:
         """All but those on which a twin with the same bytes stands."""
-        in_use = await self._journal.deletions.in_use(backend.name, keys)
+        in_use: set[str] = set()
+        for name in self._same_place(backend):
+            in_use |= await self._journal.deletions.in_use(name, keys)
         doomed = [key for key in dict.fromkeys(keys) if key not in in_use]
         if not doomed:
             return {}
@@ -205,6 +207,10 @@ class Remover:
         if failed and not all(isinstance(each, ObjectLocked) for each in failed.values()):
             self._metrics.errors.labels("delete", backend.name).inc()
         return failed
+
+    def _same_place(self, backend: Backend) -> list[str]:
+        """A bucket may be spoken to by two names, MINIO before a change of `backend:` and S3 after it."""
+        return [each.name for each in self._backends.values() if each.location == backend.location]
 
     # What comes of it
 

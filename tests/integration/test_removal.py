@@ -14,6 +14,7 @@ import pytest
 from cctv_storaged import removing
 from cctv_storaged.errors import Conflict, NotFound
 from cctv_storaged.events import EventKind
+from cctv_storaged.formerstores import FormerStore
 from cctv_storaged.ingest import Outcome
 from cctv_storaged.journal.copies import Proof
 from cctv_storaged.model import (
@@ -26,6 +27,8 @@ from cctv_storaged.model import (
     camera_id_for,
     key_family,
 )
+from cctv_storaged.pins import Pins
+from cctv_storaged.removal import Remover
 from cctv_storaged.unlinking import IsIt, Opened, unlink_sources
 from tests.fakes.scripted_backend import (
     Forgets,
@@ -562,6 +565,36 @@ async def test_a_copy_at_a_backend_nobody_configures_any_more_is_not_forgotten(t
         assert not await is_gone(rig, segment)
         assert "MINIO is not configured" in ((await rig.copy(segment, "MINIO")).error or "")
         assert len(old.objects) == 1
+
+
+@jumping
+async def test_an_object_stays_for_a_twin_that_knows_its_bucket_by_another_backends_name(
+    tmp_path: Path,
+) -> None:
+    """After a change from MINIO to S3, of one and the same bucket, the former store's deletion spares it."""
+    before = ScriptedBackend("MINIO")
+    async with opened(tmp_path, before) as rig:
+        one, other = await twins(rig)
+        async with rig.delivering(rig.delivery(before)):
+            await verified(rig, one, other, backend="MINIO")
+    after = ScriptedBackend("S3")
+    after.objects = before.objects
+    async with opened(tmp_path, after) as rig:
+        await rig.journal.requirement.require(["S3"])
+        async with rig.delivering(rig.delivery(after)):
+            await verified(rig, one, other)
+            await rig.journal.copies.doubt(other.id, "MINIO", "only S3 knows it now")
+            await rig.journal.copies.redeliver(other.id, "MINIO", "only S3 knows it now")
+            remover = Remover(
+                *(rig.journal, (after, before), rig.clock, rig.metrics, rig.hub),
+                (*rig.deliveries, FormerStore(before)),
+                Pins(),
+            )
+            await remover.delete(one.id)
+            assert await is_gone(rig, one)
+            assert len(after.objects) == 1
+            await remover.delete(other.id)
+            assert after.objects == {}
 
 
 def test_the_names_of_an_objects_family() -> None:
