@@ -353,7 +353,7 @@ class Settings(Section):
     mode: ModeWord = Mode.LOCAL
     """Which copies a segment must have: at `backend`, in Milestone XProtect, or both."""
     backend: BackendWord = BackendKind.FILESYSTEM
-    """Where modes LOCAL and BOTH put segments."""
+    """Where modes LOCAL and BOTH put segments. The block of a former one stays in use for what lies there."""
     log_level: Level = "info"
     """Least weight of what is logged."""
     log_format: Literal["auto", "plain", "json", "journal"] = "auto"
