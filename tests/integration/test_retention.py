@@ -645,3 +645,22 @@ async def test_footage_that_an_export_waits_for_stays_past_its_rule_until_the_ex
         await rig.journal.exports.delete(export.id, rig.clock.now())
         await kept.after(HOUR)
         assert await kept.is_gone(segment)
+
+
+@jumping
+async def test_what_an_export_waits_for_for_days_sets_off_no_brake_for_the_rest(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        kept = keeping(rig, at_most(12 * DAY))
+        rig.clock.advance(10 * DAY)
+        segments = [await kept.old(hour) for hour in range(60)]
+        await kept.retention.run_once()
+        wanted = TimeSpan(segments[0].span.start, segments[40].span.end)
+        request = ExportRequest(camera_ids=(GATE.id,), span=wanted, format="mkv", reason="police")
+        await rig.journal.exports.add(uuid4(), request, 9, None, rig.clock.now())
+        for _ in range(5 * 6):
+            await kept.after(4 * HOUR)
+        assert kept.alarm(AlarmName.BRAKE) is None
+        gone = [await kept.is_gone(each) for each in segments]
+        assert gone == [False] * 41 + [True] * 19
+        [weights] = [each.weights for each in await kept.retention.preview()]
+        assert (weights.pinned.segments, weights.of(Clause.AT_MOST).segments) == (41, 0)

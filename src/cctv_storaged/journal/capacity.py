@@ -15,6 +15,7 @@ from uuid import UUID
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.copies import give_up_pending
+from cctv_storaged.journal.exportneeds import under_export
 from cctv_storaged.journal.rows import (
     AGE_FROM,
     SEGMENT_COLUMNS,
@@ -116,8 +117,8 @@ class CapacityRows:
     ) -> CandidatePage:
         """Segments of a camera whose age begins by `before`, the backend's copy verified and none on its way.
 
-        Oldest first; a held one is none, nor one on its way out. A gap in XProtect keeps nothing that is
-        elsewhere. About `limit` at most.
+        Oldest first; a held one is none, nor one that an export waits for, nor one on its way out. A gap in
+        XProtect keeps nothing that is elsewhere. About `limit` at most.
         """
         return await self._store.read(
             lambda db: _delivered(db, camera_no, backend, to_us(before), after, limit)
@@ -229,7 +230,7 @@ def _delivered(
 ) -> CandidatePage:
     rows = db.execute(
         f"""SELECT s.start_us, s.no, s.id, s.end_us, s.size_bytes, {AGE_FROM},
-                  s.held = 0 AND s.deletion_due_us IS NULL
+                  s.held = 0 AND s.deletion_due_us IS NULL AND NOT {under_export(db, camera_no)}
                   AND (SELECT max(backend = ? AND state = 'verified')
                               AND min(state IN ('verified', 'gone', 'gap'))
                          FROM copy WHERE segment_no = s.no)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from cctv_storaged.clock import to_us
 from cctv_storaged.journal.exportrows import UNENDED, ExportRequest, request_from
 from cctv_storaged.model import Segment
 
@@ -34,6 +35,15 @@ def needs(db: sqlite3.Connection) -> list[Need]:
         with contextlib.suppress(KeyError, TypeError, ValueError):  # a damaged row is no export to be made
             found.append(Need(UUID(bytes=id_), request_from(request)))
     return found
+
+
+def under_export(db: sqlite3.Connection, camera_no: int) -> str:
+    """Whether an export that has not ended needs the segment `s` of this camera, as a condition in SQL."""
+    row = db.execute("SELECT id FROM camera WHERE no = ?", (camera_no,)).fetchone()
+    camera_id = None if row is None else UUID(bytes=row[0])
+    spans = {each.request.span for each in needs(db) if camera_id in each.request.camera_ids}
+    touched = [f"s.start_us < {to_us(span.end)} AND s.end_us > {to_us(span.start)}" for span in spans]
+    return f"({' OR '.join(touched) or '0'})"
 
 
 def export_needing(needed: Sequence[Need], segment: Segment) -> UUID | None:

@@ -16,6 +16,7 @@ from uuid import UUID
 from cctv_storaged.clock import MICROSECOND, from_us, to_us
 from cctv_storaged.journal import ledger
 from cctv_storaged.journal.deletions import KEPT, UNDER_HOLD
+from cctv_storaged.journal.exportneeds import under_export
 from cctv_storaged.journal.exportrows import Export
 from cctv_storaged.journal.exports import completed
 from cctv_storaged.journal.holds import holding_export
@@ -77,7 +78,7 @@ class Cell(NamedTuple):
     """Segments that are alike."""
 
     clause: str  # at_most, desired, at_least
-    state: str  # free, held, locked, leaving
+    state: str  # free, held, needed (by an export), locked, leaving
     explained: bool  # their age begins within `Limits.explained_us`
     segments: int
     bytes: int
@@ -117,8 +118,8 @@ class Retentions:
     ) -> OldPage:
         """What ended by the moment (and after `since`), oldest first, of the next `limit` rows.
 
-        What is held or on its way out is passed over, and so is what was registered later under a name that
-        is in doubt (rows.AGE_FROM).
+        What is held, waited for by an export, or on its way out is passed over, and so is what was registered
+        later under a name that is in doubt (rows.AGE_FROM).
         """
         since_us = NEVER_US if since is None else to_us(since)
         parameters = (camera_no, *after, to_us(moment), limit)
@@ -178,6 +179,7 @@ def _ended_by(db: sqlite3.Connection, parameters: Sequence[int], end_us: int, si
     rows = db.execute(
         f"""SELECT s.start_us, s.no, s.id, s.end_us, s.size_bytes, {AGE_FROM},
                    s.deletion_due_us IS NULL AND s.held = 0 AND NOT {UNDER_HOLD}
+                   AND NOT {under_export(db, parameters[0])}
               FROM segment s
              WHERE s.camera_no = ? AND (s.start_us, s.no) > (?, ?) AND s.start_us < ?
              ORDER BY s.start_us, s.no LIMIT ?""",
@@ -191,13 +193,16 @@ def _ended_by(db: sqlite3.Connection, parameters: Sequence[int], end_us: int, si
     return OldPage(segments=free, next=rows[-1][:2] if len(rows) == parameters[-1] else None)
 
 
-_CELLS = f"""
-    SELECT iif({AGE_FROM} <= :at_most, 'at_most',
-               iif({AGE_FROM} <= :desired, 'desired', 'at_least')) AS clause,
-           iif(s.deletion_due_us >= {KEPT}, 'locked', iif(s.deletion_due_us IS NOT NULL, 'leaving',
-               iif(s.held OR {UNDER_HOLD}, 'held', 'free'))) AS state,
-           {AGE_FROM} > :since AND {AGE_FROM} <= :until AS explained,
-           count(*), sum(s.size_bytes), sum(s.end_us - s.start_us)"""
+def _cells(db: sqlite3.Connection, camera_no: int) -> str:
+    """The columns of a Cell, of segments of this camera."""
+    return f"""
+        SELECT iif({AGE_FROM} <= :at_most, 'at_most',
+                   iif({AGE_FROM} <= :desired, 'desired', 'at_least')) AS clause,
+               iif(s.deletion_due_us >= {KEPT}, 'locked', iif(s.deletion_due_us IS NOT NULL, 'leaving',
+                   iif(s.held OR {UNDER_HOLD}, 'held',
+                       iif({under_export(db, camera_no)}, 'needed', 'free')))) AS state,
+               {AGE_FROM} > :since AND {AGE_FROM} <= :until AS explained,
+               count(*), sum(s.size_bytes), sum(s.end_us - s.start_us)"""
 
 
 def _count(db: sqlite3.Connection, camera_no: int, limits: Limits, after: Position) -> Count:
@@ -217,7 +222,7 @@ def _count(db: sqlite3.Connection, camera_no: int, limits: Limits, after: Positi
         "latest": latest,
     }
     rows = db.execute(
-        f"""{_CELLS} FROM segment s
+        f"""{_cells(db, camera_no)} FROM segment s
              WHERE s.camera_no = :camera AND (s.start_us, s.no) > (:after, :after_no)
                AND (s.start_us, s.no) <= (:last, :last_no) AND {AGE_FROM} <= :latest
              GROUP BY 1, 2, 3""",
@@ -232,8 +237,11 @@ def _states_of(
     found: dict[UUID, list[Cell]] = {}
     latest = max(limits.at_most_us, limits.desired_us, limits.at_least_us)
     for segment_id in segment_ids:
+        known = db.execute("SELECT camera_no FROM segment WHERE id = ?", (segment_id.bytes,)).fetchone()
+        if known is None:
+            continue
         rows = db.execute(
-            f"""{_CELLS}, c.id FROM segment s JOIN camera c ON c.no = s.camera_no
+            f"""{_cells(db, known[0])}, c.id FROM segment s JOIN camera c ON c.no = s.camera_no
                  WHERE s.id = :id AND {AGE_FROM} <= :latest GROUP BY 1, 2, 3""",
             _named(limits) | {"id": segment_id.bytes, "latest": latest},
         ).fetchall()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from cctv_storaged.clock import from_us, to_us
@@ -376,13 +377,12 @@ def _missed(
     elsewhere: list[UUID] = []
     lost: list[Segment] = []
     for segment_id, no in concerned:
-        state, expired = _state_without(db, no, backend, rules)
+        state, had_its_time, is_left = _state_without(db, no, backend, rules)
         db.execute(
             """UPDATE copy SET state = ?1, error = ?2, due_us = ?3, urgent = 0, stored_us = NULL,
-                               verified_us = iif(?1 = 'gone', verified_us, NULL), -- it had its time there
-                               path = iif(?1 = 'failed', NULL, path)
+                               verified_us = iif(?6, verified_us, NULL), path = iif(?1 = 'failed', NULL, path)
                 WHERE segment_no = ?4 AND backend = ?5""",
-            (state, text(error), to_us(due), no, backend),
+            (state, text(error), to_us(due), no, backend, had_its_time),
         )
         if state is CopyState.FAILED:
             told = ledger.tell_if_lost(db, no, causes[2], now)
@@ -390,14 +390,22 @@ def _missed(
             continue
         (gaps if state is CopyState.GAP else elsewhere).append(segment_id)
         why = causes[0] if state is CopyState.GAP else causes[1]
-        kind = ledger.Kind.DELETED if expired else ledger.Kind.NOTED
+        kind = ledger.Kind.NOTED if is_left else ledger.Kind.DELETED
         ledger.append(db, kind, segment_by_no(db, no), why, now, f"{backend}: {error}")
     return Missed(gaps=tuple(gaps), elsewhere=tuple(elsewhere), lost=tuple(lost))
 
 
-def _state_without(db: sqlite3.Connection, no: int, backend: str, rules: _Rules) -> tuple[CopyState, bool]:
-    """What a copy is that the backend does not hold, by what is left of the segment; and whether the last of
-    it went by the backend's retention, as it might: what is held, or should be elsewhere, might not."""
+class _Without(NamedTuple):
+    """What a copy is that the backend does not hold."""
+
+    state: CopyState
+    had_its_time: bool  # it is gone, and by the backend's own retention
+    is_left: bool  # the segment, somewhere else
+
+
+def _state_without(db: sqlite3.Connection, no: int, backend: str, rules: _Rules) -> _Without:
+    """By what is left of the segment. The last of it may go by the backend's retention, if it is neither held
+    nor should be elsewhere."""
     source, proven, others, end_us, needed = db.execute(
         f"""SELECT s.source_state IN ('present', 'pruning'),
                    EXISTS (SELECT 1 FROM copy c WHERE c.segment_no = s.no AND c.backend <> ?1
@@ -413,12 +421,12 @@ def _state_without(db: sqlite3.Connection, no: int, backend: str, rules: _Rules)
     ).fetchone()
     expired = rules.expired_us is not None and end_us <= rules.expired_us
     if source and rules.wanted and not (expired and proven):  # else the source could never go
-        return CopyState.GAP, False
+        return _Without(CopyState.GAP, had_its_time=False, is_left=True)
     if source or others:
-        return CopyState.GONE, False
+        return _Without(CopyState.GONE, had_its_time=expired, is_left=True)
     if expired and not needed:
-        return CopyState.GONE, True
-    return CopyState.FAILED, False
+        return _Without(CopyState.GONE, had_its_time=True, is_left=False)
+    return _Without(CopyState.FAILED, had_its_time=False, is_left=False)
 
 
 def _moved(db: sqlite3.Connection, backend: str, held: Sequence[Held], now: datetime) -> list[UUID]:

@@ -92,6 +92,8 @@ def _add(weights: Weights, cell: Cell) -> None:
         weights.locked += amount
     elif cell.state == "held":
         weights.held += amount
+    elif cell.state == "needed":
+        weights.pinned += amount
 
 
 def _amount(cell: Cell) -> Amount:

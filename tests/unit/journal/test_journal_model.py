@@ -288,7 +288,7 @@ class JournalAndModel(RuleBasedStateMachine):
         known.put_at.discard(name)
         if after is CopyState.FAILED:
             known.had_path.discard(name)
-        if after is CopyState.GONE and held_before:
+        if after is CopyState.GONE and by_retention:
             known.had_its_time.add(name)
         assert found.gaps == ((id_,) if after is CopyState.GAP else ())
         assert found.elsewhere == ((id_,) if after is CopyState.GONE else ())

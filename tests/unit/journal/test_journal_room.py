@@ -1,10 +1,12 @@
 """What may go for room, as the journal sees it."""
 
 from datetime import timedelta
+from uuid import uuid4
 
+from cctv_storaged.journal.exportrows import ExportRequest
 from cctv_storaged.journal.journal import Journal
-from cctv_storaged.model import Segment, SourceState
-from tests.unit.journal.samples import NOW, deliver, new, record
+from cctv_storaged.model import Segment, SourceState, TimeSpan
+from tests.unit.journal.samples import GATE, NOW, deliver, new, record
 
 LATER = NOW + timedelta(days=400)
 
@@ -36,3 +38,15 @@ async def test_what_is_still_to_be_delivered_or_gave_up_does_not_go_for_room(jou
     await journal.copies.retry_failed("S3")
     await deliver(journal, segment, "S3")
     assert await candidates(journal, segment) == 1
+
+
+async def test_what_an_export_waits_for_is_no_candidate_and_what_lies_behind_it_is(journal: Journal) -> None:
+    segments = [await record(journal, new(number), "FILESYSTEM") for number in range(4)]
+    for segment in segments:
+        await deliver(journal, segment, "FILESYSTEM")
+    wanted = TimeSpan(segments[0].span.start, segments[2].span.end)
+    request = ExportRequest(camera_ids=(GATE.id,), span=wanted, format="mkv", reason="police")
+    await journal.exports.add(uuid4(), request, 9, None, NOW)
+    (camera,) = await journal.capacity.cameras()
+    page = await journal.capacity.delivered(camera[0], "FILESYSTEM", LATER, None, 100)
+    assert [each.id for each in page.candidates] == [segments[3].id]
