@@ -20,6 +20,7 @@ from cctv_storaged.clock import SystemClock
 from cctv_storaged.config import ReloadPlan, Settings, reloadable_difference
 from cctv_storaged.errors import ConfigError
 from cctv_storaged.foundation import with_pinned_host
+from cctv_storaged.holding.successors import follow_folders
 from cctv_storaged.logs import set_level
 from cctv_storaged.schedule import Schedule, passing
 from cctv_storaged.systemd import ServiceManager
@@ -146,10 +147,8 @@ class Daemon:
         while True:
             await self._cameras_changed.wait()
             self._cameras_changed.clear()
-            for camera in configured_cameras(self._settings):
-                await passing(
-                    "naming cameras", partial(self._parts.foundation.journal.cameras.ensure, camera)
-                )
+            cameras = self._parts.foundation.journal.cameras
+            await passing("naming cameras", partial(follow_folders, cameras, self._parts.cameras))
             if self._parts.upkeep.vms is not None:
                 await passing("matching cameras", self._parts.upkeep.vms.mapping.rematch)
 

@@ -193,6 +193,7 @@ class NewSegment:
     flags: frozenset[SegmentFlag] = frozenset()
     codec: str | None = None  # video codec, e.g. "h264"
     stream: StreamStart | None = None
+    named_by_id: bool = False  # its path has the camera's id: several may share the folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ from cctv_storaged.config import Settings
 from cctv_storaged.errors import JournalFull
 from cctv_storaged.fleetconfig import ConfigurationInForce
 from cctv_storaged.foundation import Foundation, make_embedded_folders, open_foundation
+from cctv_storaged.holding.successors import follow_folders
+from cctv_storaged.recorder.admission import CameraBook
 from cctv_storaged.wiring import configured_cameras
 
 log = logging.getLogger(__name__)
@@ -40,8 +42,8 @@ async def _catch_up(foundation: Foundation) -> None:
     journal, settings = foundation.journal, foundation.settings
     try:
         await journal.segments.reconsider(RECONSIDERED)
-        for camera in configured_cameras(settings):
-            await journal.cameras.ensure(camera)
+        book = CameraBook(settings.host_id, configured_cameras(settings))
+        await follow_folders(journal.cameras, book)
     except JournalFull as exc:
         log.error("start-up goes on although the journal's disk is full: %s", exc)
 

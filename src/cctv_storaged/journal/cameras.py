@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-from cctv_storaged.clock import from_us, to_us
+from cctv_storaged.clock import SystemClock, from_us, to_us
+from cctv_storaged.journal.holds import take_in
 from cctv_storaged.journal.segments import ensure_camera
 from cctv_storaged.journal.store import Store
 from cctv_storaged.model import Camera, TimeSpan
@@ -39,8 +40,15 @@ class Cameras:
         self._store = store
 
     async def ensure(self, camera: Camera) -> None:
-        """Makes the camera known, so that it is listed before its first segment."""
-        await self._store.write(lambda db: ensure_camera(db, camera))
+        """Makes the camera that stands for a folder known, so that it is listed before its first segment.
+
+        It comes under the holds of those that stood for the folder before.
+        """
+        await self._store.write(lambda db: _ensure(db, camera))
+
+    async def sharing_a_folder(self) -> list[Camera]:
+        """Those of whose folder there are several: the settings gave it other ids, or its files' paths do."""
+        return await self._store.read(_sharing_a_folder)
 
     async def all(self, now: datetime) -> list[CameraFootage]:
         """Every camera by name, as it is `now`."""
@@ -64,6 +72,20 @@ class Cameras:
         query = "SELECT id, segments FROM camera"
         rows = await self._store.read(lambda db: db.execute(query).fetchall())
         return {UUID(bytes=id_): segments for id_, segments in rows}
+
+
+def _ensure(db: sqlite3.Connection, camera: Camera) -> None:
+    no, _ = ensure_camera(db, camera)
+    take_in(db, no, SystemClock().now())
+
+
+def _sharing_a_folder(db: sqlite3.Connection) -> list[Camera]:
+    rows = db.execute(
+        """SELECT id, name, folder FROM camera WHERE folder IN (
+               SELECT folder FROM camera WHERE folder <> x'' GROUP BY folder HAVING count(*) > 1)
+            ORDER BY no"""
+    )
+    return [Camera(id=UUID(bytes=id_), name=name, folder=os.fsdecode(folder)) for id_, name, folder in rows]
 
 
 def footage_in(path: Path) -> list[Camera]:

@@ -156,7 +156,7 @@ def holding(db: sqlite3.Connection, camera_no: int, start_us: int, end_us: int) 
 
 
 def take_in(db: sqlite3.Connection, camera_no: int, now: datetime) -> None:
-    """A camera that is new for a folder comes under the holds in force on those that the folder had before.
+    """A camera that stands for a folder comes under the holds in force on others of the same folder.
 
     Another `id` in the settings makes another camera of it; a hold is about what is seen there. For any
     commit; with a line in the ledger for each.

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from cctv_storaged.clock import SystemClock, to_us
+from cctv_storaged.clock import to_us
 from cctv_storaged.journal import asides, finding, ledger, outbox
 from cctv_storaged.journal.asides import AsideFolder, AsidePage, Position
 from cctv_storaged.journal.copies import OVERWRITTEN, doubt, give_up_pending
@@ -255,7 +255,7 @@ def _insert(
            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             segment_id.bytes,
-            ensure_camera(db, new.camera),
+            _camera_of(db, new, now),
             start_us,
             end_us,
             folder_no,
@@ -466,11 +466,16 @@ def ensure_folder(db: sqlite3.Connection, root: bytes, path: bytes) -> int:
     return int(db.execute("SELECT no FROM folder WHERE root = ? AND path = ?", (root, path)).fetchone()[0])
 
 
-def ensure_camera(db: sqlite3.Connection, camera: Camera) -> int:
-    """Number of a camera, made when new; a changed name or folder is taken over.
+def _camera_of(db: sqlite3.Connection, new: NewSegment, now: datetime) -> int:
+    """One that is new for its folder comes under the holds there, unless each has its id in the path."""
+    no, news = ensure_camera(db, new.camera)
+    if news and not new.named_by_id:
+        take_in(db, no, now)
+    return no
 
-    It comes under the holds of its folder.
-    """
+
+def ensure_camera(db: sqlite3.Connection, camera: Camera) -> tuple[int, bool]:
+    """Number of a camera, made when new, a changed name or folder taken over; and whether it was either."""
     news = db.execute(
         """INSERT INTO camera (id, name, folder) VALUES (?, ?, ?)
            ON CONFLICT (id) DO UPDATE SET name = excluded.name, folder = excluded.folder
@@ -478,6 +483,4 @@ def ensure_camera(db: sqlite3.Connection, camera: Camera) -> int:
         (camera.id.bytes, text(camera.name), os.fsencode(camera.folder)),
     ).rowcount
     no = int(db.execute("SELECT no FROM camera WHERE id = ?", (camera.id.bytes,)).fetchone()[0])
-    if news:
-        take_in(db, no, SystemClock().now())
-    return no
+    return no, news > 0

@@ -140,6 +140,7 @@ def whole(root: Root, found: Found) -> NewSegment:
         flags=flags | start.flags,
         codec=facts.video_codec or next(iter(facts.audio_codecs), None),
         stream=facts.start,
+        named_by_id=found.match.camera_id is not None,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from cctv_storaged.clock import to_us
 from cctv_storaged.errors import Conflict, Held, NotFound
+from cctv_storaged.holding.successors import follow_folders
 from cctv_storaged.journal import exports, holdmarks
 from cctv_storaged.journal.connection import PAGE_BYTES
 from cctv_storaged.journal.deletions import Cause
@@ -24,7 +25,20 @@ from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.ledger import Kind
 from cctv_storaged.journal.rows import Row
 from cctv_storaged.model import Segment, SourceState, TimeSpan
-from tests.unit.journal.samples import GATE, NOW, YARD, deliver, fresh, new, open_journal, proof, record, span
+from cctv_storaged.recorder.admission import CameraBook
+from tests.unit.journal.samples import (
+    GATE,
+    HOST,
+    NOW,
+    YARD,
+    deliver,
+    fresh,
+    new,
+    open_journal,
+    proof,
+    record,
+    span,
+)
 
 DAY = timedelta(days=1)
 KEY = RepeatKey(route="POST /holds", key="k", request=b"r" * 32)
@@ -509,6 +523,27 @@ async def test_a_hold_goes_on_when_its_folder_is_another_camera(journal: Journal
     assert after is not None and after.camera_ids == (GATE.id,)
     lines = [line for line in await told(journal, Kind.HELD) if line[1] == renamed.id.bytes]
     assert [line[0] for line in lines] == [hold.id.bytes] and "another camera" in str(lines[0][5])
+
+
+async def test_cameras_whose_ids_are_in_their_paths_share_a_folder_and_no_hold(journal: Journal) -> None:
+    await held(journal, wanted(0, None))
+    neighbour = replace(GATE, id=uuid4())
+    segment = await record(journal, replace(new(5, neighbour), named_by_id=True))
+    assert not (await fresh(journal, segment)).held
+
+
+async def test_a_hold_goes_on_when_its_folder_is_the_camera_again_that_it_was(journal: Journal) -> None:
+    """Made while the settings gave the folder an id, which they do not any more."""
+    derived = CameraBook(HOST, ()).named("gate")
+    listed = replace(derived, id=uuid4())
+    for camera in (derived, listed):
+        await follow_folders(journal.cameras, CameraBook(HOST, (listed,)))
+        await record(journal, new(1 if camera is listed else 0, camera))
+    await journal.holds.add(wanted(0, None, listed.id), None, NOW)
+    await follow_folders(journal.cameras, CameraBook(HOST, (listed,)))
+    assert not (await fresh(journal, await record(journal, new(2, derived)))).held
+    await follow_folders(journal.cameras, CameraBook(HOST, ()))
+    assert (await fresh(journal, await record(journal, new(3, derived)))).held
 
 
 async def test_what_the_other_camera_of_a_held_folder_has_already_is_held_too(journal: Journal) -> None:
