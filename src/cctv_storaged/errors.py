@@ -17,14 +17,14 @@ StoragedError
 │   │   ├── FootageAway        a VMS gives nothing back now: it, or the recorder that has the footage
 │   │   ├── WrongPlace         its disk or bucket is not the one that the journal knows
 │   │   │   └── NotLookedAt    nor is it known to be another: nobody looked yet
-│   │   ├── StoreNotNamed      a former store whose settings are gone or lack something
 │   │   └── NoPlace            this host's disk takes nothing of what is read back: make room
 │   ├── ObjectRejected     this object failed: retry it later, alone
 │   │   └── Unsupported    its edition or version does not offer it: another way, or none
 │   ├── ObjectLocked       a lock or legal hold of the backend keeps it: its day will come, or an operator's
 │   ├── ObjectMissing      the backend has nothing under this path
 │   │   └── NotHeld        a VMS does not hold the footage any more, by its own retention
-│   └── ObjectMismatch     the backend holds other bytes than the journal says
+│   ├── ObjectMismatch     the backend holds other bytes than the journal says
+│   └── StoreNotNamed      a former store whose settings are gone or lack something
 ├── CatalogUnavailable     PostgreSQL is away: wait
 ├── PackageError           an evidence package cannot be made or read as one
 ├── LedgerError            a file of the ledger (lines, archive, head) cannot be made or read as one
@@ -157,14 +157,16 @@ class NotLookedAt(WrongPlace):
     """It was not looked at yet since the start: nothing is known to be wrong."""
 
 
-class StoreNotNamed(BackendUnavailable):
-    """The bytes lie at a former store that the settings do not name so that it can be used; may be shown."""
+class StoreNotNamed(BackendError):
+    """The bytes lie at a former store that the settings do not name so that it can be used; may be shown.
+
+    Not that it is away: waiting helps nobody, and what can be had is had without them.
+    """
 
     def __init__(self, backend: str) -> None:
         super().__init__(
             f"its bytes lie at {backend}, a former store that this host cannot use: put the store's settings "
-            f"({backend.lower()}:) back into the file and restart; the log of the start says what they lack",
-            reason="settings",
+            f"({backend.lower()}:) back into the file and restart; the log of the start says what they lack"
         )
 
 

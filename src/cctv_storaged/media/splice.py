@@ -28,6 +28,7 @@ from cctv_storaged.errors import (
     ObjectMissing,
     ObjectRejected,
     SegmentError,
+    StoreNotNamed,
 )
 from cctv_storaged.media.pieces import Blocks, FailedPiece, Piece, ahead
 from cctv_storaged.model import TimeSpan
@@ -56,7 +57,7 @@ _GOES_ON_TICKS = TICKS_PER_S // 2
 _USUAL_FRAME_TICKS = TICKS_PER_S // 25  # of a picture alone
 _LATE_TICKS = 5 * TICKS_PER_S
 """How far a stream may reach beyond the end that its segment is known to have."""
-_UNUSABLE = (NotFound, NotASegment, ObjectMissing, ObjectRejected)
+_UNUSABLE = (NotFound, NotASegment, ObjectMissing, ObjectRejected, StoreNotNamed)
 """Says of a piece that there is nothing to be had of it; anything else may be otherwise the next time."""
 
 

@@ -22,6 +22,7 @@ from cctv_storaged.errors import (
     ObjectMissing,
     ObjectRejected,
     SourceChanged,
+    StoreNotNamed,
 )
 from cctv_storaged.gathering import LEAD_IN, Gathering
 from cctv_storaged.journal.material import MaterialRow
@@ -44,7 +45,10 @@ MOST_LEADING = 12
 """Segments that are looked through, backwards, for the key frame that a replay begins with."""
 FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
 _HEAD_BYTES = 2 * 1024 * 1024
-_UNUSABLE = (NotFound, NotASegment, SourceChanged, ObjectMissing, ObjectMismatch, ObjectRejected)
+_UNUSABLE = (
+    *(NotFound, NotASegment, SourceChanged),
+    *(ObjectMissing, ObjectMismatch, ObjectRejected, StoreNotNamed),
+)
 """Says of a segment that there is nothing (more) to be had of it; the next may be better."""
 
 
