@@ -40,9 +40,13 @@ class Marking:
         due = self._clock.now() + delay
         await _kept(lambda: self._copies.postpone(segment_id, self._backend, error, due, counts=counts))
 
-    async def put_again(self, segment_id: UUID, error: str, delay: timedelta) -> Segment | None:
+    async def put_again(
+        self, segment_id: UUID, error: str, delay: timedelta, *, counts: bool = True
+    ) -> Segment | None:
         due = self._clock.now() + delay
-        return await _kept(lambda: self._copies.put_again(segment_id, self._backend, error, due))
+        return await _kept(
+            lambda: self._copies.put_again(segment_id, self._backend, error, due, counts=counts)
+        )
 
     async def failed(self, segment_id: UUID, error: str) -> Segment | None:
         return await _kept(lambda: self._copies.failed(segment_id, self._backend, error))

@@ -17,6 +17,7 @@ from cctv_storaged.model import Segment
 from cctv_storaged.pacing import ByteBudget
 from tests.fakes.scripted_backend import (
     Call,
+    Forgets,
     Ok,
     Op,
     Outcome,
@@ -125,6 +126,43 @@ async def test_a_store_that_refuses_everything_is_asked_seldom_and_no_segment_pa
             [newest] = await many(rig, 1, first=100)
             await eventually(lambda: rig.all_verified(newest), "the newest is delivered")
             assert rig.clock.monotonic() - back < 120
+            await eventually(lambda: rig.all_verified(*segments), "all are delivered")
+
+
+@jumping
+async def test_fresh_footage_does_not_wait_while_the_copies_that_a_store_lost_are_proven_and_put_anew(
+    tmp_path: Path,
+) -> None:
+    """They go before all others if a hold wants them; that each is found missing is no refusal."""
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segments = await many(rig, 4 * REFUSALS)
+        async with rig.delivering(rig.delivery(backend)):
+            await eventually(lambda: rig.all_verified(*segments), "all are delivered")
+        backend.objects.clear()
+        for each in segments:
+            await rig.journal.copies.doubt(each.id, "S3", "not there")
+        begun = rig.clock.monotonic()
+        async with rig.delivering(rig.delivery(backend)):
+            [fresh] = await many(rig, 1, first=1000)
+            await eventually(lambda: rig.all_verified(fresh), "the newest is delivered")
+            assert rig.clock.monotonic() - begun < 5 * 60
+            await eventually(lambda: rig.all_verified(*segments), "all are delivered anew")
+        assert len(backend.objects) == len(segments) + 1
+
+
+@jumping
+async def test_no_segment_pays_for_a_store_that_keeps_nothing_of_what_it_acknowledges(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    async with opened(tmp_path, backend) as rig:
+        segments = await many(rig, REFUSALS + 8)
+        backend.always(Forgets(), Op.PUT)
+        async with rig.delivering(rig.delivery(backend)):
+            await eventually(lambda: backend.count(Op.PUT) >= REFUSALS, "it keeps nothing")
+            await passing(5 * MINUTE)
+            assert backend.count(Op.PUT) < 3 * REFUSALS
+            assert sum([(await rig.copy(each)).attempts for each in segments]) <= REFUSALS + 1
+            backend.recover()
             await eventually(lambda: rig.all_verified(*segments), "all are delivered")
 
 

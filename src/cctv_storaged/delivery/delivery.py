@@ -32,7 +32,7 @@ from cctv_storaged.errors import (
 )
 from cctv_storaged.lanes import Lanes
 from cctv_storaged.marking import Marking
-from cctv_storaged.model import Copy, Segment
+from cctv_storaged.model import Copy, CopyState, Segment
 from cctv_storaged.payloads import Payloads
 from cctv_storaged.probing import probe
 
@@ -172,7 +172,10 @@ class Delivery:
             turn.over()
             await self._failing.own(segment, copy, str(exc))
         except (ObjectMissing, ObjectMismatch) as exc:
-            self._turns.refused()
+            if copy.state is CopyState.STORED:
+                self._turns.works()  # asked for what it once had, it said what it has: nothing was refused
+            else:
+                self._turns.refused()
             turn.over()
             await self._failing.not_held(segment, copy, str(exc))
         except (SourceChanged, NotASegment) as exc:

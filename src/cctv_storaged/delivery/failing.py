@@ -91,12 +91,13 @@ class Failing:
     async def not_held(self, segment: Segment, copy: Copy, error: str) -> None:
         """The backend lost the bytes or holds others: they are put anew, while there is a source."""
         self._telling.failed("verify")
-        if copy.attempts + 1 >= ATTEMPTS and not self._turns.refuses_all:
+        counts = not self._turns.refuses_all
+        if counts and copy.attempts + 1 >= ATTEMPTS:
             await self._give_up(segment, error)
             return
         log.error("%s at %s: %s", segment.id, self._backend, error, extra=self._telling.fields(segment))
         delay = self._turns.looking_again_in(retry_delay(copy.attempts + 1))
-        self._telling.if_lost(await self._marking.put_again(segment.id, error, delay))
+        self._telling.if_lost(await self._marking.put_again(segment.id, error, delay, counts=counts))
 
     async def _give_up(self, segment: Segment, error: str) -> None:
         lost = await self._marking.failed(segment.id, error)

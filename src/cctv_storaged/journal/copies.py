@@ -153,12 +153,17 @@ class Copies:
         """
         return await self._store.write(lambda db: _postpone_disk(db, backend, root, device, error, due))
 
-    async def put_again(self, segment_id: UUID, backend: str, error: str, due: datetime) -> Segment | None:
+    async def put_again(
+        self, segment_id: UUID, backend: str, error: str, due: datetime, *, counts: bool = True
+    ) -> Segment | None:
         """What was stored is not what it should be: deliver it anew.
 
-        Without a source that cannot be: then it is as `failed`, and returns what that returns.
+        Without a source that cannot be: then it is as `failed`, and returns what that returns. It counts
+        against the copy's attempts only if the fault may be its own.
         """
-        return await self._store.write(lambda db: _put_again(db, segment_id, backend, error, due))
+        return await self._store.write(
+            lambda db: _put_again(db, segment_id, backend, error, due, counts=counts)
+        )
 
     async def redeliver(self, segment_id: UUID, backend: str, error: str) -> Segment | None:
         """A backend no longer holds what it had been shown to hold: deliver it anew, before others.
@@ -376,15 +381,15 @@ def _postpone_disk(
 
 
 def _put_again(
-    db: sqlite3.Connection, segment_id: UUID, backend: str, error: str, due: datetime
+    db: sqlite3.Connection, segment_id: UUID, backend: str, error: str, due: datetime, *, counts: bool
 ) -> Segment | None:
     no = _key(db, segment_id)
     if not _has_source(db, no):
         return _not_held(db, no, backend, error)
     db.execute(
-        f"""UPDATE copy SET state = 'pending', error = ?, due_us = ?, attempts = attempts + 1
+        f"""UPDATE copy SET state = 'pending', error = ?, due_us = ?, attempts = attempts + ?
              WHERE segment_no = ? AND backend = ? AND {UNDELIVERED}""",
-        (text(error), to_us(due), no, backend),
+        (text(error), to_us(due), int(counts), no, backend),
     )
     return None
 
