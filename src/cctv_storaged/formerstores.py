@@ -31,7 +31,7 @@ from cctv_storaged.guarding.places import Places
 from cctv_storaged.journal.copies import COPY_FAILED, Copies, Proof
 from cctv_storaged.losses import tell_loss
 from cctv_storaged.metrics import Metrics
-from cctv_storaged.model import BackendKind, Segment, key_family, spare_key
+from cctv_storaged.model import BackendKind, CopyState, Segment, key_family, spare_key
 from cctv_storaged.removing import Elsewhere
 from cctv_storaged.thumbnailshelf import ThumbnailShelf
 
@@ -189,7 +189,10 @@ class FormerDoubts:
         return any(each.name == name for each in self.stores)
 
     async def prove(self, segment: Segment, name: str) -> None:
-        """The copy is verified again, or given up: a loss where it was the last, and told as one."""
+        """The copy is given up where it is not there: a loss where it was the last, and told as one.
+
+        While the store cannot be asked the copy stays what it was: nobody would come back to prove it.
+        """
         copy, store = segment.copy_at(name), next(each for each in self.stores if each.name == name)
         if copy is None or copy.path is None or segment.sha256 is None:
             return
@@ -201,11 +204,13 @@ class FormerDoubts:
             await store.verify(held)
         except (ObjectMissing, ObjectMismatch) as exc:
             log.error("former store %s: %s", name, exc, extra={"segment_id": str(segment.id)})
+            await self.copies.doubt(segment.id, name, str(exc))
             lost = await self.copies.failed(segment.id, name, str(exc))
             if lost is not None:
                 tell_loss(self.metrics, self.hub, lost, lost.span, COPY_FAILED, now)
         except BackendError as exc:
             log.warning("former store %s cannot say now whether it has %s: %s", name, segment.id, exc)
         else:
-            proof = Proof(path=copy.path, sha256=segment.sha256, etag=copy.etag)
-            await self.copies.verified(segment.id, name, proof, now)
+            if copy.state is CopyState.STORED:  # as delivery left it before the change
+                proof = Proof(path=copy.path, sha256=segment.sha256, etag=copy.etag)
+                await self.copies.verified(segment.id, name, proof, now)

@@ -128,10 +128,10 @@ def _doubt(foundation: Foundation, deliveries: Sequence[Bringing]) -> Doubt:
 
     async def doubt(segment: Segment, backend: str, error: str) -> None:
         try:
-            await foundation.journal.copies.doubt(segment.id, backend, error)
             if backend in former:
                 await former.prove(segment, backend)
                 return
+            await foundation.journal.copies.doubt(segment.id, backend, error)
         except JournalFull:
             return  # the next reader meets the same
         for delivery in deliveries:
