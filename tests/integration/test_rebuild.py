@@ -24,7 +24,7 @@ from cctv_storaged.backends.base import LegalHolding
 from cctv_storaged.backends.filesystem import FilesystemBackend, FilesystemSettings
 from cctv_storaged.cli_rebuild import rebuilt_journal
 from cctv_storaged.clock import SystemClock, rfc3339, to_us
-from cctv_storaged.errors import ConfigError, Conflict, JournalBroken
+from cctv_storaged.errors import ConfigError, Conflict, JournalBroken, JournalFull
 from cctv_storaged.journal.heldback import KeptHold
 from cctv_storaged.journal.journal import FILE_NAME
 from cctv_storaged.model import Camera, camera_id_for
@@ -358,6 +358,49 @@ async def test_a_journal_put_back_from_a_backup_lets_nothing_go_before_it_has_th
         assert (keeper.doubt(), len(await journal.held_back.all())) == (None, 1)
     async with await open_journal(tmp_path / "backup") as journal:
         keeper = await HoldKeeper(journal, backend, "", SystemClock()).open()
+        assert keeper.doubt() is None
+    await backend.close()
+
+
+async def test_a_journal_with_no_room_for_the_answer_asks_the_store_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that can wait would go before a restart."""
+    store = tmp_path / "store"
+    store.mkdir()
+    backend = FilesystemBackend(FilesystemSettings(path=str(store)))
+    async with await open_journal(tmp_path / "data") as journal:
+
+        async def no_room(key: str, value: str) -> None:
+            raise JournalFull("no room")
+
+        with monkeypatch.context() as full:
+            full.setattr(journal.ledger_lines, "remember", no_room)
+            keeper = await HoldKeeper(journal, backend, "", SystemClock()).open()
+            assert keeper.doubt() is not None
+        await keeper.run_once()
+        assert (keeper.doubt(), keeper.doubt_on_full()) == (None, None)
+    await backend.close()
+
+
+async def test_a_store_that_answers_what_nobody_thought_of_ends_no_start_and_leaves_the_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    backend = FilesystemBackend(FilesystemSettings(path=str(store)))
+    async with await open_journal(tmp_path / "data") as journal:
+        await HoldKeeper(journal, backend, "", SystemClock()).open()
+
+        async def oddly(keeper: HoldKeeper) -> None:
+            raise RuntimeError("odd")
+
+        with monkeypatch.context() as odd:
+            odd.setattr(HoldKeeper, "newest", oddly)
+            keeper = await HoldKeeper(journal, backend, "", SystemClock()).open()
+        assert keeper.doubt() is not None
+        assert keeper.doubt_on_full() is None, "as where it is away"
+        await keeper.run_once()
         assert keeper.doubt() is None
     await backend.close()
 

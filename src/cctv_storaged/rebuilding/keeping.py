@@ -18,7 +18,7 @@ from uuid import UUID
 
 from cctv_storaged.backends.base import Backend, Listing
 from cctv_storaged.clock import Clock, rfc3339
-from cctv_storaged.errors import BackendError, JournalFull, ObjectMismatch
+from cctv_storaged.errors import BackendError, JournalError, JournalFull, ObjectMismatch
 from cctv_storaged.journal.heldback import KeptHold
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import Camera
@@ -70,9 +70,17 @@ class HoldKeeper:
         else:
             self._asked = bool(await self._journal.ledger_lines.recall(self._mark))
         with suppress(BackendError, JournalFull, TimeoutError):  # it is asked again by the schedule
+            await self._ask_at_start()
+        return self
+
+    async def _ask_at_start(self) -> None:
+        try:
             async with asyncio.timeout(OPENING_S):
                 await self.recover()
-        return self
+        except (BackendError, JournalError, TimeoutError):
+            raise
+        except Exception:  # an answer nobody thought of must not end the host's recording
+            log.exception("asking %s which holds are in force", self._backend.name)
 
     def doubt(self) -> str | None:
         """Why nothing may go that can wait: the store may know of holds that the journal does not."""
@@ -109,7 +117,7 @@ class HoldKeeper:
         """Takes in the holds of the newest snapshot that the journal does not know; how many."""
         try:
             newest = await self.newest()
-        except BackendError:
+        except Exception:  # whatever it was: the store did not say
             self._failed = True
             raise
         self._number = 0 if newest is None else newest.number
@@ -118,10 +126,10 @@ class HoldKeeper:
             recovered = await self._journal.held_back.recover(newest.holds, self._clock.now())
             if recovered:
                 log.warning("%d holds that this journal did not know taken from %s", recovered, self._folder)
-        self._told = _digest(()) if newest is None else _digest(newest.holds)
         if not self._asked:
             await self._journal.ledger_lines.remember(self._mark, rfc3339(self._clock.now()))
             self._asked = True
+        self._told = _digest(()) if newest is None else _digest(newest.holds)  # last: else it is asked again
         self._heard = True
         return recovered
 
