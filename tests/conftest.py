@@ -1,5 +1,6 @@
 """Real parts for the tests, started when first asked for; see tests/services."""
 
+import logging
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -15,6 +16,16 @@ def socket_path() -> Iterator[Path]:
     """Where to bind a socket: an address has 107 bytes at most (unix(7)), which `tmp_path` may exceed."""
     with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as folder:
         yield Path(folder) / "s"
+
+
+@pytest.fixture(autouse=True)
+def root_logger_as_before() -> Iterator[None]:
+    """A command that is run within the process has its own level and handler: no later test shall."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.hookimpl(wrapper=True)

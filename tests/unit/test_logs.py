@@ -43,15 +43,6 @@ HOSTILE = [
 LINE_BREAKS = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 
-@pytest.fixture(autouse=True)
-def root_logger_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 def logged_by(
     log_format: LogFormat, *, level: str = "debug", secrets: frozenset[str] = frozenset()
 ) -> tuple[logging.Logger, io.StringIO]:

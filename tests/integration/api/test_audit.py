@@ -304,7 +304,7 @@ async def test_each_change_is_told_by_whom_from_where_and_what(tmp_path: Path) -
         hold = await host.post(
             "/holds", {"camera_ids": [str(GATE)], "start_time": rfc3339(moment(2)), "reason": "theft"}
         )
-        export = await host.post("/exports", body_of())
+        export = await host.post("/exports", body_of(start_s=2.5))
         assert export.json["created_by"] == hold.json["created_by"] == "warden"
         await host.delete(f"/holds/{hold.json['id']}?reason=over")
         removed = await host.request("DELETE", path_of(segment), headers={"X-Request-Id": "ticket-4711"})
