@@ -73,8 +73,11 @@ async def make_past(folder: Path, segments: int, in_log: int) -> Past:
     async with await open_journal(live) as journal:
         await fill(journal, segments)
         await journal._store.read(store_module._checkpoint)
-        for number in range(segments + 1, segments + 1 + in_log):
-            await deliver(journal, await record(journal, new(number)))
+        with pytest.MonkeyPatch.context() as patch:  # however long the log gets, it is not folded
+            patch.setattr(store_module, "LOG_BYTES", 2**40)
+            patch.setattr(store_module, "LONGEST_LOG_BYTES", 2**40)
+            for number in range(segments + 1, segments + 1 + in_log):
+                await deliver(journal, await record(journal, new(number)))
         for name in FILES:
             shutil.copy(live / name, left / name)
         return Past(left, await ids(journal))
