@@ -21,7 +21,7 @@ from cctv_storaged.doctoring import host
 from cctv_storaged.doctoring.finding import Verdict
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.schema import damage_in
-from tests.daemon import PROJECT, Daemon
+from tests.daemon import ANY_ROOM, PROJECT, Daemon
 from tests.services.postgres import PostgresDatabase, free_port
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 from tests.services.xprotect import PASSWORD, simulator
@@ -34,7 +34,7 @@ def settings_file(tmp_path: Path, more: Mapping[str, object]) -> Path:
     settings = {
         "data_dir": str(tmp_path / "data"),
         "recorders": [{"path": str(tmp_path / "recordings")}],
-        "capacity": dict.fromkeys(("warn_free", "clean_free", "emergency_free"), "0%"),
+        "capacity": ANY_ROOM,
         **more,
     }
     path = tmp_path / "config.yaml"

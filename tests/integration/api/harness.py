@@ -23,6 +23,7 @@ from cctv_storaged.clock import Clock, SystemClock, rfc3339
 from cctv_storaged.config import Settings, load_settings
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.model import Segment
+from tests.daemon import ANY_ROOM
 from tests.footage import cached_ts
 
 T = TypeVar("T")
@@ -171,7 +172,7 @@ def settings_of(folder: Path, more: Mapping[str, Any]) -> Settings:
     document = {"host_id": "nvr-test", "data_dir": str(folder / "data"), **more}
     document["api"] = {"port": 0, **more.get("api", {})}
     document.setdefault("recorders", [{"path": str(folder / "recordings")}])
-    document["capacity"] = {"reserve": 0, **more.get("capacity", {})}
+    document["capacity"] = {"reserve": 0, **ANY_ROOM, **more.get("capacity", {})}
     file.write_text(yaml.safe_dump(document))
     return load_settings(file, {})
 
