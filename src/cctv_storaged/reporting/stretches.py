@@ -80,7 +80,7 @@ def _join(one: Stretch, other: Stretch) -> Stretch:
         footage=one.footage + other.footage,
         causes=_added(one.causes, other.causes),
         holes=one.holes + other.holes - (1 if touch else 0),
-        longest=_longest(one.longest, other.longest, between),
+        longest=_longest(one.longest, between, other.longest),
         head=between if between is not None and _is_all(one) else one.head,
         tail=between if between is not None and _is_all(other) else other.tail,
     )
@@ -96,7 +96,7 @@ def _one_hole(one: Hole | None, other: Hole | None) -> Hole:
 
 
 def _longest(*holes: Hole | None) -> Hole | None:
-    """The first of the longest."""
+    """The first of the longest; they are given as they come."""
     return max(
         (hole for hole in holes if hole is not None), key=lambda hole: hole.span.duration, default=None
     )

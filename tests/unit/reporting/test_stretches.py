@@ -3,7 +3,7 @@
 import itertools
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cctv_storaged.coverage import covered, merge_into
@@ -28,6 +28,7 @@ absences = st.builds(lambda span, cause: Absence(span=span, cause=cause), spans,
     st.lists(absences, max_size=6),
     st.sets(st.integers(1, 99), max_size=5),
 )
+@example([span(19, 59), span(41, 81)], [], {3})  # the hole that is cut is as long as a later one
 def test_a_stretch_cut_anywhere_and_joined_again_is_the_same(
     segments: list[TimeSpan], known: list[Absence], cuts: set[int]
 ) -> None:
