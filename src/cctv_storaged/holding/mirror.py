@@ -65,6 +65,7 @@ class Mirror:
         self._standing = {backend.name: _at_first(backend) for backend in backends}
         self._later = {backend.name: _Later() for backend in backends}
         self._wake = asyncio.Event()
+        self._one_round = asyncio.Lock()
         self.holds_unknown: Callable[[], str | None] = lambda: None
         """Why there may be holds that the journal does not know; no legal hold is taken off then."""
 
@@ -88,12 +89,13 @@ class Mirror:
                     await self._wake.wait()
 
     async def run_once(self) -> None:
-        """One round over all backends."""
-        in_force = await self._holds.count()
-        for backend in self._backends:
-            if self._clock.monotonic() >= self._later[backend.name].not_before:
-                self._standing[backend.name] = await self._round(backend)
-            self._tell(backend, in_force)
+        """One round over all backends; two at once would set what the other has just taken off."""
+        async with self._one_round:
+            in_force = await self._holds.count()
+            for backend in self._backends:
+                if self._clock.monotonic() >= self._later[backend.name].not_before:
+                    self._standing[backend.name] = await self._round(backend)
+                self._tell(backend, in_force)
 
     async def waiting(self, backend: str) -> bool:
         """Whether any copy at the backend still lacks its legal hold."""

@@ -1,5 +1,6 @@
 """The mirror of holds before a store that is away, forbids, lost an object, or has no object lock at all."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,6 +65,21 @@ class LockingStore(ScriptedBackend):
 
     async def legal_hold(self, path: str) -> bool | None:
         return path in self.held
+
+
+class SlowLockingStore(LockingStore):
+    """Sets legal holds when it may, and takes them off at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setting = asyncio.Event()
+        self.may_set = asyncio.Event()
+
+    async def set_legal_hold(self, path: str, on: bool) -> None:
+        if on:
+            self.setting.set()
+            await self.may_set.wait()
+        await super().set_legal_hold(path, on)
 
 
 @dataclass
@@ -134,6 +150,22 @@ async def test_held_copies_get_a_legal_hold_and_lose_it_with_the_release(bench: 
     await bench.release(hold)
     await mirror.run_once()
     assert store.held == set() and bench.alarming == []
+
+
+async def test_a_round_that_is_slow_to_set_a_legal_hold_does_not_set_it_behind_one_that_took_it_off(
+    bench: Bench,
+) -> None:
+    store = SlowLockingStore()
+    mirror = bench.mirror(store)
+    hold = await bench.hold()
+    async with asyncio.TaskGroup() as rounds:
+        rounds.create_task(mirror.run_once())
+        await store.setting.wait()
+        await bench.release(hold)
+        second = rounds.create_task(mirror.run_once())
+        await asyncio.wait([second], timeout=0.5)  # all it has to do, if it does not wait for the first
+        store.may_set.set()
+    assert store.held == set() and store.changes > 0
 
 
 async def test_no_legal_hold_is_taken_off_while_the_journal_may_have_forgotten_the_hold(bench: Bench) -> None:
