@@ -208,7 +208,10 @@ def _session_folder() -> Path:
 def _joined(folder: Path) -> int:
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # another session took it for remains before it was locked
         fcntl.flock(lock, fcntl.LOCK_SH)
         if folder.exists() and os.path.samestat(os.fstat(lock), folder.stat()):
             return lock

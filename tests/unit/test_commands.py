@@ -57,18 +57,19 @@ def needed(parser: argparse.ArgumentParser) -> Iterator[str]:
             yield next(iter(given))
 
 
-def nobody() -> str:
-    """An address at which nobody listens."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address at which nobody listens: it is kept, as another process might take it and answer."""
+    with closing(socket.socket()) as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{kept.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(("name", "parser"), ASKING, ids=[name for name, _ in ASKING])
 def test_without_a_daemon_a_command_says_so_in_one_line(
-    name: str, parser: argparse.ArgumentParser, capsys: pytest.CaptureFixture[str]
+    name: str, parser: argparse.ArgumentParser, nobody: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*name.split(), *needed(parser), *ALSO.get(name, ()), "--url", nobody()]
+    words = [*name.split(), *needed(parser), *ALSO.get(name, ()), "--url", nobody]
     assert cli._run(cli.parser().parse_args(words)) == cli.OUT_OF_REACH
     said = capsys.readouterr()
     assert said.out == ""

@@ -19,7 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cctv_storaged
-from cctv_storaged.logs import FIELDS, LogFormat, configure_logging, is_journal, one_line, set_level
+from cctv_storaged.logs import (
+    FIELDS,
+    LIBRARIES,
+    LogFormat,
+    configure_logging,
+    is_journal,
+    one_line,
+    set_level,
+)
 from cctv_storaged.logs.handlers import JournalHandler, StreamLines
 from cctv_storaged.logs.lines import LONGEST_TEXT
 from cctv_storaged.logs.redaction import Redactor
@@ -41,6 +49,15 @@ HOSTILE = [
     "n" * 255,
 ]
 LINE_BREAKS = re.compile("[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+
+
+@pytest.fixture(autouse=True)
+def libraries_as_before() -> Iterator[None]:
+    """What a level does to libraries is no later test's matter."""
+    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def logged_by(

@@ -36,7 +36,8 @@ def _program(path: Path, line: str) -> None:
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
     path = tmp_path / "etc" / "cctv-storaged" / "config.yaml"
-    path.parent.mkdir(parents=True, mode=0o755)
+    path.parent.mkdir(parents=True)
+    path.parent.chmod(0o755)  # whatever the umask is
     path.write_text("{}\n")
     path.chmod(0o600)
     return path

@@ -147,6 +147,7 @@ async def scripted(tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]
 def target_of(server: Scripted, **changes: Any) -> MilestoneTarget:
     """With an authority of the tests' own, which is loaded sooner than all those of the system."""
     facts: dict[str, Any] = {"username": USER, "password": PASSWORD, "allow_plain_http": True, "ca_file": CA}
+    facts["connect_s"] = 30  # a busy machine is no server that is away
     return MilestoneTarget(url=server.url, **(facts | changes))
 
 

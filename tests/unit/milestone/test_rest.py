@@ -267,8 +267,7 @@ async def test_a_packed_answer_is_not_unpacked() -> None:
 
 async def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_the_settings_say() -> None:
     never = asyncio.Event()
-    async with scripted() as server, client(server, request_s=0.3) as ours:
-        await ours.identity()
+    async with scripted() as server, client(server, request_s=0.3) as ours:  # the log-in has no longer either
         server.say(THING, Reply(b"", wait=never))
         with pytest.raises(BackendUnavailable, match="in time") as caught:
             await ours.rest.one("things/1")
