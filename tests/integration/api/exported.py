@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from cctv_storaged.clock import rfc3339
-from tests.integration.api.harness import Host, description, until
+from tests.integration.api.harness import Host, description, files_below, until
 from tests.numbered import cut_up, numbered_ts
 
 T0 = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -118,7 +118,7 @@ def shelf(host: Host) -> Path:
 
 def shelved(host: Host) -> set[str]:
     """Names of everything on it."""
-    return {path.name for path in shelf(host).rglob("*") if path.is_file()}
+    return {path.name for path in files_below(shelf(host))}
 
 
 def held_ffmpeg(folder: Path) -> tuple[dict[str, str], Path]:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
@@ -30,12 +29,13 @@ def cameras(address: ApiAddress) -> CamerasAnswer:
 
 
 async def test_the_certificate_of_the_settings_is_believed_and_no_other(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    api = {"port": port, "tls_cert": SERVER, "tls_key": SERVER}
-    async with running(tmp_path, {"api": api}):
-        address = address_of(options(config=tmp_path / "config.yaml"), {})
+    api = {"tls_cert": SERVER, "tls_key": SERVER}
+    async with running(tmp_path, {"api": api}) as host:
+        named = tmp_path / "named.yaml"
+        settings = yaml.safe_load((tmp_path / "config.yaml").read_text())
+        settings["api"]["port"] = host.parts.api.port  # no port is free for sure until one has it
+        named.write_text(yaml.safe_dump(settings))
+        address = address_of(options(config=named), {})
         assert (await asyncio.to_thread(cameras, address)).cameras == []
         for another in (
             ApiAddress(url=address.url, fingerprint="00" * 32),

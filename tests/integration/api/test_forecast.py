@@ -1,25 +1,26 @@
 """For how long the disk lasts, told over the API and as a metric."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.integration.api.harness import Host, running
+from tests.integration.api.harness import Host, StandingClock, running
 
+CLOCK = StandingClock()
+"""A rate is measured over ten minutes each: it is another one once the next are over."""
 MORE = {"retention": {"default": {"at_least": "1d", "desired": "3d"}}}
 
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    async with running(tmp_path, MORE) as host:
+    async with running(tmp_path, MORE, CLOCK) as host:
         yield host
 
 
 async def test_the_forecast_tells_of_every_disk_and_camera(host: Host) -> None:
-    hour_ago = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=40)
-    segment = await host.registered("gate/a.ts", start=hour_ago)
+    segment = await host.registered("gate/a.ts", start=CLOCK.now() - timedelta(minutes=40))
     told = (await host.get("/retention/forecast")).json
     [volume] = told["volumes"]  # recordings, store and data_dir share a disk
     assert {folder["use"] for folder in volume["folders"]} == {"root", "store", "data"}

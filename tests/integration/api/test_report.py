@@ -4,7 +4,7 @@ import asyncio
 import csv
 import io
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -13,14 +13,15 @@ import pytest
 from cctv_storaged.api.report import COLUMNS, csv_text
 from cctv_storaged.api.report_models import ReportAnswer
 from cctv_storaged.clock import rfc3339
-from tests.integration.api.harness import Host, running
+from tests.integration.api.harness import Host, StandingClock, running
 
 CAMERA = UUID("123e4567-e89b-12d3-a456-426614174000")
 SETTINGS = {
     "cameras": [{"id": str(CAMERA), "name": '=HYPERLINK("http://evil")', "folder": "gate"}],
     "retention": {"default": {"at_least": "10d", "at_most": "40d"}},
 }
-START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=20)
+CLOCK = StandingClock()
+START = CLOCK.now() - timedelta(days=20)
 
 
 async def report(host: Host, **params: str) -> ReportAnswer:
@@ -39,7 +40,7 @@ async def printed(host: Host, *options: str) -> tuple[int | None, str]:
 
 
 async def test_a_report_says_what_is_required_and_what_is_kept_and_why_not(tmp_path: Path) -> None:
-    async with running(tmp_path, SETTINGS) as host:
+    async with running(tmp_path, SETTINGS, CLOCK) as host:
         (before,) = (await report(host)).cameras
         assert (before.state, before.required_days, before.installed_at) == ("new", 0, None)
         assert (before.examined, before.covered_days, before.gaps) == (None, None, None)
@@ -71,7 +72,7 @@ async def test_a_report_says_what_is_required_and_what_is_kept_and_why_not(tmp_p
         code, told = await printed(host, "--csv")
         assert (code, told.splitlines()[0]) == (1, ",".join(COLUMNS))
 
-        today = datetime.now(UTC).date().isoformat()
+        today = CLOCK.now().date().isoformat()
         (past,) = (await report(host, day=today)).cameras
         assert (past.name, past.required_days, past.state) == (line.name, 10, "ok")
         assert (await report(host, day="2001-01-01")).cameras == []
@@ -89,7 +90,7 @@ async def test_a_report_says_what_is_required_and_what_is_kept_and_why_not(tmp_p
 async def test_a_report_as_csv_has_a_line_for_each_camera_and_no_formula(
     tmp_path: Path, params: dict[str, str], headers: dict[str, str]
 ) -> None:
-    async with running(tmp_path, SETTINGS) as host:
+    async with running(tmp_path, SETTINGS, CLOCK) as host:
         await host.registered("gate/1.ts", camera=CAMERA, start=START)
         reply = await host.request("GET", "/retention/report", params=params, headers=headers)
         assert reply.headers["Content-Type"] == "text/csv; charset=utf-8"

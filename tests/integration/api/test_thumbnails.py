@@ -19,7 +19,7 @@ from cctv_storaged.model import Camera, NewSegment, SourceFile, TimeSpan, identi
 from cctv_storaged.mpegts.probe import probe_by
 from tests.clockfootage import Clock, clock_ts, part_of, second_in, second_shown
 from tests.footage import cached_ts
-from tests.integration.api.harness import Host, Reply, description, path_of, running, until
+from tests.integration.api.harness import Host, Reply, description, files_below, path_of, running, until
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, Bucket, SeaweedServer
 from tests.webvtt import cues_of
 
@@ -93,12 +93,12 @@ async def made(host: Host) -> float:
 
 
 def kept(host: Host) -> set[str]:
-    return {path.name for path in (host.settings.data_dir / "cache/thumbnails").rglob("*.jpg")}
+    return {path.name for path in files_below(host.settings.data_dir / "cache/thumbnails", ".jpg")}
 
 
 def shelved(host: Host) -> set[str]:
     """What is on the shelf of a host with the embedded defaults."""
-    return {path.name for path in (host.settings.filesystem.path / "thumbnails").rglob("*.jpg")}
+    return {path.name for path in files_below(host.settings.filesystem.path / "thumbnails", ".jpg")}
 
 
 # -- the right picture ----------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ async def test_another_width_takes_the_place_of_the_old(tmp_path: Path) -> None:
 
         async def replaced() -> bool:  # for a moment neither the old one nor the new one is there
             try:
-                return [size_of(path.read_bytes())[0] for path in folder.rglob("*.jpg")] == [240]
+                return [size_of(path.read_bytes())[0] for path in files_below(folder, ".jpg")] == [240]
             except FileNotFoundError:
                 return False
 
