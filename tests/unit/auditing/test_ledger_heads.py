@@ -16,6 +16,7 @@ from unittest.mock import AsyncMock, MagicMock
 import pytest
 
 from cctv_storaged.alarms import AlarmName, Alarms
+from cctv_storaged.auditing import headkeeping
 from cctv_storaged.auditing.earlier import chains_of, text_of
 from cctv_storaged.auditing.headkeeping import CONTRADICTED, HeadKeeper, HeadParts
 from cctv_storaged.auditing.heads import head_key, newest_of, read_head, signed_document
@@ -187,7 +188,8 @@ async def test_a_store_that_is_away_gets_its_head_later(rig: Rig) -> None:
     assert (await rig.keeper.remembered()) != known
 
 
-async def test_a_clean_stop_leaves_the_last_head(rig: Rig) -> None:
+async def test_a_clean_stop_leaves_the_last_head(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headkeeping, "STOP_S", 60.0)
     running = asyncio.create_task(rig.keeper.run())
     while not rig.stored():
         await asyncio.sleep(0.01)
@@ -198,7 +200,10 @@ async def test_a_clean_stop_leaves_the_last_head(rig: Rig) -> None:
     assert rig.sounding() == []
 
 
-async def test_a_stop_hides_no_head_that_was_never_compared(tmp_path: Path) -> None:
+async def test_a_stop_hides_no_head_that_was_never_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(headkeeping, "STOP_S", 60.0)
     async with rig_in(tmp_path) as rig:
         await rig.note()
         await rig.keeper.run_once()
@@ -208,7 +213,8 @@ async def test_a_stop_hides_no_head_that_was_never_compared(tmp_path: Path) -> N
     async with rig_in(tmp_path, moment=NOW + DAY) as rig:
         await asyncio.to_thread(store.rename, away)
         running = asyncio.create_task(rig.keeper.run())
-        await asyncio.sleep(0.2)
+        while "waits for the schedule" not in caplog.text:
+            await asyncio.sleep(0.01)
         assert rig.sounding() == []
         await asyncio.to_thread(shutil.rmtree, store, True)
         await asyncio.to_thread(away.rename, store)

@@ -47,10 +47,12 @@ async def test_a_disk_that_hangs_is_left_out_and_waited_for_by_one_thread_only(
 
     looks, places = Looks(look), (Place(Use.ROOT, "/dead"), Place(Use.DATA, "/d"))
     for _ in range(2):
-        assert [volume.name for volume in await looks.at(places)] == ["/d"]
+        while not (found := await looks.at(places)):
+            pass  # on a busy machine a sound disk may take longer than so little patience
+        assert [volume.name for volume in found] == ["/d"]
     assert asked.count("/dead") == 1
     answer.set()
-    monkeypatch.setattr(volumes, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(volumes, "PATIENCE_S", 60.0)
     assert [volume.name for volume in await looks.at(places)] == ["/dead", "/d"]
 
 

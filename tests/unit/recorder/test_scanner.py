@@ -3,9 +3,11 @@
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cctv_storaged.recorder import scanner as scanners
 from cctv_storaged.recorder.scanner import RACY_NS, Listing, Scanner
 
 
@@ -40,10 +42,17 @@ def test_a_settled_folder_is_read_again_only_when_it_changes(tmp_path: Path) -> 
     assert set(listings(scanner)["cam"].files) == {"a.ts", "b.ts"}
 
 
-def test_a_folder_changed_a_moment_ago_is_not_trusted_to_be_quiet(tmp_path: Path) -> None:
+def test_a_folder_changed_a_moment_ago_is_not_trusted_to_be_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = [tmp_path.stat().st_mtime_ns + RACY_NS]
+    monkeypatch.setattr(scanners, "time", SimpleNamespace(time_ns=lambda: moment[0]))
     scanner = Scanner(str(tmp_path), ".ts")
     scanner.settle(listings(scanner)[""])
     assert "" in listings(scanner)
+    moment[0] += 1
+    scanner.settle(listings(scanner)[""])
+    assert "" not in listings(scanner)
 
 
 def test_a_full_scan_reads_settled_folders_too(tmp_path: Path) -> None:
