@@ -268,6 +268,7 @@ class RootWatch:
             await self._lookout.broken()
             return
         owed, self._owed = self._owed, set()
+        refusing = frozenset(self._refused)
         self._scanner.unsettle(owed)
         found = 0
         try:
@@ -284,7 +285,7 @@ class RootWatch:
         else:
             self._root_is_there()
             self._tell_unreadable()
-            self._forget_refusals()
+            self._forget_refusals(refusing)
             if self._scanner.remounted:
                 self._supervisor.renew(f"a disk was mounted below {self._root.path}, or went away")
             self._last_full_at = started if full else self._last_full_at
@@ -424,10 +425,17 @@ class RootWatch:
             if not names:
                 del self._refused[folder]
 
-    def _forget_refusals(self) -> None:
-        """After a whole scan: of folders that are gone, or refuse as a whole, no file refuses any more."""
+    def _forget_refusals(self, before: Container[str]) -> None:
+        """After a whole scan: of folders that are gone, or refuse as a whole, no file refuses any more.
+
+        `before`: those that had such files when it began. Of one that came meanwhile it tells nothing.
+        """
         there = {*self._unscanned, *filter(self._scanner.knows, self._refused)}
-        self._refused = {folder: names for folder, names in self._refused.items() if folder in there}
+        self._refused = {
+            folder: names
+            for folder, names in self._refused.items()
+            if folder in there or folder not in before
+        }
         self._tell_refused()
 
     def _tell_refused(self, path: str | None = None) -> None:
