@@ -7,6 +7,7 @@ journal is only read after the process has ended.
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -28,6 +29,8 @@ LAYOUT = "{camera}/%Y-%m-%d/%H-%M-%S.ts"
 PATIENCE_S = 60.0
 ANY_ROOM = dict.fromkeys(("warn_free", "clean_free", "emergency_free"), "0%")
 """Levels of `capacity` for tests that are not about room: how full their disk is, is no matter of theirs."""
+_READY = re.compile(r"ready: API at (\S+?)/?\s")
+"""The address and what ends it: a line may be read while it is being written."""
 
 
 def wait_until(
@@ -109,12 +112,14 @@ class Daemon:
         def said_so() -> bool:
             if self.process is not None and self.process.poll() is not None:
                 raise AssertionError(f"ended with {self.process.returncode}\n{self.log}")
-            return "ready: API at " in self.log
+            return _READY.search(self.log) is not None
 
         wait_until(said_so, "the daemon is ready", patience_s=patience_s, details=lambda: self.log)
-        self.url = self.log.split("ready: API at ")[1].split()[0].rstrip("/")
+        said = _READY.search(self.log)
+        assert said is not None
+        self.url = said[1]
 
-    def stop(self, timeout_s: float = 40.0) -> int:
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """SIGTERM, and the exit code."""
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
@@ -127,7 +132,7 @@ class Daemon:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -42,7 +42,9 @@ def record(daemon: Daemon, second: int) -> None:
 def save_snapshot(daemon: Daemon, archive: Path) -> None:
     """What a file system's snapshot has: files of one moment, of a daemon that was told nothing."""
     snapshot = daemon.folder / "snapshot"
+    assert daemon.process is not None
     daemon.signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, daemon.process.pid, os.WSTOPPED)  # kill(2) does not wait for its threads
     shutil.copytree(daemon.data_dir, snapshot)
     daemon.signal(signal.SIGCONT)
     save(snapshot, archive)
@@ -93,9 +95,9 @@ def test_a_host_is_restored_from_what_the_guide_says_to_save(
     assert restored.get("/signing-key")["fingerprint"] == key
     assert [each["id"] for each in restored.get("/holds")["holds"]] == [hold["id"]]
     assert restored.metric("storage_segments_lost_total") == 0
+    wait_until(lambda: all(each["held"] for each in restored.segments()), "what is held is marked so")
     for segment in restored.segments():
         path = f"/segments/{camera}/{segment['id']}"
-        assert segment["held"]
         assert len(restored.request("GET", f"{path}/content")[1]) == segment["size_bytes"]
     assert reconciled(restored) == "completed"
 
