@@ -21,11 +21,18 @@ from cctv_storaged.clock import rfc3339
 from cctv_storaged.errors import JournalFull
 from cctv_storaged.model import TimeSpan
 from tests.integration.api.exported import GATE, NAMED, body_of, moment, recorded
-from tests.integration.api.harness import Host, path_of, running
+from tests.integration.api.harness import PATIENCE_S, Host, path_of, running
 
+pytestmark = pytest.mark.usefixtures("patient")
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = ("video/", "image/", "application/vnd.apple.mpegurl")
 """Media types of answers in which somebody sees footage."""
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is waited for however busy the disk is; after five seconds footage goes out before it."""
+    monkeypatch.setattr(trails, "TELL_S", PATIENCE_S)
 
 
 @asynccontextmanager

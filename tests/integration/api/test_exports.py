@@ -202,7 +202,11 @@ async def test_an_export_is_followed_to_its_file_and_its_manifest(host: Host, ho
     assert manifest["manifest"]["request"]["case_id"] == "2026-17"
     assert [each["segment_id"] for each in manifest["sources"]] == [each["id"] for each in segments]
     assert manifest["file"]["sha256"] == done["checksum"]
-    assert work_folders(host) == []
+
+    async def nothing_is_left() -> bool:  # of the work, once that was told
+        return work_folders(host) == []
+
+    await until(nothing_is_left)
 
 
 async def test_a_file_is_fetched_whole_and_in_part(host: Host) -> None:
@@ -243,8 +247,13 @@ async def test_a_store_hands_its_files_out_itself_where_that_is_wanted(
             assert export["file_name"] in answer.headers["Content-Disposition"]
         assert (await host.get(f"/exports/{export['id']}/download")).status == 200
         assert (await host.delete(f"/exports/{export['id']}")).status == 204
-        async with host.session.get(export["download_url"]) as answer:
-            assert answer.status == 404
+
+        async def is_removed() -> bool:
+            await host.parts.exporting.run_once()  # should the request have left it
+            async with host.session.get(str(export["download_url"])) as answer:
+                return answer.status == 404
+
+        await until(is_removed)
 
 
 # Over

@@ -34,7 +34,7 @@ from cctv_storaged.api.app import ROUTES
 from cctv_storaged.api.models import UUID_PATTERN
 from cctv_storaged.api.openapi import document
 from cctv_storaged.api.routing import Route
-from tests.integration.api.harness import API, Host, description, running, until
+from tests.integration.api.harness import API, PATIENCE_S, Host, description, running, until
 
 CAMERA = UUID("123e4567-e89b-12d3-a456-426614174000")
 EXAMPLES = 25
@@ -134,7 +134,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(_serve(folder, ready, stop)))
     thread.start()
     try:
-        yield ready.result(60)
+        yield ready.result(2 * PATIENCE_S)
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(30)

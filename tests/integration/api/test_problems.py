@@ -13,6 +13,7 @@ import pytest
 
 from cctv_storaged.api.models import ProblemAnswer, ReadyAnswer
 from cctv_storaged.api.segment_models import SegmentsAnswer
+from cctv_storaged.clock import SystemClock
 from cctv_storaged.errors import JournalBroken
 from tests.integration.api.harness import Host, description, path_of, running, until
 from tests.services.postgres import PostgresDatabase
@@ -114,19 +115,29 @@ async def test_metrics_are_prometheus_text(host: Host) -> None:
     assert count in reply.body.decode()
 
 
-async def test_a_stream_counts_until_its_answer_begins(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cctv_storaged.api.events.HEARTBEAT_S", 1.0)
-    response = await host.session.get(f"{host.url}/api/v1/storage/events")
-    while await response.content.readline() != b": still here\n":
-        pass  # it has lasted a second by now
-    response.close()
-    name = 'storage_http_request_seconds_sum{method="GET",route="/api/v1/storage/events",status="200"} '
+class HourLater(SystemClock):
+    """An hour passes when it is said so."""
 
-    async def counted() -> str | None:
-        lines = (await host.get("/metrics")).body.decode().splitlines()
-        return next((line for line in lines if line.startswith(name)), None)
+    passed_s = 0.0
 
-    assert float((await until(counted)).split()[-1]) < 1
+    def monotonic(self) -> float:
+        return super().monotonic() + self.passed_s
+
+
+async def test_a_stream_counts_until_its_answer_begins(tmp_path: Path) -> None:
+    clock = HourLater()
+    async with running(tmp_path, clock=clock) as host:
+        response = await host.session.get(f"{host.url}/api/v1/storage/events")
+        await response.content.readline()
+        clock.passed_s = 3600.0
+        response.close()
+        name = 'storage_http_request_seconds_sum{method="GET",route="/api/v1/storage/events",status="200"} '
+
+        async def counted() -> str | None:
+            lines = (await host.get("/metrics")).body.decode().splitlines()
+            return next((line for line in lines if line.startswith(name)), None)
+
+        assert float((await until(counted)).split()[-1]) < 3600
 
 
 # The fleet
@@ -190,7 +201,11 @@ async def test_the_fleet_answers_for_every_host_and_its_absence_harms_none(
             each["id"] for each in segments
         ]
         assert (await two.get(f"/segments/{uuid4()}", **query)).json == {"segments": [], "next_cursor": None}
-        assert (await one.get("/queue")).json["catalog"] == {"segments": 0, "trouble": None}
+
+        async def all_is_told() -> bool:  # the journal hears of it after the catalog
+            return bool((await one.get("/queue")).json["catalog"] == {"segments": 0, "trouble": None})
+
+        await until(all_is_told)
 
         postgres_database.cluster.stop()
         away = await one.get(f"/segments/{CAMERA}", **query)

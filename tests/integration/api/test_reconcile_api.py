@@ -1,6 +1,8 @@
 """Reconciling behind the API and the command line."""
 
 import asyncio
+import contextlib
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,20 +124,16 @@ async def test_the_command_goes_along_with_one_under_way(
     await host.post("/reconcile", {})
     assert await command(host, "--apply") == 1
     assert "another one than was asked for" in capsys.readouterr().err
-    watching = asyncio.create_task(command(host))
-    await until(_heard(capsys, "is under way"))
-    work(host)
-    assert await watching == 0
+    heard = io.StringIO()  # which is not emptied while it is written to, as `capsys` would be
+    with contextlib.redirect_stderr(heard):
+        watching = asyncio.create_task(command(host))
 
+        async def is_heard() -> bool:
+            return "is under way" in heard.getvalue()
 
-def _heard(capsys: pytest.CaptureFixture[str], words: str) -> Any:
-    heard: list[str] = []
-
-    async def is_heard() -> bool:
-        heard.append(capsys.readouterr().err)
-        return words in "".join(heard)
-
-    return is_heard
+        await until(is_heard)
+        work(host)
+        assert await watching == 0
 
 
 async def test_a_run_goes_on_with_the_next_process(
