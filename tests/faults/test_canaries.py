@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +18,7 @@ import pytest
 from tests.daemon import PROJECT, Daemon, wait_until
 from tests.footage import cached_ts
 from tests.services.echo import Heard, echoing
+from tests.services.ports import free_port
 
 SECRETS = {
     "minio": "canary-minio-Kx7/+=w9",
@@ -39,12 +39,6 @@ exec {real} "$@"
 def peers() -> Iterator[tuple[int, int, Heard]]:
     with echoing() as found:
         yield found
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def settings(http: int, postgres: int, backend: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,12 +14,15 @@ import pytest
 from cctv_storaged.model import TimeSpan, camera_id_for
 from tests.daemon import Daemon, wait_until
 from tests.footage import cached_ts
+from tests.services.ports import free_ports
 from tests.services.postgres import PostgresDatabase
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 from tests.services.xprotect import PASSWORD, SimulatedSite, simulator
 
 SECOND = timedelta(seconds=1)
 LENGTH = 2 * SECOND
+PRUNED_S = 100.0
+"""Ten seconds after the start the pruner has its first turn, and then every minute."""
 QUICK = {"settle_s": 0.2, "deadline_s": 1.0, "retry": {"initial_s": 0.2, "max_s": 1.0}}
 
 
@@ -64,6 +66,15 @@ def wait_states(daemon: Daemon, expected: list[str], backend: str = "MILESTONE")
     details: Callable[[], str] = lambda: f"{states(daemon, backend)}\n{daemon.log[-4000:]}"  # noqa: E731
     wait_until(so, f"copies at {backend}: {expected}", details=details)
     return sorted(daemon.segments(), key=lambda each: str(each["start_time"]))
+
+
+def wait_pruned(daemon: Daemon, source: Path) -> None:
+    wait_until(
+        lambda: not source.exists(),
+        "its source is pruned",
+        patience_s=PRUNED_S,
+        details=lambda: daemon.log[-4000:],
+    )
 
 
 def seaweed_settings(seaweed: SeaweedServer) -> dict[str, Any]:
@@ -139,7 +150,7 @@ def test_what_only_xprotect_holds_is_read_back_with_true_times_and_another_check
     original = path.read_bytes()
     daemon.start()
     wait_states(daemon, ["verified"])
-    wait_until(lambda: not path.exists(), "its source is pruned", details=lambda: daemon.log[-4000:])
+    wait_pruned(daemon, path)
     segment = daemon.segments()[0]
     asked = f"/segments/{segment['camera_id']}/{segment['id']}/content"
     _, content = daemon.request("GET", asked)
@@ -170,7 +181,12 @@ def test_retention_that_eats_footage_between_check_and_prune_costs_no_source(
     daemon.start()
     wait_states(daemon, ["verified"])
     site.purge("gate", TimeSpan(start, start + 60 * SECOND))
-    wait_until(lambda: states(daemon) != ["verified"], "it is asked again before the source goes")
+    wait_until(
+        lambda: states(daemon) != ["verified"],
+        "it is asked again before the source goes",
+        patience_s=PRUNED_S,
+        details=lambda: daemon.log[-4000:],
+    )
     assert path.exists()
 
 
@@ -201,7 +217,7 @@ def test_what_xprotect_missed_is_retrieved_from_this_host(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     """The whole circle: missing, asked for, fetched from our ONVIF device, and shown to be held."""
-    http_port, rtsp_port = free_ports()
+    http_port, rtsp_port = free_ports(2)
     onvif = {
         "enabled": True,
         "bind": "127.0.0.1",
@@ -224,13 +240,6 @@ def test_what_xprotect_missed_is_retrieved_from_this_host(
         assert site.calls("task:RetrieveEdgeStorage") >= 1
         (held,) = site.sequences("gate")
         assert abs(held[0] - int(start.timestamp() * 1000)) <= 1
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def test_a_site_that_changes_its_mode_loses_nothing_and_delivers_nothing_twice(
@@ -311,7 +320,7 @@ def test_a_token_that_ends_in_the_middle_of_a_read_and_answers_in_single_bytes_h
     site.record("gate", path, start)
     daemon.start()
     wait_states(daemon, ["verified"])
-    wait_until(lambda: not path.exists(), "its source is pruned", details=lambda: daemon.log[-4000:])
+    wait_pruned(daemon, path)
     site.faults(split_every_byte=True, expire_tokens=True, expire_corporate_tokens=True)
     segment = daemon.segments()[0]
     asked = f"/segments/{segment['camera_id']}/{segment['id']}/content"

@@ -22,7 +22,8 @@ from cctv_storaged.doctoring.finding import Verdict
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.schema import damage_in
 from tests.daemon import ANY_ROOM, PROJECT, Daemon
-from tests.services.postgres import PostgresDatabase, free_port
+from tests.services.ports import free_port
+from tests.services.postgres import PostgresDatabase
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 from tests.services.xprotect import PASSWORD, simulator
 

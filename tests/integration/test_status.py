@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from tests.daemon import PROJECT, Daemon
 from tests.footage import make_ts
-from tests.services.postgres import free_port
+from tests.services.ports import free_port
 
 
 def status(*options: str) -> subprocess.CompletedProcess[str]:

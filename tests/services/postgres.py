@@ -8,10 +8,8 @@ handed out running. Each test gets a database of its own by `postgres_database`.
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +20,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.services.ports import free_port
 
 ROLE = "cctv"
 PASSWORD = "correct horse battery staple"
@@ -262,18 +262,6 @@ def newest_binaries() -> Path:
     if in_path:
         return Path(in_path).resolve().parent
     raise RuntimeError("no PostgreSQL server found: install the package `postgresql`")
-
-
-def free_port() -> int:
-    """A port nobody listens on, outside the range the kernel hands out by itself.
-
-    A stopped server must get its port back, so no other socket may be given it meanwhile.
-    """
-    for port in random.sample(range(20000, 32000), 200):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no free port between 20000 and 32000")
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, complaint: Callable[[], str]) -> None:

