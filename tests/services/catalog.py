@@ -21,7 +21,7 @@ CAMERA = UUID("123e4567-e89b-12d3-a456-426614174000")
 
 
 def target_of(database: PostgresDatabase, **changes: Any) -> PostgresTarget:
-    """The way to a test's database; short time limits, since tests wait for them."""
+    """The way to a test's database; time limits that tests can wait for, and that a busy machine keeps."""
     target = PostgresTarget(
         host=database.host,
         port=database.port,
@@ -29,7 +29,7 @@ def target_of(database: PostgresDatabase, **changes: Any) -> PostgresTarget:
         user=database.user,
         password=database.password,
         ssl=SslMode.DISABLE,
-        lock_timeout_s=0.5,
+        lock_timeout_s=4.0,
         statement_timeout_s=20.0,
     )
     return replace(target, **changes)
