@@ -18,8 +18,9 @@ from tests.integration.api.harness import Host, running, until
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "recorders.md"
 STREAM = "rtsp://camera/stream"
-SECONDS = 3
-SEGMENT_S = 1
+SECONDS = 6
+SEGMENT_S = 2
+"""As short as the guide allows: of two that begin in one second the later takes the other's name."""
 
 
 def section(heading: str) -> str:

@@ -18,6 +18,7 @@ from cctv_storaged.thumbnailing import MOST_WAITING, SHARE, Thumbnailing
 from tests.clockfootage import clock_ts, second_shown
 from tests.daemon import Daemon, wait_until
 from tests.fakes.fakecam import FakeCam, write_direct
+from tests.integration.api.harness import files_below
 
 T0 = datetime(2026, 3, 5, 12, tzinfo=UTC)
 IDENTITY = FileIdentity(device=1, inode=1, size_bytes=1, mtime_ns=1)
@@ -253,5 +254,5 @@ def test_the_daemon_draws_as_segments_come_and_a_kill_costs_no_picture(daemon: D
     assert daemon.metric("storage_thumbnails_made_total", occasion="request") == 0
     for segment in segments:
         daemon.request("DELETE", f"/segments/{segment['camera_id']}/{segment['id']}")
-    wait_until(lambda: not list(shelf.rglob("*.jpg")), "the thumbnails go with their segments")
+    wait_until(lambda: not list(files_below(shelf, ".jpg")), "the thumbnails go with their segments")
     assert not list((daemon.data_dir / "cache" / "thumbnails").rglob("*.jpg"))

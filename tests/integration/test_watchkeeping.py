@@ -296,18 +296,18 @@ async def test_a_camera_whose_clock_is_off_is_told_until_it_is_right(tmp_path: P
         assert sounding(host, AlarmName.CAMERA_CLOCK) == {}
 
 
-def closed_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """One that nobody listens on, nor will: it is kept."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield int(kept.getsockname()[1])
 
 
 async def test_a_store_and_a_catalog_that_are_away_are_told_after_a_moment_and_what_waits_for_them(
-    tmp_path: Path,
+    tmp_path: Path, closed_port: int
 ) -> None:
-    clock = SetClock()
-    port = closed_port()
+    clock, port = SetClock(), closed_port
     more = {
         "backend": "MINIO",
         "minio": {"endpoint": f"127.0.0.1:{port}", "access_key": "a", "secret_key": "b"},

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.fakes.xprotect import imageserver
 from tests.fakes.xprotect.media import DatabaseFull, MediaDatabase, Stretch
 from tests.fakes.xprotect.pictures import Coded, Group
 from tests.fakes.xprotect.recording import Folder, Layout
@@ -274,7 +275,10 @@ async def test_alarms_are_the_sequences_in_both_forms_of_the_question() -> None:
     assert told == [[60_000], [0, 60_000], [0]]
 
 
-async def test_live_tells_a_status_and_each_picture_as_it_comes_until_it_is_stopped() -> None:
+async def test_live_tells_a_status_and_each_picture_as_it_comes_until_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(imageserver, "_LIVE_PACKAGE_S", 3600.0)  # however long ffmpeg takes meanwhile: one
     site = new_site(0)
     async with port(site):
         socket = await connected(site)

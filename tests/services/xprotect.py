@@ -27,6 +27,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PASSWORD = "canary-secret-of-the-xprotect-tests"
 USER = "storaged"
 _START_S = 60.0
+_STOP_S = 60.0
 
 
 @dataclass(slots=True)
@@ -192,7 +193,7 @@ def _announced(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(_STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(10)
+        process.wait(_STOP_S)
