@@ -1,10 +1,10 @@
 """`scripts/run --demo` as a newcomer meets it: requests that work as printed, and nothing left behind."""
 
+import contextlib
 import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,13 +16,7 @@ import pytest
 
 from tests.daemon import PROJECT, Daemon, wait_until
 from tests.footage import make_ts
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.services.ports import free_port
 
 
 class Demo:
@@ -55,7 +49,9 @@ class Demo:
 
     @property
     def requests(self) -> list[list[str]]:
-        return [shlex.split(line) for line in self.text.splitlines() if line.startswith("  curl ")]
+        """Those whose lines are whole: they may be read while they are printed."""
+        lines = self.text.splitlines(keepends=True)
+        return [shlex.split(line) for line in lines if line.startswith("  curl ") and line.endswith("\n")]
 
     def wait_for_requests(self) -> None:
         def told() -> bool:
@@ -69,10 +65,16 @@ class Demo:
 
     def wait_until_gone(self) -> None:
         wait_until(
-            lambda: not any(each.is_running() and each.status() != "zombie" for each in self.family),
+            lambda: not any(map(is_alive, self.family)),
             "cameras and daemon have ended",
             details=lambda: str(self.family),
         )
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may end between the two questions
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @pytest.fixture
@@ -88,9 +90,9 @@ def make_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
     for demo in made:
         if demo.process.poll() is None:
             demo.process.kill()
-            demo.process.wait(10)
+            demo.process.wait(60)
         for each in demo.family:
-            if each.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
 
 
@@ -122,7 +124,7 @@ def test_the_printed_requests_work_as_they_are_and_ctrl_c_leaves_nothing(
     assert codec_of(received) == "h264"
 
     os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does
-    assert demo.process.wait(40) == 0, demo.text
+    assert demo.process.wait(60) == 0, demo.text
     demo.wait_until_gone()
     assert len(demo.started) == 3, "two cameras and a daemon"
     assert "Traceback" not in demo.text
