@@ -23,7 +23,7 @@ from cctv_storaged.journal import holdmarks
 from cctv_storaged.journal.deletions import Cause
 from cctv_storaged.journal.holdmarks import LockTask, Walk
 from cctv_storaged.journal.holds import Hold, NewHold
-from cctv_storaged.model import Camera, CopyState, TimeSpan
+from cctv_storaged.model import Camera, CopyState, Segment, TimeSpan
 from tests.unit.journal.samples import GATE, NOW, YARD, deliver, new, open_journal, record, span
 
 T = TypeVar("T")
@@ -192,8 +192,7 @@ class HoldsAndModel(RuleBasedStateMachine):
             assert bool(exc.hold_ids) == self.covered(segment_id)
             return
         assert not self.covered(segment_id)
-        self.do(self.journal.deletions.done(segment, Cause.REQUEST, NOW))
-        del self.footage[segment_id]
+        self.goes(segment, Cause.REQUEST)
 
     @precondition(lambda self: self.footage)
     @rule()
@@ -201,8 +200,21 @@ class HoldsAndModel(RuleBasedStateMachine):
         begun = self.do(self.journal.deletions.begin_many(sorted(self.footage)[:5], Cause.AT_MOST))
         for segment in begun:
             assert not self.covered(segment.id)
-            self.do(self.journal.deletions.done(segment, Cause.AT_MOST, NOW))
-            del self.footage[segment.id]
+            self.goes(segment, Cause.AT_MOST)
+
+    def goes(self, segment: Segment, cause: Cause) -> None:
+        """The bucket gives up nothing that has a legal hold, and what is gone gets none any more.
+
+        The same file may be found and delivered again, under the same name.
+        """
+        path = self.footage.pop(segment.id).path
+        for _ in range(1000):
+            if path not in self.bucket:
+                break
+            self.the_mirror_goes_on()
+        assert path not in self.bucket
+        self.tasks = [(on, task) for on, task in self.tasks if task.path != path]
+        self.do(self.journal.deletions.done(segment, cause, NOW))
 
     @precondition(lambda self: self.footage)
     @rule(place=places)
