@@ -1,6 +1,8 @@
 """An event loop whose waits are short: where nothing is left to do, its clock jumps to the next timer.
 
 Retries after minutes and grace of a day are tried in moments, with real threads, files and journals beneath.
+It does not jump while a thread or the journal is at work for the loop: on a machine that is busy with other
+things a commit would last for hours by the loop's clock, and what a test lets pass would be over before it.
 Waits get shorter, never longer, so a test must not depend on one thing being slower than another.
 """
 
@@ -8,14 +10,22 @@ import asyncio
 import functools
 import selectors
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
+from unittest.mock import patch
+
+import aiosqlite
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 PATIENCE_S = 0.01
-"""Real time for threads to report something before the clock jumps."""
+"""Real time for others than threads (sockets, children) to report something before the clock jumps."""
+HANGS_S = 3.0
+"""A thread that works for so long hangs, as some tests have it: the clock jumps all the same."""
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
@@ -23,10 +33,49 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self.ahead_s = 0.0
+        self._begun: dict[object, float] = {}  # what threads do for the loop right now, and since when
         super().__init__(_JumpingSelector(self, patience_s))
 
     def time(self) -> float:
         return time.monotonic() + self.ahead_s
+
+    @property
+    def works(self) -> bool:
+        """Whether some thread is at work for the loop, and does not hang."""
+        return any(time.monotonic() - begun_s < HANGS_S for begun_s in self._begun.values())
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Somebody waits for a thread while the block lasts."""
+        work = object()
+        self._begun[work] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._begun[work]
+
+    def run_in_executor(  # type: ignore[override]  # typeshed has it as a coroutine of any type
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self._begun[future] = time.monotonic()
+        future.add_done_callback(lambda done: self._begun.pop(done, None))
+        return future
+
+    def run_forever(self) -> None:
+        with patch.object(aiosqlite.Connection, "_execute", _executed):
+            super().run_forever()
+
+
+_execute = aiosqlite.Connection._execute
+
+
+async def _executed(connection: aiosqlite.Connection, *args: Any, **kwargs: Any) -> Any:
+    """The journal's thread is no executor's."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    with loop.at_work():
+        return await _execute(connection, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -38,9 +87,12 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout <= self._patience_s:
             return super().select(timeout)
-        found = super().select(self._patience_s)
-        if not found:
-            self._loop.ahead_s += timeout - self._patience_s
+        until_s = time.monotonic() + timeout
+        while not (found := super().select(self._patience_s)):
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or not self._loop.works:
+                self._loop.ahead_s += max(0.0, left_s)
+                break
         return found
 
 
