@@ -18,6 +18,7 @@ from cctv_storaged.errors import BackendUnavailable, ObjectMissing, ObjectReject
 from cctv_storaged.events import EventKind
 from cctv_storaged.journal.chain import Line
 from cctv_storaged.model import CopyState, Segment, TimeSpan
+from cctv_storaged.vms.hashing import Hashing
 from cctv_storaged.vms.intake import Intake
 from cctv_storaged.vms.paths import parse_milestone_path
 from tests.fakes.scripted_backend import Op, ScriptedBackend, Unavailable
@@ -55,6 +56,28 @@ async def test_neighbours_are_one_question_and_one_commit(tmp_path: Path) -> Non
     async with proven(tmp_path) as host:
         segments = [await host.rig.recorded(number) for number in range(40)]
         host.holds(*segments)
+        async with host.running():
+            await eventually(lambda: host.verified(*segments), "verified")
+        assert host.vms.count("recorded") == 1
+
+
+@jumping
+async def test_a_segment_whose_hash_was_written_this_moment_is_asked_about_with_its_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hashed it has not let go of it yet: it would be a question, and a retrieval, of its own."""
+    async with proven(tmp_path) as host:
+        segments = [await host.rig.recorded(number) for number in range(5)]
+        host.holds(*segments)
+        hashed = Hashing.hash
+
+        async def lingering(hashing: Hashing, segment: Segment) -> bool:
+            done = await hashed(hashing, segment)
+            if segment.id == segments[2].id:
+                await passing(timedelta(seconds=12))  # rounds begin meanwhile
+            return done
+
+        monkeypatch.setattr(Hashing, "hash", lingering)
         async with host.running():
             await eventually(lambda: host.verified(*segments), "verified")
         assert host.vms.count("recorded") == 1

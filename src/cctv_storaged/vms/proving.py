@@ -74,6 +74,7 @@ class Proving:
         self._locks = ObjectLocks()
         self._to_hash: OrderedDict[UUID, None] = OrderedDict()
         self._in_hand: set[UUID] = set()
+        self._being_hashed: set[UUID] = set()  # of them
         self._withheld: dict[UUID, int] = {}
         self._unmapped: dict[UUID, float] = {}  # cameras without a counterpart, and when to look again
         self._told_unmapped: set[UUID] = set()
@@ -189,7 +190,7 @@ class Proving:
         askable = [each for each in waiting if self._is_askable(each)]
         rules, longest, now = self._settings.rules, self._settings.window_max, self._clock.now()
         found = windows(ripe(askable, rules.settle, longest, now), longest)
-        chosen = [window for window in found if window.urgent or all(map(_has_hash, window.segments))]
+        chosen = [window for window in found if window.urgent or all(map(self._is_hashed, window.segments))]
         turns = in_turn(chosen, self._settings.newest_share, self.attendance.failing)
         if await self._ask_all(turns):
             return 0.0
@@ -205,11 +206,15 @@ class Proving:
         camera_id = each.camera_id
         return (
             each.due
-            and (each.id not in self._in_hand or not _has_hash(each))
+            and (each.id not in self._in_hand or not self._is_hashed(each))
             and each.id not in self._withheld
             and self.attendance.may_ask(camera_id)
             and self._unmapped.get(camera_id, -math.inf) <= self._clock.monotonic()
         )
+
+    def _is_hashed(self, each: Waiting) -> bool:
+        """Not while it is: its hash is in the journal a moment before it is let go."""
+        return _has_hash(each) and each.id not in self._being_hashed
 
     def _is_of_use(self, each: Waiting) -> bool:
         """It is to be hashed, or its camera can be asked for."""
@@ -362,6 +367,7 @@ class Proving:
         if segment_id in self._in_hand or segment_id in self._withheld:
             return
         self._in_hand.add(segment_id)
+        self._being_hashed.add(segment_id)
         self._idle.clear()
         try:
             segment = await self._ground.journal.segments.by_id(segment_id)
@@ -370,6 +376,7 @@ class Proving:
                 self._intake.brought([segment_id])
         finally:
             self._in_hand.discard(segment_id)
+            self._being_hashed.discard(segment_id)
             self._is_idle()
         if hashed and self.attendance.open and self._clock.monotonic() - self._round_at >= SHORTEST_IDLE_S:
             self._wake.set()  # there may be a window to ask about
