@@ -225,7 +225,7 @@ async def test_a_clock_that_is_not_ours_proves_nothing_and_is_told_until_it_is_r
 async def test_footage_whose_time_is_in_doubt_is_proven_by_nothing_and_stays(
     tmp_path: Path,
 ) -> None:
-    chosen = settings("edge_retrieval", deadline=timedelta(hours=5))
+    chosen = settings("edge_retrieval", deadline=timedelta(hours=1))
     async with proven(tmp_path, chosen=chosen) as host:
         host.rig.write(0)
         path = host.rig.recordings / host.rig.path_of(0)

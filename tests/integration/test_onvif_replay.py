@@ -353,6 +353,8 @@ async def ffprobe(uri: str) -> list[dict[str, str]]:
     return packets
 
 
+LONG: Recipe = {"seconds": 60}
+"""Played at its own pace it lasts for longer than a test needs for anything."""
 SHORT: Recipe = {"seconds": 1, "bframes": 2, "gop": 12}
 """ffmpeg asks for the recording's own pace."""
 
@@ -369,7 +371,7 @@ async def test_ffmpeg_plays_it_to_its_end(tmp_path: Path, recipe: Recipe) -> Non
 
 async def test_replays_are_bounded_and_a_client_that_leaves_gives_its_place_back(tmp_path: Path) -> None:
     async with running(tmp_path) as host:
-        await recorded(host, "gate/a.ts", after(0), recipe=PLAIN)
+        await recorded(host, "gate/a.ts", after(0), recipe=LONG)
         async with device(host) as at:
             slots = at.server.replaying.slots
             clients: list[RtspClient] = []

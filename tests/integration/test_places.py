@@ -28,7 +28,7 @@ from cctv_storaged.guarding.places import Places
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.metrics import Metrics
 from cctv_storaged.pacing import ByteBudget
-from tests.integration.api.harness import running
+from tests.integration.api.harness import running, until
 from tests.services.backends import closing, store
 from tests.services.payloads import payload_of, some_bytes, write_source
 from tests.services.seaweed import Bucket
@@ -160,9 +160,10 @@ async def test_a_mount_that_hangs_keeps_nobody_waiting_and_is_told(
     hangs, answers = folder(tmp_path, "hangs"), folder(tmp_path, "answers")
     one, other = bench.places.root(str(hangs)), bench.places.root(str(answers))
     await bench.places.check()
-    release, look = threading.Event(), folders._looked_at
+    release, look, looks = threading.Event(), folders._looked_at, list[str]()
 
     def hang(path: str, known: str | None) -> Seen:
+        looks.append(path)
         if path == str(hangs):
             release.wait()
         return look(path, known)
@@ -171,8 +172,15 @@ async def test_a_mount_that_hangs_keeps_nobody_waiting_and_is_told(
     monkeypatch.setattr(folders, "PATIENCE_S", 0.05)
     for _ in range(3):
         await bench.places.check()
-    assert (one.standing, other.standing, bench.sounding) == (Standing.SILENT, Standing.RIGHT, {str(hangs)})
-    assert sum(thread.name == "place" for thread in threading.enumerate()) == 1, "one look, however often"
+    assert (one.standing, looks.count(str(hangs))) == (Standing.SILENT, 1), "one look, however often"
+
+    async def told_right() -> bool:
+        """Also the other's thread may need more than this moment on a busy machine."""
+        await bench.places.check()
+        return (other.standing, bench.sounding) == (Standing.RIGHT, {str(hangs)})
+
+    await until(told_right)
+    assert (one.standing, looks.count(str(hangs))) == (Standing.SILENT, 1)
     release.set()
     monkeypatch.setattr(folders, "PATIENCE_S", 30.0)
     await bench.places.check()

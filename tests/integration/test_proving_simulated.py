@@ -27,6 +27,7 @@ from tests.services.rig import Rig, opened
 from tests.services.xprotect import PASSWORD, USER, camera, running_site
 
 SECOND = timedelta(seconds=1)
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Beside:
         files += [EdgeFile(path=self.rig.source(each), start=each.span.start) for each in segments]
 
     async def until_verified(self, *segments: Segment) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not await self.rig.all_verified(*segments, backend=NAME):
                 await asyncio.sleep(0.02)
 
@@ -128,7 +129,7 @@ async def test_what_the_device_has_is_fetched_though_an_answer_is_lost(tmp_path:
         async with host.rig.delivering(host.proof.proving):
             await host.until_verified(segments[0])
             await host.until_verified(*segments)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while await host.rig.journal.retrievals.all():
                     await asyncio.sleep(0.02)
         assert len(set(host.vms.asked)) == 1
