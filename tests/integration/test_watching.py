@@ -112,7 +112,16 @@ class Host:
             looking.close()
 
 
-async def until(condition: Callable[[], bool], what: str, patience_s: float = 30.0) -> None:
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def scans_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a scan that a busy machine made slow, half a second say, the next would be half a minute away."""
+    monkeypatch.setattr(watching, "DUTY", 1.0)
+
+
+async def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     end = asyncio.get_running_loop().time() + patience_s
     while not condition():
         assert asyncio.get_running_loop().time() < end, f"not within {patience_s:g} s: {what}"
@@ -378,7 +387,9 @@ async def _count(host: Host, wanted: int) -> bool:
     return sum((await aside_reasons(host)).values()) >= wanted
 
 
-async def until_async(condition: Callable[[], Awaitable[bool]], what: str, patience_s: float = 30.0) -> None:
+async def until_async(
+    condition: Callable[[], Awaitable[bool]], what: str, patience_s: float = PATIENCE_S
+) -> None:
     end = asyncio.get_running_loop().time() + patience_s
     while not await condition():
         assert asyncio.get_running_loop().time() < end, f"not within {patience_s:g} s: {what}"

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pytest
 
+from cctv_storaged import watching
 from cctv_storaged.alarms import AlarmName
 from cctv_storaged.clock import SystemClock
 from cctv_storaged.events import Event, EventKind, Listener
@@ -195,7 +196,10 @@ async def test_neither_a_clock_that_is_set_nor_a_sleep_makes_a_camera_silent(tmp
         assert sounding(host, AlarmName.CAMERA_SILENT) == {}
 
 
-async def test_of_a_root_that_is_away_no_camera_is_said_to_be_silent(tmp_path: Path) -> None:
+async def test_of_a_root_that_is_away_no_camera_is_said_to_be_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "DUTY", 1.0)  # a slow scan does not put off the next for a minute
     clock = SetClock()
     recorders = [{"path": str(tmp_path / "recordings"), "scan_interval": "200ms"}]
     async with running(tmp_path, {"recorders": recorders}, clock) as host:
