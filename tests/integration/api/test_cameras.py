@@ -13,7 +13,7 @@ from cctv_storaged.api.models import CameraAnswer, CamerasAnswer, CoverageAnswer
 from cctv_storaged.api.queue_models import QueueAnswer, SetAsideAnswer
 from cctv_storaged.clock import rfc3339
 from cctv_storaged.model import Camera
-from tests.integration.api.harness import SECONDS, Host, path_of, running, until
+from tests.integration.api.harness import SECONDS, Host, StandingClock, path_of, running, until
 
 CAMERA = UUID("123e4567-e89b-12d3-a456-426614174000")
 START = datetime(2025, 1, 23, 10, tzinfo=UTC)
@@ -37,10 +37,11 @@ async def test_a_camera_is_what_its_footage_is(host: Host) -> None:
     CameraAnswer.model_validate(camera)
 
 
-async def test_a_camera_whose_segments_keep_coming_is_recording(host: Host) -> None:
-    now = datetime.now(UTC)
-    await host.registered("gate/1.ts", camera=CAMERA, start=now - timedelta(seconds=10))
-    assert (await host.get(f"/cameras/{CAMERA}")).json["state"] == "recording"
+async def test_a_camera_whose_segments_keep_coming_is_recording(tmp_path: Path) -> None:
+    clock = StandingClock()
+    async with running(tmp_path, clock=clock) as host:
+        await host.registered("gate/1.ts", camera=CAMERA, start=clock.now() - timedelta(seconds=10))
+        assert (await host.get(f"/cameras/{CAMERA}")).json["state"] == "recording"
 
 
 async def test_footage_from_the_future_does_not_make_a_camera_record_until_then(host: Host) -> None:

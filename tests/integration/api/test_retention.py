@@ -235,9 +235,7 @@ async def test_nothing_of_it_is_left_on_disk_shelf_or_in_the_catalog(
         assert [each["id"] for each in (await host.get(f"/segments/{young['camera_id']}")).json["segments"]]
 
         async def the_young_ones_copy_alone() -> bool:
-            await (
-                host.parts.exporting.run_once()
-            )  # by the clock; one whose job is just ending has another turn
+            await host.parts.exporting.run_once()  # one whose job is just ending has another turn
             return len([path for path in files if path.exists() and not path.name.startswith(".")]) == 1
 
         await until(the_young_ones_copy_alone)
