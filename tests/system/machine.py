@@ -1,7 +1,8 @@
 """A Debian that boots its own systemd, in namespaces of its own, for tests of the package.
 
 Made by debootstrap from the mirror that this machine's own apt sources name, booted by systemd-nspawn, and
-entered by nsenter: neither registers with a service manager here, as there may be none.
+entered by nsenter: neither registers with a service manager here, as there may be none. Its network is a
+loopback of its own, so that its ports are nobody else's; what fetches packages for it has this machine's.
 """
 
 import contextlib
@@ -11,13 +12,17 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,curl,ca-certificates,procps"
 RELEASE = "bookworm"
 PATIENCE_S = 180.0
+PAUSES_S = (5.0, 20.0)
 ENVIRONMENT = (
     "env",
     "-i",
@@ -34,9 +39,12 @@ class Machine:
         self.root = root
         self._leader = leader
 
-    def run(self, *words: str, check: bool = True, timeout_s: float = PATIENCE_S) -> str:
-        """What a command in it prints; stderr goes along."""
-        into = ("nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "-C", "--")
+    def run(
+        self, *words: str, check: bool = True, timeout_s: float = PATIENCE_S, fetches: bool = False
+    ) -> str:
+        """What a command in it prints; stderr goes along. `fetches`: it needs this machine's network."""
+        own_network = () if fetches else ("-n",)
+        into = ("nsenter", "-t", str(self._leader), "-m", "-u", "-i", *own_network, "-p", "-C", "--")
         done = subprocess.run(
             [*into, *ENVIRONMENT, *words],
             stdin=subprocess.DEVNULL,
@@ -52,6 +60,17 @@ class Machine:
 
     def shell(self, script: str, *, check: bool = True) -> str:
         return self.run("sh", "-c", script, check=check)
+
+    def install(self, *words: str) -> None:
+        """Packages: what they need is fetched first, and then `apt-get install` is all that is done."""
+        install = ("apt-get", "-qq", "install", "-y", "--no-install-recommends")
+
+        def fetch() -> None:
+            self.run("apt-get", "-qq", "update", fetches=True)
+            self.run(*install, "--download-only", *words, timeout_s=400, fetches=True)
+
+        again(fetch)
+        self.run(*install, *words)
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -117,6 +136,7 @@ def booted(folder: Path, files: Path) -> Iterator[Machine]:
         nspawn = subprocess.Popen(
             [
                 *("systemd-nspawn", "--boot", "--register=no", "--keep-unit", "--console=pipe"),
+                "--private-network",
                 *("--directory", str(root), "--machine", f"nvr-{os.getpid()}", "--resolv-conf=off"),
             ],
             stdin=subprocess.DEVNULL,
@@ -135,13 +155,39 @@ def booted(folder: Path, files: Path) -> Iterator[Machine]:
                 nspawn.wait(30)
 
 
+def again(work: Callable[[], T]) -> T:
+    """What comes from elsewhere may be away for a moment: it is asked three times."""
+    for pause_s in PAUSES_S:
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            return work()
+        time.sleep(pause_s)
+    return work()
+
+
+def printed(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """What a command prints that makes something of what it fetches."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env={**os.environ, **(environment or {})},
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+    return done.stdout
+
+
 def debian(root: Path, packages: str = "") -> None:
     """A clean Debian below the folder, which reaches the mirror as this machine does."""
     made = ["debootstrap", "--variant=minbase", *([f"--include={packages}"] if packages else [])]
-    done = subprocess.run(
-        [*made, RELEASE, str(root), mirror()], capture_output=True, text=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+    def make() -> None:
+        shutil.rmtree(root, ignore_errors=True)  # what is left of an attempt
+        printed([*made, RELEASE, str(root), mirror()])
+
+    again(make)
     for name in ("/etc/apt/apt.conf.d", "/etc/resolv.conf"):
         if Path(name).is_file():
             shutil.copy(name, root / name.lstrip("/"))
@@ -196,7 +242,7 @@ def _up(root: Path, nspawn: subprocess.Popen[bytes], console: Path) -> Machine:
         assert nspawn.poll() is None, console.read_text(errors="replace")[-4000:]
         assert time.monotonic() < deadline, console.read_text(errors="replace")[-4000:]
         leader = child_of(nspawn.pid)
-        if leader is not None:
+        if leader is not None and _comm(leader) == "systemd":  # before that it is on its way there
             machine = Machine(root, leader)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if machine.run("systemctl", "is-system-running", check=False).strip() in (
@@ -205,6 +251,13 @@ def _up(root: Path, nspawn: subprocess.Popen[bytes], console: Path) -> Machine:
                 ):
                     return machine
         time.sleep(0.5)
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def child_of(pid: int) -> int | None:

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import time
 import urllib.error
@@ -20,9 +20,9 @@ from tests.footage import cached_ts
 from tests.services.netns import Network, networks
 from tests.services.seaweed import ACCESS_KEY, SECRET_KEY, Bucket
 from tests.system.image import Builder, Container, Image, run
-from tests.system.machine import bus, debian
+from tests.system.machine import again, bus, debian, printed
 
-pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(1800)
 
 LINE = {"STORAGE_MODE": "BOTH", "MINIO_ENDPOINT": "minio:9000"}
 """What the specification's `docker run` gives, beside -p 8082:8082."""
@@ -41,11 +41,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     folder = tmp_path_factory.mktemp("image")
     base, wheels = folder / "base", folder / "wheels"
     debian(base)
-    downloaded = [
+    download = [
         *(sys.executable, "-m", "pip", "--quiet", "download", "--require-hashes", "--dest", str(wheels)),
         *("--only-binary=:all:", "--python-version", "3.11", "-r", str(PROJECT / "requirements.lock")),
     ]
-    subprocess.run(downloaded, check=True, timeout=600)
+    again(lambda: printed(download))
     with bus():
         yield Builder(PROJECT, base, wheels, folder).build(PROJECT / "packaging" / "oci" / "Containerfile")
     shutil.rmtree(folder, ignore_errors=True)
@@ -99,7 +99,7 @@ def test_the_line_alone_ends_at_once_and_names_what_it_lacks(
 ) -> None:
     """BOTH needs XProtect's address, and MinIO a key: neither can have a default."""
     with run(image, tmp_path, LINE, network=network.path, hosts=hosts(network)) as container:
-        assert container.process.wait(60) == 2, container.log
+        assert container.process.wait(180) == 2, container.log
         for name in ("MILESTONE_URL", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"):
             assert name in container.log
         assert "Traceback" not in container.log
@@ -110,7 +110,12 @@ def test_the_line_with_its_secrets_records_delivers_and_is_healthy(
 ) -> None:
     given = {**LINE, **LACKING, "MINIO_BUCKET_RECORDINGS": seaweed_bucket.name, "HOST_ID": "nvr-01"}
     with run(image, tmp_path, given, network=network.path, hosts=hosts(network)) as container:
-        wait_until(lambda: asked(network, "/ready")[0] == 200, "ready", details=lambda: container.log)
+        wait_until(
+            lambda: asked(network, "/ready")[0] == 200,
+            "ready",
+            patience_s=180,
+            details=lambda: container.log,
+        )
         assert container.execute(*image.health).returncode == 0
         assert container.execute("id", "-u").stdout.strip() == "10001"
         assert owner_of(container) == 10001
@@ -139,9 +144,11 @@ def test_the_line_with_its_secrets_records_delivers_and_is_healthy(
         assert asked(network, picture, token)[1].startswith(b"\xff\xd8")  # ffmpeg works in it
 
         assert not any(secret in container.log for secret in (SECRET_KEY, LACKING["MILESTONE_PASSWORD"]))
-        os.kill(container.pid or 0, 19)  # SIGSTOP: it stands still
+        pid = container.pid
+        assert pid is not None, container.log
+        os.kill(pid, signal.SIGSTOP)  # it stands still
         assert container.execute(*image.health).returncode == 1
-        os.kill(container.pid or 0, 18)
+        os.kill(pid, signal.SIGCONT)
         begun = time.monotonic()
         assert container.stop() == 0, container.log[-4000:]
         assert time.monotonic() - begun < 60

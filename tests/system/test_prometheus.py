@@ -20,7 +20,7 @@ from tests.footage import cached_ts
 from tests.services.ports import free_port
 from tests.services.prometheus import Prometheus, promtool, running
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 GUIDE = PROJECT / "docs" / "guide" / "monitoring.md"
 CERTIFICATES = PROJECT / "tests" / "services" / "certificates"
