@@ -134,7 +134,7 @@ class Relay:
 
     def _accept(self) -> None:
         while not self._closing.is_set():
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, ConnectionError):  # or who connected is gone already
                 client, _ = self._listener.accept()
                 carrier = threading.Thread(target=self._carry, args=(client,), daemon=True)
                 self._threads.append(carrier)

@@ -141,8 +141,9 @@ class PostgresCluster:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """The server neither answers nor hangs up: all its processes stopped by SIGSTOP."""
-        for process in self._processes():
-            process.suspend()
+        for process in (*self._processes()[:1], *self._processes()):  # the server first: it begins no more
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         try:
             yield
         finally:
@@ -204,7 +205,17 @@ class PostgresCluster:
 
     def drop_database(self, name: str) -> None:
         self.ensure_running()
-        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+        def dropped() -> bool:
+            try:
+                self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            except RuntimeError as exc:  # the server gives its sessions five seconds to go
+                if "being accessed by other users" in str(exc):
+                    return False
+                raise
+            return True
+
+        wait_until(dropped, START_TIMEOUT_S, lambda: f"{name} cannot be dropped")
 
     def _begin(self, settings: Sequence[str]) -> subprocess.Popen[bytes]:
         with (self.folder / "server.log").open("ab") as log:
