@@ -40,7 +40,9 @@ class Story:
 
     async def set(self, days: int) -> None:
         """Returns once the clock shows it: libfaketime looks at its file once a second."""
-        self.clock.write_text(f"{days:+d}d\n")
+        after = self.clock.with_suffix(".new")
+        after.write_text(f"{days:+d}d\n")
+        after.replace(self.clock)  # at once: libfaketime would take a file that is empty yet for no jump
 
         async def shows() -> bool:
             off = datetime.now(UTC) - self.began - timedelta(days=days)

@@ -18,6 +18,8 @@ from tests.daemon import PROJECT
 from tests.footage import cached_ts
 from tests.integration.api.harness import SECONDS
 
+pytestmark = pytest.mark.timeout(400)
+
 STEPS = (
     "ahead while running",
     "back",
@@ -52,7 +54,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         env={**os.environ, **faked},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=360,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -86,6 +86,15 @@ def rows(database: PostgresDatabase, host_id: str) -> dict[str, tuple[str, str]]
     return {segment_id: (path, by) for segment_id, path, by in found}
 
 
+def told(database: PostgresDatabase, host_id: str) -> int:
+    """How many of the host's copies the catalog knows to be verified: nothing is told of them after that."""
+    counted = database.sql(
+        f"""SELECT count(*) FROM segment_copies JOIN segments ON id = segment_id
+             WHERE host_id = '{host_id}' AND state = 'verified'"""
+    )
+    return int(counted[0][0])
+
+
 @pytest.mark.timeout(400)
 def test_a_host_that_is_cut_off_records_on_and_catches_up_and_nobody_touches_what_is_anothers(
     hosts: dict[str, NetHost], postgres_database: PostgresDatabase, seaweed_bucket: Bucket
@@ -95,9 +104,7 @@ def test_a_host_that_is_cut_off_records_on_and_catches_up_and_nobody_touches_wha
         host.record(2)
     for host in hosts.values():
         host.delivered()
-    wait_until(
-        lambda: all(len(rows(postgres_database, name)) == 2 for name in NAMES), "the catalog knows all"
-    )
+    wait_until(lambda: all(told(postgres_database, name) == 2 for name in NAMES), "the catalog knows all")
     wait_until(lambda: set(others[0].fleet()) == set(NAMES), "every host has spoken")
     assert not any(each["stale"] or each["twin"] for each in cut.fleet().values())
     assert {each["config_version"] for each in cut.fleet().values()} == {"rev 1"}
@@ -133,12 +140,15 @@ def test_a_host_that_is_cut_off_records_on_and_catches_up_and_nobody_touches_wha
     assert rows(postgres_database, CUT) == before
     assert {path: seaweed_bucket.read(path) for path in objects} == objects
 
+    wait_until(
+        lambda: all(told(postgres_database, name) == 4 for name in NAMES if name != CUT), "so do the others"
+    )
     of_others = {name: rows(postgres_database, name) for name in NAMES if name != CUT}
     cut.network.plug()
     caught_up = cut.delivered()
     wait_until(lambda: set(rows(postgres_database, CUT)) == {each["id"] for each in caught_up}, "all told")
     wait_until(
-        lambda: (told := others[0].fleet()[CUT])["stale"] is False and told["backlog_segments"] == 0,
+        lambda: (said := others[0].fleet()[CUT])["stale"] is False and said["backlog_segments"] == 0,
         "it spoke again",
     )
     assert {name: rows(postgres_database, name) for name in of_others} == of_others

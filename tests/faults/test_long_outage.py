@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,12 @@ def test_the_main_job_with_every_real_part(
         rows = database.sql("SELECT id, checksum, storage_backend, host_id FROM segments")
         return {(row[0], row[1]) for row in rows} == {(s["id"], s["checksum"]) for s in segments}
 
+    def verified() -> bool:
+        counted = database.sql("SELECT count(*) FROM segment_copies WHERE state = 'verified'")
+        return counted == [["20"]]
+
     wait_until(catalogued, "PostgreSQL has the same rows")
-    assert database.sql("SELECT count(*) FROM segment_copies WHERE state = 'verified'") == [["20"]]
+    wait_until(verified, "and knows that all are verified, which may be told later")
     camera = segments[0]["camera_id"]
     fleet = daemon.get(
         f"/segments/{camera}", scope="fleet", start="2026-11-01T00:00:00Z", end="2026-11-02T00:00:00Z"
@@ -115,12 +119,10 @@ def test_a_long_outage_ends_with_everything_delivered_the_newest_first(
         )
         if part < 2:
             assert daemon.stop() == 0
-    assert daemon.metric("storage_backend_up") == 0
+    wait_until(lambda: daemon.metric("storage_backend_up") == 0, "this start has noticed it, too")
     seaweed.start()
     back_at = time.monotonic()
-    live = FakeCam(
-        daemon.recordings, "live", small(), daemon.folder / "aside", start=datetime.now().astimezone()
-    )
+    live = FakeCam(daemon.recordings, "live", small(), daemon.folder / "aside", start=datetime.now(UTC))
     newest = live.write()
     wait_until(
         lambda: newest.sha256 in _delivered(daemon, "live"), "the newest segment", patience_s=NEWEST_WITHIN_S
@@ -157,6 +159,7 @@ def _peak_bytes(pid: int) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
+@pytest.mark.timeout(400)
 def test_hour_long_segments_go_in_parts_with_bounded_memory(
     make_daemon: Callable[..., Daemon], seaweed_bucket: Bucket
 ) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from tests.daemon import PROJECT
 
+pytestmark = pytest.mark.timeout(400)
+
 UNLINKED = re.compile(
     r'^(?:\d+ +)?(\d+\.\d+) unlink(?:at)?\(.*"([^"]*\.ts)".*(?:= 0|<unfinished \.\.\.>)$', re.M
 )
@@ -29,7 +31,7 @@ def told(
     strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-ttt", "-o", str(trace), "-e", "trace=unlink,unlinkat"]
     story = ["unshare", "--mount", sys.executable, "-m", "tests.faults.wrong_mounts", str(folder)]
     done = subprocess.run(
-        [*strace, *story], cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False
+        [*strace, *story], cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     steps = [json.loads(line) for line in done.stdout.splitlines()]

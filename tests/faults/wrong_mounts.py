@@ -18,8 +18,10 @@ from typing import Any
 from tests.integration.api.harness import Host, path_of, running, until
 from tests.oracle import digests_below
 
-OLD = ("gate/2026-03-05/12-00-00.ts", "gate/2026-03-05/12-00-10.ts")
-"""Below a; those below b are of today, which `source.keep` protects: they may go at the end only."""
+OLD = ("gate/2026-03-05/12-00-05.ts", "gate/2026-03-05/12-00-15.ts")
+"""Below a; those below b are of today, which `source.keep` protects: they may go at the end only. All
+have names of their own, at noon as well.
+"""
 PLACES = ("a", "b", "store")
 
 
