@@ -38,13 +38,13 @@ async def test_footage_that_the_vms_has_recorded_is_verified_with_its_hash_and_p
         host.holds(*segments)
         async with host.running():
             await eventually(lambda: host.verified(*segments), "verified")
+            await eventually(lambda: len(host.rig.delivered) == 6, "and told, a moment later")
         known = await host.rig.segment(segments[0])
         copy = known.copy_at(NAME)
         assert known.sha256 is not None and copy is not None and copy.path is not None
         place = parse_milestone_path(copy.path)
         assert (place.site, place.camera) == (SITE, device_of(known.camera_id))
         assert place.span.start <= known.span.start and place.span.end >= known.span.end
-        assert len(host.rig.delivered) == 6
         assert host.rig.metric("storage_segments_stored_total", backend=NAME, mode="MILESTONE") == 6
         assert host.rig.metric("storage_delivery_seconds_count", backend=NAME) == 6
         told = [event for event in host.rig.told(EventKind.COPY) if event.backend == NAME]
@@ -277,8 +277,7 @@ async def test_a_segment_that_is_asked_about_is_withheld_from_nobody_else(tmp_pa
                 assert not free
             host.vms.hold.set()
             await eventually(lambda: host.verified(segment), "verified")
-            with proving.withheld(segment.id) as free:
-                assert free
+            await eventually(lambda: is_free(host, segment), "let go of, once that is told")
 
 
 @jumping
@@ -438,6 +437,12 @@ async def test_an_answer_is_believed_for_a_minute_and_only_about_what_had_settle
 
 async def is_gap(host: Proven, segment: Segment) -> bool:
     return await host.states(segment) == ["gap"]
+
+
+def is_free(host: Proven, segment: Segment) -> bool:
+    """Whether nobody asks or hashes for it right now."""
+    with host.proof.proving.withheld(segment.id) as free:
+        return free
 
 
 async def all_hashed(host: Proven, segments: Sequence[Segment]) -> bool:
