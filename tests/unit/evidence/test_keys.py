@@ -1,10 +1,10 @@
 """The host's key: made once, for its owner alone, and never replaced by a start that does not like it."""
 
 import errno
-import multiprocessing
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,22 +54,33 @@ def test_every_later_start_has_the_same_key_and_leaves_the_file_alone(tmp_path: 
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def _race(
-    folder: Path, start: "multiprocessing.synchronize.Barrier", told: "multiprocessing.Queue[str]"
-) -> None:
-    start.wait(30)
-    told.put(HostKey(folder).current().public.fingerprint)
+RACE = """
+import sys
+from pathlib import Path
+from cctv_storaged.evidence.keys import HostKey
+
+print("ready", flush=True)
+sys.stdin.read()
+print(HostKey(Path(sys.argv[1])).current().public.fingerprint)
+"""
 
 
 def test_processes_that_start_at_once_make_one_key(tmp_path: Path) -> None:
-    forking = multiprocessing.get_context("fork")
-    start, told = forking.Barrier(RACERS), forking.Queue()
-    racers = [forking.Process(target=_race, args=(tmp_path, start, told)) for _ in range(RACERS)]
-    for racer in racers:
-        racer.start()
-    fingerprints = {told.get(timeout=30) for _ in racers}
-    for racer in racers:
-        racer.join(30)
+    """Processes of their own: this one has threads, whose locks a fork would take along."""
+    waiting, start = os.pipe()
+    command = [sys.executable, "-c", RACE, str(tmp_path)]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")}
+    racers = [
+        subprocess.Popen(command, env=environ, stdin=waiting, stdout=subprocess.PIPE, text=True)
+        for _ in range(RACERS)
+    ]
+    os.close(waiting)
+    try:
+        ready = [racer.stdout.readline() for racer in racers if racer.stdout]
+    finally:
+        os.close(start)  # for all of them at once
+    fingerprints = {racer.communicate(timeout=120)[0].strip() for racer in racers}
+    assert ready == ["ready\n"] * RACERS
     assert fingerprints == {HostKey(tmp_path).current().public.fingerprint}
     assert os.listdir(tmp_path) == [KEY_FILE]
 

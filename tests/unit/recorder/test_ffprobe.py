@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -49,6 +50,9 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+measured = partial(ffprobe_duration, timeout_s=60)  # ffprobe may be slow to begin on a busy machine
+
+
 def near(duration: timedelta | None, seconds: float) -> bool:
     return duration is not None and abs(duration - timedelta(seconds=seconds)) <= FRAME
 
@@ -65,7 +69,7 @@ RECIPES: dict[str, tuple[Recipe, float]] = {
 @pytest.mark.parametrize(("recipe", "seconds"), RECIPES.values(), ids=RECIPES.keys())
 async def test_a_whole_file_is_measured(recipe: Recipe, seconds: float) -> None:
     with opened(cached_ts(**recipe)) as descriptor:
-        assert near(await ffprobe_duration(descriptor), seconds)
+        assert near(await measured(descriptor), seconds)
 
 
 async def test_a_clock_that_begins_anew_is_measured_where_the_probe_cannot_tell(tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ async def test_a_clock_that_begins_anew_is_measured_where_the_probe_cannot_tell(
     data = late + cached_ts(seconds=2).read_bytes() + late
     assert probe_by(lambda offset, length: data[offset : offset + length], len(data)).duration is None
     with opened(file_of(tmp_path, data)) as descriptor:
-        assert near(await ffprobe_duration(descriptor), 4)
+        assert near(await measured(descriptor), 4)
 
 
 async def test_the_open_file_is_measured_whatever_its_name_and_position(tmp_path: Path) -> None:
@@ -81,8 +85,8 @@ async def test_the_open_file_is_measured_whatever_its_name_and_position(tmp_path
     with opened(path) as descriptor:
         path.unlink()
         os.lseek(descriptor, 100_000, os.SEEK_SET)
-        assert near(await ffprobe_duration(descriptor), 2)
-        assert near(await ffprobe_duration(descriptor), 2)
+        assert near(await measured(descriptor), 2)
+        assert near(await measured(descriptor), 2)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ async def test_the_open_file_is_measured_whatever_its_name_and_position(tmp_path
 async def test_a_playlist_is_not_followed(playlist: str, tmp_path: Path) -> None:
     (tmp_path / "other.ts").write_bytes(cached_ts().read_bytes())
     with opened(file_of(tmp_path, playlist.format(tmp_path / "other.ts").encode())) as descriptor:
-        assert await ffprobe_duration(descriptor) is None
+        assert await measured(descriptor) is None
 
 
 async def test_the_child_gets_no_name_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +108,7 @@ async def test_the_child_gets_no_name_and_no_secret(tmp_path: Path, monkeypatch:
     told = tmp_path / "told"
     script = f'printf "%s\\n" "$@" > {told}; env >> {told}'
     with opened(file_of(tmp_path, b"x")) as descriptor:
-        await ffprobe_duration(descriptor, program=program(tmp_path, script))
+        await measured(descriptor, program=program(tmp_path, script))
     words = told.read_text()
     assert "-protocol_whitelist\npipe\n-f\nmpegts\n-i\npipe:0\n" in words
     assert "a.ts" not in words
@@ -116,14 +120,14 @@ async def test_garbage_has_no_duration_and_the_log_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(file_of(tmp_path, b"no stream at all" * 1000)) as descriptor:
-        assert await ffprobe_duration(descriptor) is None
+        assert await measured(descriptor) is None
     [record] = caplog.records
     assert "End of file" in vars(record)["stderr"]
 
 
 async def test_a_file_of_one_packet_has_no_duration(tmp_path: Path) -> None:
     with opened(file_of(tmp_path, cached_ts().read_bytes()[:188])) as descriptor:
-        assert await ffprobe_duration(descriptor) is None
+        assert await measured(descriptor) is None
 
 
 async def test_endless_complaints_neither_block_nor_pile_up(
@@ -131,7 +135,7 @@ async def test_endless_complaints_neither_block_nor_pile_up(
 ) -> None:
     script = "head -c 5000000 /dev/zero | tr '\\0' 'x' >&2; echo the end >&2"
     with opened(file_of(tmp_path, b"x")) as descriptor:
-        assert await ffprobe_duration(descriptor, program=program(tmp_path, script)) is None
+        assert await measured(descriptor, program=program(tmp_path, script)) is None
     [record] = caplog.records
     assert vars(record)["stderr"].endswith("the end")
     assert len(vars(record)["stderr"]) <= 2048
@@ -143,7 +147,7 @@ async def test_without_ffprobe_there_is_no_duration_and_one_log_line(
     missing = str(tmp_path / "nowhere" / "ffprobe")
     with opened(cached_ts()) as descriptor:
         for _ in range(3):
-            assert await ffprobe_duration(descriptor, program=missing) is None
+            assert await measured(descriptor, program=missing) is None
     assert len(caplog.records) == 1
 
 
@@ -200,9 +204,9 @@ async def test_a_cancelled_question_ends_the_child_and_is_cancelled(tmp_path: Pa
 async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     hang = hanging(tmp_path)
     with opened(cached_ts()) as descriptor:
-        await ffprobe_duration(descriptor)
+        await measured(descriptor)
         before = len(os.listdir("/proc/self/fd"))
-        await ffprobe_duration(descriptor)
+        await measured(descriptor)
         await ffprobe_duration(descriptor, timeout_s=0.2, program=hang)
-        await ffprobe_duration(descriptor, program=str(tmp_path / "missing"))
+        await measured(descriptor, program=str(tmp_path / "missing"))
         await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
