@@ -20,7 +20,7 @@ from tests.fakes.xprotect.site import Camera, Site
 from tests.fakes.xprotect.tasks import RetrievalFailed
 
 _PATH = "onvif/device_service"
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 
 
 async def pull(site: Site, camera: Camera, start: datetime, end: datetime) -> None:
