@@ -12,7 +12,7 @@ import selectors
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 from unittest.mock import patch
@@ -73,8 +73,7 @@ _execute = aiosqlite.Connection._execute
 async def _executed(connection: aiosqlite.Connection, *args: Any, **kwargs: Any) -> Any:
     """The journal's thread is no executor's."""
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, JumpingLoop)
-    with loop.at_work():
+    with loop.at_work() if isinstance(loop, JumpingLoop) else nullcontext():
         return await _execute(connection, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
