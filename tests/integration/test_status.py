@@ -25,7 +25,8 @@ def status(*options: str) -> subprocess.CompletedProcess[str]:
 def test_cameras_backlog_and_disks_are_seen_at_a_glance(daemon: Daemon) -> None:
     daemon.start()
     now = datetime.now(UTC)
-    make_ts(daemon.recordings / "gate" / f"{now:%Y-%m-%d}", name=f"{now:%H-%M-%S}.ts", seconds=1)
+    # Three of its lengths and half a minute without another make a camera silent.
+    make_ts(daemon.recordings / "gate" / f"{now:%Y-%m-%d}", name=f"{now:%H-%M-%S}.ts", seconds=30)
     daemon.wait_delivered(1)
     shown = status("--url", daemon.url)
     assert "gate" in shown.stdout, shown
