@@ -182,7 +182,7 @@ async def test_a_recorder_that_is_away_answers_nobody(away: str) -> None:
             socket.writer.write_eof()
         try:
             assert await socket.reader.read() == b""
-        except ConnectionResetError:
+        except ConnectionError:  # reset, or a broken pipe where that was known before we asked
             assert away != "silent"
 
 
