@@ -6,7 +6,9 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 pytest_plugins = ["tests.daemon", "tests.services.postgres", "tests.services.seaweed"]
 
@@ -26,6 +28,23 @@ def root_logger_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """How long an example takes says how busy the machine is. Where the same ones are to be drawn each time,
+    they must not hang on which modules a worker has loaded by then, whose constants are drawn as well.
+    """
+    if config.getoption("--hypothesis-profile") is None and not hypothesis.settings().derandomize:
+        hypothesis.settings.load_profile("unhurried")
+    if hypothesis.settings().derandomize:
+        none = providers._local_constants
+        pytest.MonkeyPatch().setattr(providers, "_get_local_constants", lambda: none)
 
 
 @pytest.hookimpl(wrapper=True)
