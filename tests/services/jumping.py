@@ -9,21 +9,23 @@ Waits get shorter, never longer, so a test must not depend on one thing being sl
 import asyncio
 import functools
 import selectors
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec
 from unittest.mock import patch
 
 import aiosqlite
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 PATIENCE_S = 0.01
 """Real time for others than threads (sockets, children) to report something before the clock jumps."""
+PLACE = "place"
+"""The name of threads that look at one folder each, in no pool (guarding/folders.py)."""
 HANGS_S = 3.0
 """A thread that works for so long hangs, as some tests have it: the clock jumps all the same."""
 
@@ -42,7 +44,14 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     @property
     def works(self) -> bool:
         """Whether some thread is at work for the loop, and does not hang."""
-        return any(time.monotonic() - begun_s < HANGS_S for begun_s in self._begun.values())
+        now_s = time.monotonic()
+        for thread in threading.enumerate():
+            if thread.name == PLACE:
+                self._begun.setdefault(thread, now_s)
+        for work in [work for work in self._begun if isinstance(work, threading.Thread)]:
+            if not work.is_alive():
+                del self._begun[work]
+        return any(now_s - begun_s < HANGS_S for begun_s in self._begun.values())
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -54,20 +63,36 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         finally:
             del self._begun[work]
 
-    def run_in_executor(  # type: ignore[override]  # typeshed has it as a coroutine of any type
-        self, executor: Executor | None, func: Callable[..., T], *args: Any
-    ) -> asyncio.Future[T]:
-        future = super().run_in_executor(executor, func, *args)
+    def given(self, future: Future[Any]) -> None:
+        """A thread has it to do; it is over when the loop hears of it."""
         self._begun[future] = time.monotonic()
-        future.add_done_callback(lambda done: self._begun.pop(done, None))
-        return future
+
+        def over(done: Future[Any]) -> None:
+            with suppress(RuntimeError):  # the loop was closed, and nobody waits for it
+                self.call_soon_threadsafe(self._begun.pop, done, None)
+
+        future.add_done_callback(over)
 
     def run_forever(self) -> None:
-        with patch.object(aiosqlite.Connection, "_execute", _executed):
+        with (
+            patch.object(aiosqlite.Connection, "_execute", _executed),
+            patch.object(ThreadPoolExecutor, "submit", _submitted),
+        ):
             super().run_forever()
 
 
 _execute = aiosqlite.Connection._execute
+_submit = ThreadPoolExecutor.submit
+
+
+def _submitted(pool: ThreadPoolExecutor, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """By whichever way: `to_thread`, `run_in_executor`, or a pool's future that is wrapped."""
+    future = _submit(pool, work, *args, **kwargs)
+    with suppress(RuntimeError):  # a thread that gives work to others: whoever waits for it waits for them
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, JumpingLoop):
+            loop.given(future)
+    return future
 
 
 async def _executed(connection: aiosqlite.Connection, *args: Any, **kwargs: Any) -> Any:
@@ -90,6 +115,8 @@ class _JumpingSelector(selectors.DefaultSelector):
         while not (found := super().select(self._patience_s)):
             left_s = until_s - time.monotonic()
             if left_s <= 0 or not self._loop.works:
+                if found := super().select(0):
+                    break  # whoever was at work has just ended, and said so
                 self._loop.ahead_s += max(0.0, left_s)
                 break
         return found
