@@ -70,6 +70,14 @@ class WatchContext:
     roots: Roots = UNGUARDED  # which of them are, by a look of this moment
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a folder held that the journal did not know."""
+
+    registered: int
+    registering_s: float  # spent on files that became segments: the recorder's pace, not the scan's
+
+
 class RootWatch:
     """Keeps one recorder root and the journal in step until it is cancelled."""
 
@@ -220,7 +228,7 @@ class RootWatch:
         found = 0
         while (listing := await asyncio.to_thread(next, listings, None)) is not None:
             self._unscanned.add(listing.folder)
-            found += await self._compare(listing)
+            found += (await self._compare(listing)).registered
         self._count_folders()
         self._count_found(found)
         self._tell_refused()
@@ -230,8 +238,8 @@ class RootWatch:
     async def _scan_for_ever(self) -> None:
         while True:
             started = time.monotonic()
-            await self._scan()
-            await self._pause(time.monotonic() - started)
+            registering_s = await self._scan()
+            await self._pause(time.monotonic() - started - registering_s)
 
     async def _pause(self, scan_took_s: float) -> None:
         """Until a scan is wanted or due; what changes meanwhile may bring it forward."""
@@ -247,7 +255,11 @@ class RootWatch:
                     await self._plan_changed.wait()
 
     def _rest_s(self, scan_took_s: float) -> float:
-        """How long to rest after a scan: never so short that scanning takes more than its share."""
+        """How long to rest after a scan: never so short that scanning takes more than its share.
+
+        `scan_took_s` is without the time for new segments: a backlog of hours would be rested from for days,
+        and where events do not arrive nothing new would be seen meanwhile.
+        """
         if self._soon:
             return max(BURST_S, min(scan_took_s, LONGEST_REST_S))
         interval = self._context.scan_interval.total_seconds()
@@ -255,7 +267,8 @@ class RootWatch:
             interval = min(interval, POLL_S)
         return max(interval, scan_took_s / DUTY)
 
-    async def _scan(self) -> None:
+    async def _scan(self) -> float:
+        """Returns how many of its seconds went into segments that were new."""
         started = time.monotonic()
         full = self._full_wanted or started - self._last_full_at >= FULL_SCAN_S
         self._full_wanted = self._soon = self._put_off = False
@@ -266,15 +279,16 @@ class RootWatch:
             self._full_wanted = True
             self._finish(started, 0)
             await self._lookout.broken()
-            return
+            return 0.0
         owed, self._owed = self._owed, set()
         refusing = frozenset(self._refused)
         self._scanner.unsettle(owed)
-        found = 0
+        found, registering_s = 0, 0.0
         try:
             listings = self._scanner.changed(full=full)
             while (listing := await asyncio.to_thread(next, listings, None)) is not None:
-                found += await self._compare(listing)
+                compared = await self._compare(listing)
+                found, registering_s = found + compared.registered, registering_s + compared.registering_s
                 self.scanned_at = time.monotonic()
             if full:
                 await self._forget_gone_folders()
@@ -292,6 +306,7 @@ class RootWatch:
             whole = self._saw_all
         self._finish(started, found)
         await (self._lookout.saw_all(look) if whole else self._lookout.broken())
+        return registering_s
 
     @property
     def _saw_all(self) -> bool:
@@ -319,26 +334,29 @@ class RootWatch:
             self._context.metrics.scan_found.inc(found)
             log.info("scan of %s registered %d files", self._root.path, found)
 
-    async def _compare(self, listing: Listing) -> int:
-        """Looks at what the journal does not know of a folder; returns how many segments that gave."""
+    async def _compare(self, listing: Listing) -> Compared:
+        """Looks at what the journal does not know of a folder."""
         known = await self._context.journal.segments.known_in(self._root.path, listing.folder)
         await self._follow_disk(listing, known)
         await self._forget_gone(listing.folder, known, listing.files)
         unknown = sorted(
             name for name, identity in listing.files.items() if not _same(known.get(name), identity)
         )
-        registered, settled = 0, True
+        registered, registering_s, settled = 0, 0.0, True
         for name in self._refused.get(listing.folder, set()) - set(unknown):
             self._note_refusal(listing.folder, name, refused=False)  # gone, or registered
         for names in _chunks(unknown, CONCURRENT_LOOKS):
+            began = time.monotonic()
             outcomes = await asyncio.gather(*(self._look(listing, name) for name in names))
-            registered += outcomes.count(Outcome.REGISTERED)
+            if Outcome.REGISTERED in outcomes:
+                registered += outcomes.count(Outcome.REGISTERED)
+                registering_s += time.monotonic() - began
             settled = settled and FINAL.issuperset(outcomes)
             self._put_off = self._put_off or Outcome.POSTPONED in outcomes
             self.scanned_at = time.monotonic()
         if settled and listing.folder not in self._owed:
             self._scanner.settle(listing)
-        return registered
+        return Compared(registered, registering_s)
 
     async def _follow_disk(self, listing: Listing, known: dict[str, KnownFile]) -> None:
         """A reboot may number devices anew: the same files on the same disk, so only the number is noted."""

@@ -24,7 +24,7 @@ from cctv_storaged.errors import SourceChanged
 from cctv_storaged.events import EventHub
 from cctv_storaged.guarding.identity import NAME, Mark, identity_in
 from cctv_storaged.guarding.roots import UNGUARDED, Roots
-from cctv_storaged.ingest import Ingest, IngestContext
+from cctv_storaged.ingest import Ingest, IngestContext, Outcome
 from cctv_storaged.journal.journal import Journal
 from cctv_storaged.journal.segments import KnownFile
 from cctv_storaged.metrics import Metrics
@@ -340,6 +340,35 @@ async def test_without_any_watch_left_scans_find_everything(
         await until(lambda: len(host.registered) == len(STYLES), "all styles by polling")
     labels = {"root": str(host.recordings)}
     assert host.metrics.registry.get_sample_value("storage_watcher_up", labels) == 0
+
+
+async def test_a_backlog_is_not_rested_from_as_if_looking_for_it_had_taken_as_long(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consider, pause = Ingest.consider, RootWatch._pause
+    scans: list[tuple[float, float]] = []  # how long they took, and what is rested from
+
+    async def slowly(self: Ingest, root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Outcome:
+        await asyncio.sleep(5)
+        return await consider(self, root, path, closed)
+
+    async def noted(self: RootWatch, scan_took_s: float) -> None:
+        labels = {"root": str(host.recordings)}
+        scans.append(
+            (host.metrics.registry.get_sample_value("storage_scan_seconds", labels) or 0, scan_took_s)
+        )
+        await pause(self, scan_took_s)
+
+    monkeypatch.setattr(Ingest, "consider", slowly)
+    monkeypatch.setattr(RootWatch, "_pause", noted)
+    host.recordings.mkdir()
+    host.cam("gate").write()
+    async with host.watched(events=False):
+        await until(lambda: bool(scans), "the first scan is over")
+    assert len(host.registered) == 1
+    took_s, rested_from_s = scans[0]
+    assert took_s > 5
+    assert rested_from_s < took_s, "without the five seconds of the new segment"
 
 
 async def test_a_network_mount_is_polled_and_its_files_settle(
