@@ -1,6 +1,7 @@
 """Real parts for the tests, started when first asked for; see tests/services."""
 
 import logging
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers
+
+signal.signal(signal.SIGIO, signal.SIG_IGN)  # as the daemon does, for the leases of recorder/source.py
 
 pytest_plugins = ["tests.daemon", "tests.services.postgres", "tests.services.seaweed"]
 

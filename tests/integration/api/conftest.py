@@ -1,14 +1,11 @@
 """A host with the embedded defaults and one allowed path besides its recorder root."""
 
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
 
 from tests.integration.api.harness import Host, running
-
-signal.signal(signal.SIGIO, signal.SIG_IGN)  # as the daemon does, for the leases of recorder/source.py
 
 
 @pytest_asyncio.fixture

@@ -376,7 +376,11 @@ def test_a_package_that_was_cut_off_is_told(made: Made, kept: float) -> None:
         checked(made.path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_whatever_is_done_to_a_zip_the_check_comes_to_an_end(made: Made, data: st.DataObject) -> None:
     """Never right, and no other end than a report or NotAPackage."""
@@ -391,7 +395,7 @@ def test_whatever_is_done_to_a_zip_the_check_comes_to_an_end(made: Made, data: s
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda raw: b"PK\x05\x06" + raw))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_bytes_are_no_package(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "any.zip").write_bytes(raw)
     assert wrong(tmp_path / "any.zip")
