@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import PROJECT
+from tests.system.machine import again, printed
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +26,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(tree: Path, folder: Path) -> Path:
-    done = subprocess.run(
-        [str(tree / "packaging" / "build-wheel"), str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return Path(done.stdout.strip().splitlines()[-1])
+    build = [str(tree / "packaging" / "build-wheel"), str(folder)]
+    return Path(again(lambda: printed(build)).strip().splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +40,7 @@ def test_installed_into_a_fresh_environment_it_works(wheel: Path, tree: Path, tm
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, timeout=120)
     pip = [str(environment / "bin" / "pip"), "--quiet", "install"]
     requirements = wheel.parent / "requirements.txt"
-    subprocess.run(
-        [*pip, "--no-compile", "--require-hashes", "-r", str(requirements)], check=True, timeout=400
-    )
+    again(lambda: printed([*pip, "--no-compile", "--require-hashes", "-r", str(requirements)]))
     subprocess.run([*pip, "--no-deps", str(wheel)], check=True, timeout=120)
     program = str(environment / "bin" / "cctv-storaged")
     settings = tmp_path / "config.yaml"
