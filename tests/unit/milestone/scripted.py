@@ -125,7 +125,7 @@ async def _sent(request: web.Request, reply: Reply) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def scripted(tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
+async def scripted(tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> AsyncIterator[Scripted]:
     """On a free port of this host, and willing to log anyone in."""
     server = Scripted()
     server.say("GET /api/.well-known/uris", Reply({"ProductVersion": "25.2.1.1"}))
@@ -135,10 +135,10 @@ async def scripted(tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]
     app.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    site = web.TCPSite(runner, address, 0, ssl_context=tls)
     try:
         await site.start()
-        server.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
+        server.url = f"{'https' if tls else 'http'}://{address}:{runner.addresses[0][1]}"
         yield server
     finally:
         await runner.cleanup()

@@ -52,12 +52,11 @@ async def test_a_server_of_an_unknown_authority_is_not_asked_anything() -> None:
 
 
 async def test_a_certificate_for_another_name_is_not_believed() -> None:
-    async with scripted(of_server()) as server:
-        server.url = server.url.replace("127.0.0.1", "127.0.0.2")
-        async with xprotect(server, ca_file=CA) as vms:
-            with pytest.raises(BackendUnavailable):
-                await vms.site()
+    async with scripted(of_server(), "127.0.0.2") as server, xprotect(server, ca_file=CA) as vms:
+        with pytest.raises(BackendUnavailable) as caught:
+            await vms.site()
         assert not server.asked
+    assert caught.value.reason == "tls"
 
 
 async def test_verification_ends_only_when_told_so_and_then_with_a_warning(
