@@ -294,6 +294,18 @@ async def test_with_the_first_page_gone_tokens_ledger_and_proofs_are_still_there
         await everything_else_is_there(journal)
 
 
+async def test_with_the_first_page_and_the_folders_gone_the_segments_are_still_there(
+    big: Past, tmp_path: Path
+) -> None:
+    path = big.left_in(tmp_path / "data")
+    with closing(sqlite3.connect(path)) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'folder'").fetchone()[0]
+    for page in (1, root):
+        overwrite(path, (page - 1) * PAGE_BYTES, bytes(PAGE_BYTES))
+    _, known = await reopened(path)
+    assert known == big.known
+
+
 async def everything_else_is_there(journal: Journal) -> None:
     token = await journal.tokens.find("secret")
     assert token is not None and token.scopes == {"admin"}

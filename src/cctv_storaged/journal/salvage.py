@@ -247,6 +247,8 @@ def _rows(
         yield from ((*row, *(None,) * missing) for row in earlier)
     if table == "camera":
         yield from _nameless_cameras(old)
+    if table == "folder":
+        yield from _folders_of_the_index(image)
 
 
 def _asked_for(table: str, columns: list[str], old: sqlite3.Connection) -> list[str]:
@@ -270,6 +272,13 @@ def _nameless_cameras(old: sqlite3.Connection) -> Iterator[tuple[Value, ...]]:
     for number, id_ in _until_damage(old, "SELECT no, id FROM camera INDEXED BY sqlite_autoindex_camera_1"):
         if isinstance(id_, bytes) and len(id_) == 16:
             yield (number, id_, str(UUID(bytes=id_)), b"", 0, 0, 0, None)
+
+
+def _folders_of_the_index(image: Path) -> Iterator[tuple[Value, ...]]:
+    """Without its folder no segment is taken over, and no other index has two blobs and a number."""
+    for root, path, number in _from_bare_pages(image, 3, has_rowid=False):
+        if isinstance(root, bytes) and isinstance(path, bytes) and isinstance(number, int):
+            yield (number, root, path)
 
 
 def _from_bare_pages(image: Path, columns: int, *, has_rowid: bool) -> Iterator[tuple[Value, ...]]:
