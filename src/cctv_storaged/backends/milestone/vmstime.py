@@ -1,7 +1,7 @@
-"""XProtect's times in text (ISO 8601, up to seven digits of a second, UTC or an offset), and its clock."""
+"""XProtect's times in text: ISO 8601 with up to seven digits of a second, UTC or with an offset."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?", re.ASCII | re.IGNORECASE
@@ -24,16 +24,3 @@ def parse_time(text: str) -> datetime | None:
 def render_time(moment: datetime) -> str:
     """With seven digits and Z, as XProtect itself writes."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
-
-
-def skew_of(theirs: datetime, asked_at: datetime, answered_at: datetime) -> timedelta:
-    """The server's clock minus ours, by a time that it gave within an exchange.
-
-    Taken at the middle, which may be half the exchange away from when it was given: that much is doubt
-    and no skew, as in NTP's root distance (RFC 5905): an answer that stalls puts no clock in the wrong.
-    """
-    doubt = max(answered_at - asked_at, timedelta()) / 2
-    skew = theirs - (asked_at + doubt)
-    if abs(skew) <= doubt:
-        return timedelta()
-    return skew - doubt if skew > timedelta() else skew + doubt
