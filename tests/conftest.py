@@ -11,7 +11,9 @@ import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers
 
-signal.signal(signal.SIGIO, signal.SIG_IGN)  # as the daemon does, for the leases of recorder/source.py
+signal.signal(
+    signal.SIGIO, lambda *_: None
+)  # of the leases of recorder/source.py; not as daemons would inherit it
 
 pytest_plugins = ["tests.daemon", "tests.services.postgres", "tests.services.seaweed"]
 

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePath
@@ -75,7 +75,7 @@ class Compared:
     """What a folder held that the journal did not know."""
 
     registered: int
-    registering_s: float  # spent on files that became segments: the recorder's pace, not the scan's
+    settling_s: float  # spent on files that no later scan looks at: the recorder's pace, not the scan's
 
 
 class RootWatch:
@@ -238,15 +238,15 @@ class RootWatch:
     async def _scan_for_ever(self) -> None:
         while True:
             started = time.monotonic()
-            registering_s = await self._scan()
-            await self._pause(time.monotonic() - started - registering_s)
+            settling_s = await self._scan()
+            await self._pause(time.monotonic() - started, settling_s)
 
-    async def _pause(self, scan_took_s: float) -> None:
+    async def _pause(self, scan_took_s: float, settling_s: float) -> None:
         """Until a scan is wanted or due; what changes meanwhile may bring it forward."""
         ended = time.monotonic()
         while True:
             self._plan_changed.clear()
-            self.pause_s = self._rest_s(scan_took_s)
+            self.pause_s = self._rest_s(scan_took_s, settling_s)
             left = self.pause_s - (time.monotonic() - ended)
             if left <= 0:
                 return
@@ -254,10 +254,10 @@ class RootWatch:
                 async with asyncio.timeout(left):  # before 3.12 wait_for may lose a cancellation
                     await self._plan_changed.wait()
 
-    def _rest_s(self, scan_took_s: float) -> float:
+    def _rest_s(self, scan_took_s: float, settling_s: float) -> float:
         """How long to rest after a scan: never so short that scanning takes more than its share.
 
-        `scan_took_s` is without the time for new segments: a backlog of hours would be rested from for days,
+        What it took to settle new files is none of that: a backlog of hours would be rested from for days,
         and where events do not arrive nothing new would be seen meanwhile.
         """
         if self._soon:
@@ -265,10 +265,10 @@ class RootWatch:
         interval = self._context.scan_interval.total_seconds()
         if self.polling or self._owed or self._anothers:
             interval = min(interval, POLL_S)
-        return max(interval, scan_took_s / DUTY)
+        return max(interval, (scan_took_s - settling_s) / DUTY)
 
     async def _scan(self) -> float:
-        """Returns how many of its seconds went into segments that were new."""
+        """Returns how many of its seconds went into files that were new."""
         started = time.monotonic()
         full = self._full_wanted or started - self._last_full_at >= FULL_SCAN_S
         self._full_wanted = self._soon = self._put_off = False
@@ -283,12 +283,12 @@ class RootWatch:
         owed, self._owed = self._owed, set()
         refusing = frozenset(self._refused)
         self._scanner.unsettle(owed)
-        found, registering_s = 0, 0.0
+        found, settling_s = 0, 0.0
         try:
             listings = self._scanner.changed(full=full)
             while (listing := await asyncio.to_thread(next, listings, None)) is not None:
                 compared = await self._compare(listing)
-                found, registering_s = found + compared.registered, registering_s + compared.registering_s
+                found, settling_s = found + compared.registered, settling_s + compared.settling_s
                 self.scanned_at = time.monotonic()
             if full:
                 await self._forget_gone_folders()
@@ -306,7 +306,7 @@ class RootWatch:
             whole = self._saw_all
         self._finish(started, found)
         await (self._lookout.saw_all(look) if whole else self._lookout.broken())
-        return registering_s
+        return settling_s
 
     @property
     def _saw_all(self) -> bool:
@@ -342,21 +342,20 @@ class RootWatch:
         unknown = sorted(
             name for name, identity in listing.files.items() if not _same(known.get(name), identity)
         )
-        registered, registering_s, settled = 0, 0.0, True
+        registered, settling_s, settled = 0, 0.0, True
         for name in self._refused.get(listing.folder, set()) - set(unknown):
             self._note_refusal(listing.folder, name, refused=False)  # gone, or registered
         for names in _chunks(unknown, CONCURRENT_LOOKS):
             began = time.monotonic()
             outcomes = await asyncio.gather(*(self._look(listing, name) for name in names))
-            if Outcome.REGISTERED in outcomes:
-                registered += outcomes.count(Outcome.REGISTERED)
-                registering_s += time.monotonic() - began
+            registered += outcomes.count(Outcome.REGISTERED)
+            settling_s += (time.monotonic() - began) * _settled_share(outcomes)
             settled = settled and FINAL.issuperset(outcomes)
             self._put_off = self._put_off or Outcome.POSTPONED in outcomes
             self.scanned_at = time.monotonic()
         if settled and listing.folder not in self._owed:
             self._scanner.settle(listing)
-        return Compared(registered, registering_s)
+        return Compared(registered, settling_s)
 
     async def _follow_disk(self, listing: Listing, known: dict[str, KnownFile]) -> None:
         """A reboot may number devices anew: the same files on the same disk, so only the number is noted."""
@@ -516,3 +515,8 @@ def _outermost(folders: set[str]) -> list[str]:
 def _chunks(names: list[str], size: int) -> Iterator[list[str]]:
     for first in range(0, len(names), size):
         yield names[first : first + size]
+
+
+def _settled_share(outcomes: Collection[Outcome]) -> float:
+    """How much of looking at these files was for those that the journal knows from now on, 0 to 1."""
+    return sum(outcome in (Outcome.REGISTERED, Outcome.SET_ASIDE) for outcome in outcomes) / len(outcomes)

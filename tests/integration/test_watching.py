@@ -113,6 +113,8 @@ class Host:
 
 
 PATIENCE_S = 60.0
+DUTY = watching.DUTY
+"""As it is without the fixture below."""
 
 
 @pytest.fixture(autouse=True)
@@ -342,33 +344,45 @@ async def test_without_any_watch_left_scans_find_everything(
     assert host.metrics.registry.get_sample_value("storage_watcher_up", labels) == 0
 
 
+@pytest.mark.parametrize("footage", [True, False])
 async def test_a_backlog_is_not_rested_from_as_if_looking_for_it_had_taken_as_long(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: Host, footage: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     consider, pause = Ingest.consider, RootWatch._pause
-    scans: list[tuple[float, float]] = []  # how long they took, and what is rested from
+    scans: list[tuple[float, float]] = []  # how long they took, and how much of it was for what is new
 
     async def slowly(self: Ingest, root: Root, path: str, closed: Callable[[SourceFile], bool]) -> Outcome:
         await asyncio.sleep(5)
         return await consider(self, root, path, closed)
 
-    async def noted(self: RootWatch, scan_took_s: float) -> None:
-        labels = {"root": str(host.recordings)}
-        scans.append(
-            (host.metrics.registry.get_sample_value("storage_scan_seconds", labels) or 0, scan_took_s)
-        )
-        await pause(self, scan_took_s)
+    async def noted(self: RootWatch, scan_took_s: float, settling_s: float) -> None:
+        scans.append((scan_took_s, settling_s))
+        await pause(self, scan_took_s, settling_s)
 
     monkeypatch.setattr(Ingest, "consider", slowly)
     monkeypatch.setattr(RootWatch, "_pause", noted)
     host.recordings.mkdir()
-    host.cam("gate").write()
+    cam = host.cam("gate")
+    if not footage:
+        cam.footage = b"nothing that anybody recorded" * 100
+    cam.write()
     async with host.watched(events=False):
         await until(lambda: bool(scans), "the first scan is over")
-    assert len(host.registered) == 1
-    took_s, rested_from_s = scans[0]
-    assert took_s > 5
-    assert rested_from_s < took_s, "without the five seconds of the new segment"
+    assert len(host.registered) == footage
+    took_s, settling_s = scans[0]
+    assert 5 <= settling_s < took_s
+
+
+async def test_scanning_takes_a_fiftieth_of_the_time_at_most(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "DUTY", DUTY)
+    async with host.watched(events=False) as watch:
+        assert watch._rest_s(10, 0) >= 49 * 10
+        assert watch._rest_s(100, 90) >= 49 * 10
+        assert watch._rest_s(100, 100) == watching.POLL_S
+        watch._soon = True
+        assert watch._rest_s(20, 20) == 20, "one that is wanted at once rests as long as the last one took"
 
 
 async def test_a_network_mount_is_polled_and_its_files_settle(

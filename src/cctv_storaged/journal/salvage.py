@@ -275,7 +275,7 @@ def _nameless_cameras(old: sqlite3.Connection) -> Iterator[tuple[Value, ...]]:
 
 
 def _folders_of_the_index(image: Path) -> Iterator[tuple[Value, ...]]:
-    """Without its folder no segment is taken over, and no other index has two blobs and a number."""
+    """Without its folder no segment is carried over. No other index has two blobs, and then a number."""
     for root, path, number in _from_bare_pages(image, 3, has_rowid=False):
         if isinstance(root, bytes) and isinstance(path, bytes) and isinstance(number, int):
             yield (number, root, path)

@@ -267,7 +267,7 @@ async def test_five_hundred_slow_clients_keep_nobody_else_out(host: Host) -> Non
     # Two requests, each below half a second: of the loop's own time nearly always, and by the clock mostly,
     # which also tells what others do with this machine.
     assert sorted(works)[98] < 0.5 * 2
-    assert median(waits) < 0.5 * 2
+    assert median(waits) < 0.5 * 2 and sorted(waits)[90] < 5
     assert _resident_bytes() - resident < 100 * 2**20
     refusals = [reader for reader, _ in slow[1::2] if reader._buffer.startswith(b"HTTP/1.1 429 ")]  # type: ignore[attr-defined]
     assert len(refusals) >= 250 - 64

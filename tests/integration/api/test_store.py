@@ -59,8 +59,8 @@ async def test_a_store_that_hangs_holds_up_no_answer_and_no_deletion(
             assert time.monotonic() - started < SILENT_S / 2
             assert (await host.get(path_of(segment))).status == 404
             waits = [await seconds_of(host, path) for _ in range(20) for path in ("/cameras", path_of(other))]
-            assert median(waits) < 0.5
-            assert max(waits) < SILENT_S / 2
+            assert median(waits[::2]) < 0.5 and median(waits[1::2]) < 0.5
+            assert sorted(waits)[-4] < 3 and max(waits) < SILENT_S / 2
 
         async def deleted() -> bool:
             await host.parts.remover.run_once()

@@ -205,7 +205,8 @@ class HoldsAndModel(RuleBasedStateMachine):
     def goes(self, segment: Segment, cause: Cause) -> None:
         """The bucket gives up nothing that has a legal hold, and what is gone gets none any more.
 
-        The same file may be found and delivered again, under the same name.
+        The same file may be found and delivered again, under the same name. Left out here: all of that within
+        one batch of the mirror, whose task of before then sets a legal hold that no row knows.
         """
         path = self.footage.pop(segment.id).path
         for _ in range(1000):
