@@ -11,9 +11,8 @@ import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers
 
-signal.signal(
-    signal.SIGIO, lambda *_: None
-)  # of the leases of recorder/source.py; not as daemons would inherit it
+# Of the leases of recorder/source.py. By a handler, as what is ignored the daemons of tests would inherit.
+signal.signal(signal.SIGIO, lambda *_: None)
 
 pytest_plugins = ["tests.daemon", "tests.services.postgres", "tests.services.seaweed"]
 

@@ -23,6 +23,7 @@ from cctv_storaged.catalog.connections import SslMode
 from cctv_storaged.catalog.postgres import PostgresCatalog
 from cctv_storaged.errors import CatalogUnavailable
 from tests.services.catalog import HOST, everything, open_catalog, query, raw_connection, row
+from tests.services.ports import kept_port
 from tests.services.postgres import PASSWORD, PostgresCluster, PostgresDatabase
 
 READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"  # ends the answer to an exchange outside a transaction (protocol 3.0)
@@ -290,9 +291,8 @@ async def test_a_name_that_does_not_resolve_is_said(postgres_database: PostgresD
 async def test_a_port_where_nobody_or_somebody_else_answers_is_said(
     postgres_database: PostgresDatabase,
 ) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # held, and not listened at
-        async with open_catalog(postgres_database, port=nobody.getsockname()[1]) as catalog:
+    with kept_port() as port:
+        async with open_catalog(postgres_database, port=port) as catalog:
             with pytest.raises(CatalogUnavailable, match="is PostgreSQL running, and listening"):
                 await catalog.check()
     server = await asyncio.start_server(talk_http, "127.0.0.1", 0, family=socket.AF_INET)

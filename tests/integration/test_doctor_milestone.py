@@ -1,7 +1,6 @@
 """`cctv-storaged doctor` and XProtect: each camera of this host once, with a remedy that can be followed."""
 
 import re
-import socket
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from cctv_storaged.doctoring import folders, milestone
 from cctv_storaged.doctoring.finding import Finding, Verdict
 from cctv_storaged.journal.cameras import footage_in
 from cctv_storaged.wiring import configured_cameras, open_vms
+from tests.services.ports import kept_port
 from tests.services.rig import opened
 from tests.services.xprotect import PROJECT, SimulatedSite, simulator
 
@@ -122,9 +122,8 @@ async def test_another_http_server_has_the_url_doubted(tmp_path: Path, site: Sim
 
 
 async def test_where_there_is_no_tls_none_is_talked_of(tmp_path: Path, site: SimulatedSite) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens there
-        block = site.settings() | {"url": f"http://127.0.0.1:{taken.getsockname()[1]}"}
+    with kept_port() as port:
+        block = site.settings() | {"url": f"http://127.0.0.1:{port}"}
         (found,) = await looked_at(tmp_path, block)
     assert "ssl" not in found.text.lower()
     assert "127.0.0.1" in found.text

@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from cctv_storaged.model import SourceState, camera_id_for
 from cctv_storaged.watchkeeping.rounds import EVERY_S
 from tests.footage import cached_ts
 from tests.integration.api.harness import Host, path_of, running, until
+from tests.services.ports import kept_port
 
 GATE = camera_id_for("nvr-test", "gate")
 EVERY = timedelta(seconds=20)
@@ -302,10 +302,8 @@ async def test_a_camera_whose_clock_is_off_is_told_until_it_is_right(tmp_path: P
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """One that nobody listens on, nor will: it is kept."""
-    with socket.socket() as kept:
-        kept.bind(("127.0.0.1", 0))
-        yield int(kept.getsockname()[1])
+    with kept_port() as port:
+        yield port
 
 
 async def test_a_store_and_a_catalog_that_are_away_are_told_after_a_moment_and_what_waits_for_them(

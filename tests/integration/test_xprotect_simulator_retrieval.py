@@ -1,6 +1,5 @@
 """The simulator's ONVIF driver at the real device: what it takes, and how it fails where it gets nothing."""
 
-import socket
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from tests.fakes.xprotect.tasks import RetrievalFailed
 from tests.footage import Recipe
 from tests.integration.api.harness import running
 from tests.services.onvif import GATE, PASSWORD, USER, after, device, recorded
+from tests.services.ports import kept_port
 
 MINUTE = timedelta(minutes=1)
 SMALL: Recipe = {"seconds": 2, "rate": 10, "size": "64x64", "gop": 5}
@@ -67,8 +67,7 @@ async def refuses(site: Site, camera: Camera) -> None:
 
 
 async def test_a_device_that_is_away_fails_the_retrieval() -> None:
-    with socket.socket() as kept:
-        kept.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{kept.getsockname()[1]}"
+    with kept_port() as port:
+        address = f"http://127.0.0.1:{port}"
         site, camera = site_at(address)
         assert address in await why_it_fails(site, camera, after(0))

@@ -7,6 +7,8 @@ given twice: who looks for a free one does not see those of a server that is not
 import os
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 LANES = 16
 _given: set[int] = set()
@@ -28,6 +30,14 @@ def free_ports(count: int, *, twin: int = 0, among: range = range(20_000, 32_000
 
 def free_port() -> int:
     return free_ports(1)[0]
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """One at which nobody listens, nor can while the block lasts: given back, it might be another's."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield int(kept.getsockname()[1])
 
 
 def _lane() -> int:

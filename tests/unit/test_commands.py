@@ -5,16 +5,15 @@ import contextlib
 import io
 import os
 import pty
-import socket
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from cctv_storaged import cli
 from cctv_storaged.cli_progress import Progress
+from tests.services.ports import kept_port
 
 ARGUMENTS = {
     "CAMERA": "gate",
@@ -59,10 +58,9 @@ def needed(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 @pytest.fixture
 def nobody() -> Iterator[str]:
-    """An address at which nobody listens: it is kept, as another process might take it and answer."""
-    with closing(socket.socket()) as kept:
-        kept.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{kept.getsockname()[1]}"
+    """An address at which nobody listens."""
+    with kept_port() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize(("name", "parser"), ASKING, ids=[name for name, _ in ASKING])

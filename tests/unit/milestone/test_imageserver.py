@@ -27,6 +27,7 @@ from cctv_storaged.errors import BackendError, BackendUnavailable, ObjectMissing
 from cctv_storaged.model import TimeSpan
 from tests.fakes.recorderbytes import LIVE_PACKAGE, connected, multipart, packet, single
 from tests.fakes.scriptedrecorder import Peer, Script, ScriptedRecorder, group, holding, scripted_recorder
+from tests.services.ports import kept_port
 
 CAMERA = UUID(int=0xCA3)
 T = 1_790_000_000_000
@@ -599,9 +600,8 @@ def test_a_name_that_does_not_resolve_is_told_with_its_remedy() -> None:
 
 
 async def test_nobody_there_is_told() -> None:
-    with socket.socket() as kept:  # as another process might take the port and answer
-        kept.bind(("127.0.0.1", 0))
-        door = Door(host="127.0.0.1", port=kept.getsockname()[1])
+    with kept_port() as port:
+        door = Door(host="127.0.0.1", port=port)
         with pytest.raises(BackendUnavailable, match="connect to the recording server") as told:
             await ImageServer(Tokens()).reach(door, CAMERA)
     assert told.value.reason == "network"
