@@ -16,6 +16,7 @@ from aiohttp.web_request import BaseRequest
 from cctv_storaged.api.app import build_app
 from cctv_storaged.api.certificates import Renewal, loaded
 from cctv_storaged.api.guests import Guests
+from cctv_storaged.api.listening import Listening
 from cctv_storaged.api.observing import ID_HEADER, brand, new_id
 from cctv_storaged.api.problems import BAD_REQUEST, INTERNAL, Problem, problem_of, response_to
 from cctv_storaged.api.services import Services
@@ -29,7 +30,6 @@ STOP_TIMEOUT_S = 2.0
 KEEPALIVE_S = 75.0
 """A connection that asks nothing for so long is closed; so is one that never gets a request together."""
 LINGER_S = 2.0
-BACKLOG = 256
 MAY_PASS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 """An address that DHCP has yet to give, a port that another program still has: tried again later."""
 
@@ -40,9 +40,9 @@ class ApiServer:
     def __init__(self, services: Services) -> None:
         self._settings: ApiSettings = services.settings.api
         self._runner = web.AppRunner(build_app(services), shutdown_timeout=STOP_TIMEOUT_S)
-        self._renewal = Renewal(self._settings, self._serve_anew, services.upkeep.alarms, services.clock)
+        self._listening = Listening(self._connection)
+        self._renewal = Renewal(self._settings, self._listening.speak, services.upkeep.alarms, services.clock)
         self._renewing: asyncio.Task[None] | None = None
-        self._listening: list[asyncio.Server] = []  # one for each socket
         self._connections = Guests()
 
     @property
@@ -53,8 +53,7 @@ class ApiServer:
     @property
     def port(self) -> int:
         """The port it listens on; the one of the settings before it does."""
-        sockets = [each for server in self._listening for each in server.sockets]
-        return int(sockets[0].getsockname()[1]) if sockets else self._settings.port
+        return self._listening.port or self._settings.port
 
     @property
     def url(self) -> str:
@@ -70,41 +69,19 @@ class ApiServer:
         context = None if served is None else served.context
         await self._runner.setup()
         try:
-            server = await asyncio.get_running_loop().create_server(
-                self._connection, self._settings.host, self._settings.port, ssl=context, backlog=BACKLOG
-            )
+            await self._listening.open(self._settings.host, self._settings.port, context)
         except OSError as exc:
             await self._runner.cleanup()
             fault = _address_fault(self._settings, exc)
             if isinstance(exc, socket.gaierror) or exc.errno in MAY_PASS:
                 raise OSError(str(fault)) from exc
             raise ConfigError([fault]) from exc
-        self._listening = [server]
         self._renewing = asyncio.create_task(self._renewal.run())
 
     async def renew_certificate(self) -> None:
         """Certificate, key and clients' CAs are read anew, for connections that are made from now on."""
         if self._listening:
             await self._renewal.look(anew=True)
-
-    async def _serve_anew(self, context: ssl.SSLContext) -> None:
-        """The same sockets, and so no moment without one; connections that are there stay as they are."""
-        loop = asyncio.get_running_loop()
-        after: list[asyncio.Server] = []
-        try:
-            for server in self._listening:
-                for each in server.sockets:
-                    opened = await loop.create_server(
-                        self._connection, sock=each.dup(), ssl=context, backlog=BACKLOG
-                    )
-                    after.append(opened)
-        except OSError:
-            for opened in after:
-                opened.close()
-            raise
-        before, self._listening = self._listening, after
-        for server in before:
-            server.close()
 
     def _connection(self) -> "_Connection":
         server = self._runner.server
@@ -117,11 +94,9 @@ class ApiServer:
         if renewing is not None:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
-        listening, self._listening = self._listening, []
-        if not listening:
+        if not self._listening:
             return
-        for server in listening:
-            server.close()
+        self._listening.close()
         await self._runner.cleanup()
         self.break_off()
 
