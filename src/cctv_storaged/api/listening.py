@@ -35,6 +35,7 @@ class Listening:
         """
         loop = asyncio.get_running_loop()
         after: list[asyncio.Server] = []
+        leaving = after  # nothing half done stays if this is broken off
         try:
             for each in _sockets(self._servers):
                 server = await loop.create_server(
@@ -42,24 +43,21 @@ class Listening:
                 )
                 after.append(server)
                 await server.start_serving()
-        except BaseException:  # whatever ended it, nothing half done stays
-            _close(after)
-            raise
-        before, self._servers = self._servers, after
-        await _retire(before)
+            leaving, self._servers = self._servers, after
+        finally:
+            await _retire(leaving)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Takes no more connections. Twice is once."""
-        servers, self._servers = self._servers, []
-        _close(servers)
+        leaving, self._servers = self._servers, []
+        await _retire(leaving)
 
 
 async def _retire(servers: Sequence[asyncio.Server]) -> None:
-    """Closes them, whom nobody is to notice.
+    """Closes them, and leaves no client hanging.
 
-    What asyncio accepted in this turn of the loop gets its transport in the next one, and is forgotten with
-    its client hanging if its server is closed by then (Server._attach asserts that it is not). So they first
-    accept no more.
+    What asyncio accepts in one turn of the loop gets its transport in the next, and is forgotten where its
+    server is closed by then (Server._attach asserts that it is not). So they first accept no more.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -67,12 +65,8 @@ async def _retire(servers: Sequence[asyncio.Server]) -> None:
             loop.remove_reader(each.fileno())
         await asyncio.sleep(0)
     finally:
-        _close(servers)
-
-
-def _close(servers: Sequence[asyncio.Server]) -> None:
-    for server in servers:
-        server.close()
+        for server in servers:
+            server.close()
 
 
 def _sockets(servers: Sequence[asyncio.Server]) -> Iterator[socket.socket]:

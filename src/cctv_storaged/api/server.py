@@ -96,7 +96,7 @@ class ApiServer:
             await asyncio.gather(renewing, return_exceptions=True)
         if not self._listening:
             return
-        self._listening.close()
+        await self._listening.close()
         await self._runner.cleanup()
         self.break_off()
 

@@ -1,9 +1,10 @@
 """What is spoken on the API's sockets changes, and no client of that moment is left hanging."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,13 +26,13 @@ class _Greeting(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def _listening(context: ssl.SSLContext | None) -> AsyncIterator[Listening]:
+async def _listening(context: ssl.SSLContext) -> AsyncIterator[Listening]:
     listening = Listening(_Greeting)
     await listening.open("127.0.0.1", 0, context)
     try:
         yield listening
     finally:
-        listening.close()
+        await listening.close()
 
 
 @pytest.fixture
@@ -51,32 +52,46 @@ async def _turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+async def _greeting(listening: Listening, authority: Authority) -> bytes:
+    """The whole answer to a client that the kernel has let in before the loop could see it."""
+    trusting = ssl.create_default_context(cadata=authority.certificate.decode())
+    client = socket.create_connection(("127.0.0.1", listening.port))
+    async with asyncio.timeout(HANG_S):
+        reader, writer = await asyncio.open_connection(sock=client, ssl=trusting, server_hostname="localhost")
+        line = await reader.readline()
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+    return line
+
+
+async def _later(action: Coroutine[None, None, None], turns: int) -> None:
+    await _turns(turns)
+    await action
+
+
 @pytest.mark.parametrize("moment", range(MOMENTS))
 async def test_a_client_that_comes_while_the_certificate_changes_is_answered(
     tmp_path: Path, authority: Authority, moment: int
 ) -> None:
     """In each turn of the loop about that moment, also right after it was accepted for the former server."""
-    trusting = ssl.create_default_context(cadata=authority.certificate.decode())
     async with _listening(_speaking(authority, "first", tmp_path)) as listening:
         second = _speaking(authority, "second", tmp_path)
-        changing = asyncio.create_task(_later(listening, second, turns=MOMENTS // 2))
+        changing = asyncio.create_task(_later(listening.speak(second), turns=MOMENTS // 2))
         await _turns(moment)
-        client = socket.create_connection(
-            ("127.0.0.1", listening.port)
-        )  # the kernel's; the loop has not seen it
-        async with asyncio.timeout(HANG_S):
-            reader, writer = await asyncio.open_connection(
-                sock=client, ssl=trusting, server_hostname="localhost"
-            )
-            assert await reader.readline() == b"hello\n"
-            writer.close()
-            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+        assert await _greeting(listening, authority) == b"hello\n"
         await changing
 
 
-async def _later(listening: Listening, context: ssl.SSLContext, turns: int) -> None:
-    await _turns(turns)
-    await listening.speak(context)
+@pytest.mark.parametrize("moment", range(MOMENTS // 2 + 1))
+async def test_a_client_that_comes_while_it_closes_is_answered_or_sent_away(
+    tmp_path: Path, authority: Authority, moment: int
+) -> None:
+    async with _listening(_speaking(authority, "first", tmp_path)) as listening:
+        closing = asyncio.create_task(_later(listening.close(), turns=MOMENTS // 2))
+        await _turns(moment)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert await _greeting(listening, authority) == b"hello\n"
+        await closing
 
 
 async def test_a_change_that_is_broken_off_leaves_the_former_sockets_as_they_were(

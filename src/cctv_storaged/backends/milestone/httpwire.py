@@ -17,6 +17,7 @@ from yarl import URL
 from cctv_storaged.backends.milestone.answers import Unreadable, plain, unreachable
 from cctv_storaged.backends.milestone.target import MilestoneTarget
 from cctv_storaged.backends.milestone.tls import Trust
+from cctv_storaged.backends.milestone.vmstime import skew_of
 from cctv_storaged.clock import Clock
 from cctv_storaged.errors import BackendUnavailable
 from cctv_storaged.logs.redaction import Redactor
@@ -159,9 +160,9 @@ def _seconds(value: str) -> float | None:
 
 
 def _skew(date: str, asked_at: datetime, answered_at: datetime) -> timedelta | None:
-    """From the middle of its whole second to the middle of the exchange (RFC 9110 6.6.1)."""
+    """By the middle of its whole second (RFC 9110 6.6.1)."""
     with contextlib.suppress(ValueError, OverflowError):
         moment = parsedate_to_datetime(date)
         theirs = moment.replace(tzinfo=moment.tzinfo or UTC) + timedelta(milliseconds=500)
-        return theirs - (asked_at + (answered_at - asked_at) / 2)
+        return skew_of(theirs, asked_at, answered_at)
     return None

@@ -14,7 +14,7 @@ from cctv_storaged.backends.milestone.answers import TokenRefused, Unreadable, p
 from cctv_storaged.backends.milestone.flight import SingleFlight
 from cctv_storaged.backends.milestone.soap import NoSuchService, SoapCall, SoapClient, SoapFault
 from cctv_storaged.backends.milestone.tokens import Token, TokenSource
-from cctv_storaged.backends.milestone.vmstime import parse_time
+from cctv_storaged.backends.milestone.vmstime import parse_time, skew_of
 from cctv_storaged.backends.milestone.xmltree import Node
 from cctv_storaged.clock import Clock, SystemClock
 from cctv_storaged.errors import BackendError, BackendUnavailable
@@ -189,6 +189,6 @@ def _life_s(result: Node) -> float:
 
 
 def _skew(text: str, asked_at: datetime, answered_at: datetime) -> timedelta | None:
-    """Its clock against the middle of the exchange; a time that cannot be read is none."""
+    """A time that cannot be read tells of no clock."""
     moment = parse_time(text)
-    return None if moment is None else moment - (asked_at + (answered_at - asked_at) / 2)
+    return None if moment is None else skew_of(moment, asked_at, answered_at)

@@ -1,7 +1,7 @@
-"""XProtect's times in text: ISO 8601 with up to seven digits of a second, UTC or with an offset."""
+"""XProtect's times in text (ISO 8601, up to seven digits of a second, UTC or an offset), and its clock."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?", re.ASCII | re.IGNORECASE
@@ -24,3 +24,8 @@ def parse_time(text: str) -> datetime | None:
 def render_time(moment: datetime) -> str:
     """With seven digits and Z, as XProtect itself writes."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+
+
+def skew_of(theirs: datetime, asked_at: datetime, answered_at: datetime) -> timedelta:
+    """The server's clock minus ours, by a time that it gave within an exchange: taken at its middle."""
+    return theirs - (asked_at + (answered_at - asked_at) / 2)
